@@ -1,0 +1,51 @@
+"""What a plan may cost, and what was measured on the machine to keep to it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from autoseg.core.spec import STRICT
+
+Target = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class StepTime:
+    """A candidate configuration, timed.
+
+    Attributes:
+        candidate: key of what was timed (see `planning.budget.candidate_key`).
+        seconds_per_step: median duration of one optimisation step, batch included.
+    """
+
+    candidate: str
+    seconds_per_step: float
+
+
+@dataclass(frozen=True, config=STRICT)
+class Budget:
+    """Inputs of the plan that are not the dataset.
+
+    Attributes:
+        target: where training will run.
+        memory_bytes: peak that training may reach.
+        minutes: training steps of one fold may take this long; None: the dataset decides.
+        supports_bf16: the target multiplies bfloat16 faster than float32.
+        threads: CPU threads that training will use.
+        device: name of the processor, for the reader.
+        measured: step times; what is missing is measured by the probe and added.
+    """
+
+    target: Target
+    memory_bytes: int
+    minutes: float | None = None
+    supports_bf16: bool = False
+    threads: int = 1
+    device: str = ""
+    measured: tuple[StepTime, ...] = ()
+
+    def seconds_per_step(self, candidate: str) -> float | None:
+        """The measured time of a candidate, None when it was not measured."""
+        return next((m.seconds_per_step for m in self.measured if m.candidate == candidate), None)

@@ -1,0 +1,47 @@
+"""All that prediction needs, as one value; its files are the business of `autoseg.io.bundles`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autoseg.core.fingerprint import Fingerprint
+from autoseg.core.plan import Plan
+from autoseg.core.spec import DatasetSpec
+
+BUNDLE_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trained network: where its weights lie, relative to the bundle, and their digest."""
+
+    configuration: str
+    fold: str
+    weights: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What cross-validation decided.
+
+    Attributes:
+        refinements: names of the task's post-processing steps to apply, in order.
+        because: what was compared, in words, for the model card.
+    """
+
+    refinements: tuple[str, ...] = ()
+    because: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Spec, plan, members, decisions, fingerprint and model card."""
+
+    spec: DatasetSpec
+    plan: Plan
+    members: tuple[Member, ...]
+    decisions: Decisions
+    fingerprint: Fingerprint
+    card: str
+    format: int = BUNDLE_FORMAT

@@ -1,0 +1,45 @@
+"""Cases (files of one examination) and units (what one sample is)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Case:
+    """Files of one examination.
+
+    Attributes:
+        id: unique in the dataset, safe as a file name.
+        group: the patient (or animal, phantom); folds never divide a group.
+        inputs: role -> one path per channel, in the order of the specification.
+        targets: role -> path; empty for cases without a reference.
+        site, date: where and when, if the specification says how to know.
+        stratum: folds receive cases of one stratum evenly; None: the dataset has no such column.
+    """
+
+    id: str
+    group: str
+    inputs: dict[str, tuple[Path, ...]]
+    targets: dict[str, Path] = field(default_factory=dict)
+    site: str | None = None
+    date: str | None = None
+    stratum: str | None = None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one sample is: a case, a pair of cases, an image with its text.
+
+    Attributes:
+        id: unique among the units of a dataset.
+        cases: what it is made of.
+        group: the patient; units of one group always share a fold.
+        stratum: units of one stratum are spread evenly over the folds; None: not stratified.
+    """
+
+    id: str
+    cases: tuple[Case, ...]
+    group: str
+    stratum: str | None = None

@@ -1,0 +1,289 @@
+"""The plan: every value that later stages obey, each with its reason.
+
+All types are frozen pydantic dataclasses that refuse unknown keys: a misspelt key fails when the file is read. Names of
+things to build (`kind`, `scheme`) are closed choices; a plan never names a class or a module to import.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any, Literal
+
+from pydantic.dataclasses import dataclass
+
+from autoseg.core.budget import Budget
+from autoseg.core.errors import unknown_name, UsageError
+from autoseg.core.geometry import Shape
+from autoseg.core.spec import STRICT
+
+PLAN_FORMAT = 1
+
+Scheme = Literal["ct", "zscore", "rescale_to_0_1", "rgb_to_0_1", "none"]
+Precision = Literal["fp32", "bf16", "fp16"]
+MemoryFormat = Literal["contiguous", "channels_last"]
+Value = int | float | bool | str | None
+
+
+@dataclass(frozen=True, config=STRICT)
+class Normalization:
+    """How one channel is normalised, before resampling.
+
+    Attributes:
+        scheme: see `ops.normalize`.
+        use_mask: z-score inside the non-zero mask only; the rest becomes 0.
+        mean, std, lower, upper: dataset values for `ct`, in the unit of the image.
+    """
+
+    scheme: Scheme
+    use_mask: bool = False
+    mean: float | None = None
+    std: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class InputPlan:
+    """One input role: the normalisation of each channel."""
+
+    role: str
+    channels: tuple[Normalization, ...]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Resampling:
+    """Spline orders along the sharp axes and, where it is treated apart, along the coarse axis.
+
+    Attributes:
+        image_order, image_order_z: for images.
+        target_order, target_order_z: for label maps (one-hot, linear, threshold 0.5) and other targets.
+        output_order, output_order_z: for logits on the way back.
+        separate_z_ratio: largest / smallest spacing above which the coarse axis is resampled apart.
+    """
+
+    image_order: int = 3
+    image_order_z: int = 0
+    target_order: int = 1
+    target_order_z: int = 0
+    output_order: int = 1
+    output_order_z: int = 0
+    separate_z_ratio: float = 3.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class Network:
+    """A network as numbers.
+
+    Attributes:
+        kind: the builder in `nn.build`.
+        dims: 2 or 3; a 2-D network sees slices (Y, X) of axis 0.
+        features: per stage, first stage at the patch's resolution.
+        strides, kernel_sizes: per stage, one entry per spatial axis (`dims` of them).
+        convs_encoder, convs_decoder: convolutions per stage (decoder: from the deepest one up).
+        deep_supervision: extra outputs at the lower resolutions of the decoder.
+        norm, activation: closed choices of `nn.blocks`.
+    """
+
+    kind: Literal["plain_unet"]
+    dims: Literal[2, 3]
+    in_channels: int
+    out_channels: int
+    features: tuple[int, ...]
+    strides: tuple[tuple[int, ...], ...]
+    kernel_sizes: tuple[tuple[int, ...], ...]
+    convs_encoder: tuple[int, ...]
+    convs_decoder: tuple[int, ...]
+    deep_supervision: bool
+    norm: Literal["instance"] = "instance"
+    activation: Literal["leaky_relu"] = "leaky_relu"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Loss:
+    """Weighted terms of the loss; the task knows the terms by name.
+
+    Attributes:
+        terms: name -> weight.
+        batch_dice: Dice over the batch as one sample instead of per sample.
+        smooth: added to numerator and denominator of the soft Dice.
+    """
+
+    terms: dict[str, float]
+    batch_dice: bool = False
+    smooth: float = 1e-5
+
+
+@dataclass(frozen=True, config=STRICT)
+class Augmentation:
+    """Probability and range of every random change; a probability of 0 switches it off.
+
+    Attributes:
+        rotation_deg: (low, high) per axis; `dummy_2d` rotates within slices of axis 0 only.
+        scaling: (low, high) factor.
+        noise_variance, blur_sigma, brightness, contrast, low_resolution_zoom, gamma: (low, high).
+        mirror_axes: spatial axes (model order) that are mirrored with probability one half each.
+    """
+
+    dummy_2d: bool = False
+    rotation_probability: float = 0.0
+    rotation_deg: tuple[float, float] = (0.0, 0.0)
+    scaling_probability: float = 0.0
+    scaling: tuple[float, float] = (1.0, 1.0)
+    noise_probability: float = 0.0
+    noise_variance: tuple[float, float] = (0.0, 0.0)
+    blur_probability: float = 0.0
+    blur_probability_per_channel: float = 0.0
+    blur_sigma: tuple[float, float] = (0.0, 0.0)
+    brightness_probability: float = 0.0
+    brightness: tuple[float, float] = (1.0, 1.0)
+    contrast_probability: float = 0.0
+    contrast: tuple[float, float] = (1.0, 1.0)
+    low_resolution_probability: float = 0.0
+    low_resolution_probability_per_channel: float = 0.0
+    low_resolution_zoom: tuple[float, float] = (1.0, 1.0)
+    inverted_gamma_probability: float = 0.0
+    gamma_probability: float = 0.0
+    gamma: tuple[float, float] = (1.0, 1.0)
+    mirror_axes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, config=STRICT)
+class Optimization:
+    """How the weights are found; training obeys `iterations` and never reads a clock.
+
+    Attributes:
+        schedule: `poly`: learning_rate * (1 - t)**poly_power, stepped every `iterations_per_epoch`, after a linear
+            warm-up over `warmup_iterations`.
+        ema_decay: weights of the model are an exponential moving average over steps; None: the last weights.
+        precision: of the forward pass.
+    """
+
+    optimizer: Literal["sgd", "adamw"]
+    learning_rate: float
+    weight_decay: float
+    iterations: int
+    iterations_per_epoch: int
+    schedule: Literal["poly"] = "poly"
+    poly_power: float = 0.9
+    schedule_steps_per_epoch: bool = True
+    momentum: float = 0.99
+    nesterov: bool = True
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_iterations: int = 0
+    gradient_clip_norm: float | None = 12.0
+    ema_decay: float | None = None
+    precision: Precision = "fp32"
+    memory_format: MemoryFormat = "contiguous"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Inference:
+    """How a whole case is predicted.
+
+    Attributes:
+        tile_step: distance of windows / patch size, in (0, 1].
+        gaussian_sigma: width of the window weights / patch size.
+        tiles_per_batch: windows that go through the network together.
+        mirror_axes: spatial axes that test-time mirroring may use: those that training mirrored.
+        mirror: mirroring is on unless the user says otherwise.
+    """
+
+    tile_step: float
+    gaussian_sigma: float
+    tiles_per_batch: int
+    mirror_axes: tuple[int, ...]
+    mirror: bool
+    precision: Precision = "fp32"
+    memory_format: MemoryFormat = "contiguous"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Configuration:
+    """One way to solve the task: grid, patch, network and schedule.
+
+    Attributes:
+        spacing_mm: of the model grid, model axis order; None keeps each case's own (axis 0 of a 2-D configuration).
+        median_shape: median over cases of the shape on the model grid.
+        patch_size: model axis order; a 2-D configuration has patch_size[0] = 1.
+        oversample_foreground: share of a batch that is drawn around a target; its last positions.
+        task_values: planned values that only the task understands.
+        predicted_peak_bytes: memory that one training step needs by the plan's own estimate.
+    """
+
+    name: str
+    spacing_mm: tuple[float | None, float, float]
+    median_shape: tuple[float, float, float]
+    patch_size: Shape
+    batch_size: int
+    resampling: Resampling
+    network: Network
+    loss: Loss
+    augmentation: Augmentation
+    optimization: Optimization
+    inference: Inference
+    oversample_foreground: float = 0.0
+    task_values: dict[str, Value] = field(default_factory=dict)
+    predicted_peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class Reason:
+    """Why a planned value is what it is.
+
+    Attributes:
+        inputs: what it was derived from, with the numbers.
+        because: the rule in words.
+        source: paper, file or measurement that the rule comes from.
+    """
+
+    inputs: str
+    because: str
+    source: str
+
+
+@dataclass(frozen=True, config=STRICT)
+class Plan:
+    """Everything that later stages obey.
+
+    Attributes:
+        transpose: model axis a is canonical axis transpose[a].
+        reasons: path of a planned value (`configurations.3d_fullres.patch_size`) -> why; a path covers what lies below.
+    """
+
+    name: str
+    dataset: str
+    task: str
+    transpose: tuple[int, int, int]
+    inputs: tuple[InputPlan, ...]
+    configurations: dict[str, Configuration]
+    budget: Budget
+    reasons: dict[str, Reason]
+    seed: int = 0
+    format: int = PLAN_FORMAT
+
+    def configuration(self, name: str) -> Configuration:
+        """The configuration called `name`.
+
+        Raises:
+            UsageError: there is none; the message lists those there are.
+        """
+        if name not in self.configurations:
+            raise UsageError(unknown_name(name, list(self.configurations), f"configuration of plan {self.name!r}:"))
+        return self.configurations[name]
+
+
+def unexplained_values(plan: Plan) -> list[str]:
+    """Paths of planned values that no reason covers; empty for a sound plan."""
+    from dataclasses import asdict
+
+    explained = set(plan.reasons)
+    paths = []
+    for key in ("transpose", "inputs", "configurations", "seed"):
+        paths += _leaves(asdict(plan)[key], key)
+    return [path for path in paths if not any(path == e or path.startswith(e + ".") for e in explained)]
+
+
+def _leaves(value: Any, path: str) -> list[str]:
+    if isinstance(value, dict):
+        return [leaf for key, child in value.items() for leaf in _leaves(child, f"{path}.{key}")]
+    return [path]

@@ -1,0 +1,53 @@
+"""Scores of units, their summary with intervals, and what failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+# Scores by name, `<label>.<metric>` (`Anterior.dice`); nan: not defined for this unit.
+Scores: TypeAlias = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Record:
+    """Scores of one unit."""
+
+    unit: str
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over units with its 95 % bootstrap interval.
+
+    Attributes:
+        count: units for which the score is defined.
+        undefined: units for which it is not (both masks empty, for example).
+    """
+
+    mean: float
+    median: float
+    lower: float
+    upper: float
+    count: int
+    undefined: int = 0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A unit that was refused or failed, with the stable code of the reason."""
+
+    unit: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Per-unit records, summary with intervals, failures and refusals."""
+
+    records: tuple[Record, ...]
+    summary: dict[str, Estimate]
+    failures: tuple[Failure, ...] = ()
+    notes: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,152 @@
+"""What a dataset is, as written by people in YAML: the frozen `DatasetSpec`.
+
+Parsing files is the business of `autoseg.io.specs`; here stand only the values and their own consistency.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+SPEC_FORMAT = 1
+STRICT = ConfigDict(extra="forbid")
+
+NormalizationName = Literal["auto", "ct", "zscore", "rescale_to_0_1", "rgb_to_0_1", "none"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ChannelSpec:
+    """One channel of an image input.
+
+    Attributes:
+        name: as the field calls it (T1, FLAIR, CT); decides the normalisation when that is `auto`.
+        normalization: a scheme, or `auto`: nnU-Net's table of channel names.
+    """
+
+    name: str
+    normalization: NormalizationName = "auto"
+
+
+@dataclass(frozen=True, config=STRICT)
+class InputSpec:
+    """One input role of a case; `kind` says which generic reader reads it."""
+
+    role: str = "image"
+    kind: Literal["image", "row", "text"] = "image"
+    channels: tuple[ChannelSpec, ...] = (ChannelSpec("image"),)
+
+
+@dataclass(frozen=True, config=STRICT)
+class LayoutSpec:
+    """Where the files of a case lie, relative to the dataset folder.
+
+    Patterns use `{case}` for the case id (the same text wherever it stands in one path), `{group}` for the patient,
+    `*` for anything within one path part and `**` for any number of parts.
+
+    Attributes:
+        name: shown to the user when this layout is recognised (`msd`, `nnunet`, `as downloaded`).
+        inputs: role -> one pattern per channel, or a single pattern of 4-D files that hold all channels.
+        targets: role -> pattern.
+    """
+
+    name: str
+    inputs: dict[str, tuple[str, ...]]
+    targets: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=STRICT)
+class LabelSpec:
+    """One label of a label map: its name, its value in the files, and its codes in terminologies (e.g. SNOMED)."""
+
+    name: str
+    value: int
+    codes: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=STRICT)
+class RegionSpec:
+    """A union of labels that is scored beside them (whole tumour, tumour core)."""
+
+    name: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, config=STRICT)
+class GroupingSpec:
+    """How a case's patient, site, date and stratum are known: from its id, or from a table.
+
+    Attributes:
+        pattern: regular expression searched in the case id; its first group is the patient.
+        table: CSV or TSV file relative to the dataset folder, with the columns named below.
+    """
+
+    pattern: str | None = None
+    table: str | None = None
+    case_column: str = "case"
+    group_column: str | None = None
+    site_column: str | None = None
+    date_column: str | None = None
+    stratify_column: str | None = None
+
+    @model_validator(mode="after")
+    def _pattern_compiles(self) -> GroupingSpec:
+        if self.pattern is not None and re.compile(self.pattern).groups < 1:
+            raise ValueError(f"grouping pattern {self.pattern!r} needs one group in parentheses: the patient")
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
+class DatasetSpec:
+    """A dataset: name, task, inputs, labels, grouping, licence and source, and the options of its task.
+
+    Attributes:
+        format: version of this file format.
+        options: options of the task itself; validated against the type that the task declares.
+        exclude: case ids to leave out, each for a reason the author knows.
+    """
+
+    name: str
+    task: str
+    layouts: tuple[LayoutSpec, ...]
+    inputs: tuple[InputSpec, ...] = (InputSpec(),)
+    labels: tuple[LabelSpec, ...] = ()
+    regions: tuple[RegionSpec, ...] = ()
+    grouping: GroupingSpec = GroupingSpec()
+    description: str = ""
+    source: str = ""
+    licence: str = ""
+    reference: str = ""
+    exclude: tuple[str, ...] = ()
+    options: dict[str, Any] = Field(default_factory=dict)
+    format: int = SPEC_FORMAT
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> DatasetSpec:
+        if self.format > SPEC_FORMAT:
+            raise ValueError(f"format {self.format} is newer than this autoseg understands ({SPEC_FORMAT}); update autoseg")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise ValueError(f"name {self.name!r} must be usable as a folder name: letters, digits, '.', '_' and '-'")
+        values = [label.value for label in self.labels]
+        names = [label.name for label in self.labels]
+        if len(set(values)) != len(values) or len(set(names)) != len(names):
+            raise ValueError(f"label names and values must each be unique, found {dict(zip(names, values, strict=True))}")
+        if 0 in values:
+            raise ValueError("label value 0 is the background and is not listed")
+        for region in self.regions:
+            unknown = set(region.labels) - set(names)
+            if unknown:
+                raise ValueError(f"region {region.name!r} names labels that do not exist: {sorted(unknown)}; known: {names}")
+        for layout in self.layouts:
+            for entry in self.inputs:
+                count = len(layout.inputs.get(entry.role, ()))
+                if entry.kind == "image" and count not in (1, len(entry.channels)):
+                    raise ValueError(f"layout {layout.name!r} gives {count} patterns for input {entry.role!r}, expected "
+                                     f"{len(entry.channels)} (one per channel) or 1 (4-D files)")
+        return self
+
+    def input(self, role: str) -> InputSpec:
+        """The input called `role`."""
+        return next(entry for entry in self.inputs if entry.role == role)

@@ -1,0 +1,189 @@
+"""The task contract: one record of functions. Everything that is particular to a task enters the stages through it.
+
+What stands between the slots (targets, raw outputs, predictions) is the task's own; stages hand it on without looking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoseg.core.budget import Budget
+from autoseg.core.case import Case, Unit
+from autoseg.core.fingerprint import Fingerprint
+from autoseg.core.geometry import Box, GridRecord
+from autoseg.core.image import Image
+from autoseg.core.plan import Configuration, Plan
+from autoseg.core.report import Estimate, Record, Scores
+from autoseg.core.spec import DatasetSpec
+
+if TYPE_CHECKING:  # torch takes two seconds to import and is needed only where networks run
+    from torch import Tensor, nn
+
+Arrays: TypeAlias = dict[str, NDArray]
+Inputs: TypeAlias = dict[str, Image]
+# (draft plan, candidate configuration) -> median seconds of one optimisation step, its batch included.
+Probe: TypeAlias = Callable[[Plan, Configuration], float]
+
+
+class CaseStore(Protocol):
+    """Preprocessed cases on the model grid, as a task sees them."""
+
+    def names(self, case_id: str) -> tuple[str, ...]:
+        """Names of the arrays stored with a case: input roles and what `prepare_target` returned."""
+
+    def shape(self, case_id: str, name: str) -> tuple[int, ...]:
+        """Shape of one array, without reading it."""
+
+    def array(self, case_id: str, name: str, box: Box | None = None) -> NDArray:
+        """One array, or the part of it inside a half-open box over its last three axes."""
+
+    def record(self, case_id: str) -> GridRecord:
+        """The way back to the case grid."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the fingerprint measures of one unit.
+
+    Attributes:
+        foreground: bool (Z, Y, X) on the first input's grid; intensities are measured there.
+        properties: counts that can be summed.
+    """
+
+    foreground: NDArray
+    properties: dict[str, int]
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """What the user asked of the planner.
+
+    Attributes:
+        name: of the plan.
+        rules: the rule book: `default`, or a published one to reproduce exactly (`nnunet`).
+        configurations: names to plan; empty: all that the dataset allows.
+        seed: of folds' training and of drawing batches.
+    """
+
+    name: str = "default"
+    rules: str = "default"
+    configurations: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimisation phase of an iteration; most tasks have one, a GAN has two.
+
+    Attributes:
+        parameters: of the network that this phase moves.
+        step: (network, batch) -> losses by name; `total` is differentiated.
+    """
+
+    name: str
+    parameters: Callable[[nn.Module], Iterable[nn.Parameter]]
+    step: Callable[[nn.Module, Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Context:
+    """How to predict, from the command line.
+
+    Attributes:
+        device: `cpu` or `cuda[:n]`.
+        mirror: test-time mirroring; None: as the plan says.
+        probabilities: keep them with the prediction.
+    """
+
+    device: str = "cpu"
+    mirror: bool | None = None
+    probabilities: bool = False
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """A post-processing candidate; `select` keeps it where cross-validation says that it helps."""
+
+    name: str
+    apply: Callable[[Any, DatasetSpec], Any]
+    because: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture for the report: (Y, X, 3) uint8 with a caption."""
+
+    pixels: NDArray[np.uint8]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Verb:
+    """An extra command of a task; the command line mounts it."""
+
+    name: str
+    help: str
+    run: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is particular to a task. A missing slot is an error at import.
+
+    Attributes:
+        name: as written in specifications.
+        headline: name of the score that ranks models; larger is better.
+        options: frozen type of the task's own options in a specification.
+        index: (spec, cases) -> units; folds are made on patients, units inherit.
+        read_target: (unit, spec) -> target, or None where the unit has none.
+        describe: (unit, inputs, target) -> what the fingerprint measures.
+        make_plan: (spec, fingerprint, budget, request, probe) -> plan; probe times a candidate of a draft plan.
+        prepare_target: (target, grid record, configuration) -> arrays stored with the case.
+        draw_batch: (units, store, configuration, rng) -> one batch of tensors by name, augmented.
+        build_network: configuration -> network with fresh weights.
+        phases: configuration -> optimisation phases.
+        infer: (networks, inputs on the model grid, configuration, context) -> raw output, members averaged.
+        restore: (raw, grid record, configuration, context) -> prediction on the case grid, canonical orientation.
+        write: (prediction, spec, image, path without ending) -> files written, in the stored orientation.
+        read_prediction: (file or path without ending, spec) -> prediction, for evaluation of a folder.
+        score: (prediction, target, spec, image) -> scores of one unit.
+        summarise: (records, rng) -> metrics with confidence intervals.
+        baseline: (training samples, spec, rng) -> a cheap model: inputs -> prediction.
+        refinements: spec -> post-processing candidates.
+        figures: (prediction, target, image, spec) -> pictures for the report, worst place first.
+        verbs: extra commands.
+    """
+
+    name: str
+    headline: str
+    options: type
+    index: Callable[[DatasetSpec, Sequence[Case]], tuple[Unit, ...]]
+    read_target: Callable[[Unit, DatasetSpec], Any]
+    describe: Callable[[Unit, Inputs, Any], Description]
+    make_plan: Callable[[DatasetSpec, Fingerprint, Budget, PlanRequest, Probe], Plan]
+    prepare_target: Callable[[Any, GridRecord, Configuration], Arrays]
+    draw_batch: Callable[[Sequence[Unit], CaseStore, Configuration, np.random.Generator], dict[str, Tensor]]
+    build_network: Callable[[Configuration], nn.Module]
+    phases: Callable[[Configuration], tuple[Phase, ...]]
+    infer: Callable[[Sequence[nn.Module], Arrays, Configuration, Context], Any]
+    restore: Callable[[Any, GridRecord, Configuration, Context], Any]
+    write: Callable[[Any, DatasetSpec, Image, Path], tuple[Path, ...]]
+    read_prediction: Callable[[Path, DatasetSpec], Any]
+    score: Callable[[Any, Any, DatasetSpec, Image], Scores]
+    summarise: Callable[[Sequence[Record], np.random.Generator], dict[str, Estimate]]
+    baseline: Callable[[Iterable[tuple[Unit, Inputs, Any]], DatasetSpec, np.random.Generator], Callable[[Inputs], Any]]
+    refinements: Callable[[DatasetSpec], tuple[Refinement, ...]]
+    figures: Callable[[Any, Any, Image, DatasetSpec], tuple[Picture, ...]]
+    verbs: tuple[Verb, ...]
+
+    def __post_init__(self) -> None:
+        for slot in fields(self):
+            value = getattr(self, slot.name)
+            if value is None or (slot.name not in ("name", "headline", "verbs") and not callable(value)):
+                raise TypeError(f"task {self.name!r}: slot {slot.name!r} must be filled, found {value!r}")
