@@ -1,0 +1,34 @@
+"""Test-time mirroring: the mean over all flips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from torch import Tensor
+
+from autoseg.inference.sliding_window import Forward
+
+
+def mirrored(forward: Forward, axes: Sequence[int]) -> Forward:
+    """A forward that returns the mean of the outputs over all combinations of flips, each flipped back.
+
+    Args:
+        forward: (B, C, *spatial) -> (B, K, *spatial).
+        axes: model axes (0, 1, 2 for z, y, x) that may be flipped; 1 and 2 for a network that sees slices (Y, X).
+            2**len(axes) forward passes are made; without axes, `forward` itself is returned.
+    Source: nnU-Net v2, `predict_from_raw_data.py` (mean of logits).
+    """
+    if not axes:
+        return forward
+    flips = [flip for count in range(1, len(axes) + 1) for flip in combinations([axis - 3 for axis in axes], count)]
+
+    def mean_over_flips(windows: Tensor) -> Tensor:
+        if min(axes) < 5 - windows.ndim:
+            raise ValueError(f"model axes {tuple(axes)} cannot be flipped in windows of shape {tuple(windows.shape)}")
+        total = forward(windows).float()
+        for flip in flips:
+            total = total + forward(windows.flip(flip)).float().flip(flip)
+        return total / (len(flips) + 1)
+
+    return mean_over_flips
