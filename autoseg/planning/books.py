@@ -1,0 +1,108 @@
+"""The rule books: `nnunet` repeats nnU-Net on any machine, `default` also keeps to target, memory and minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from autoseg.core.budget import Budget
+from autoseg.core.errors import UsageError, choose, unknown_name
+from autoseg.core.fingerprint import Fingerprint
+from autoseg.core.plan import Configuration, Precision
+from autoseg.core.task import PlanRequest
+from autoseg.planning import recipes
+from autoseg.planning.budget import Stopwatch, Timer
+from autoseg.planning.candidates import choose_candidate, on_rung
+from autoseg.planning.explain import Reasons, below
+from autoseg.planning.memory import REFERENCE_BYTES
+from autoseg.planning.recipes import CPU, CUDA, NNUNET
+from autoseg.planning.schedule import dataset_reason, fixed_reason, iterations_for_dataset, iterations_within, minutes_reason
+from autoseg.planning.spacing import Grid, plan_grid
+from autoseg.planning.unet import DIMENSIONS, Blueprint, Limits, Run, Wanted, plan_unet
+from autoseg.planning.why import explain_configuration
+
+Drawn: TypeAlias = tuple[Blueprint, Reasons]
+Book: TypeAlias = Callable[[str, Grid, Wanted, Stopwatch], Drawn]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Configurations by name, the budget with all measurements, and reasons with full paths."""
+
+    grid: Grid
+    configurations: dict[str, Configuration]
+    budget: Budget
+    reasons: Reasons
+
+
+def plan_configurations(fingerprint: Fingerprint, budget: Budget, request: PlanRequest, timer: Timer,
+                        wanted: Wanted) -> Planned:
+    """All U-Net configurations that the user asked for, by the rule book of the request.
+
+    Raises:
+        UsageError: a rule book or configuration that does not exist, or that the dataset does not allow.
+        DatasetError: the fingerprint holds no case.
+        ResourceError: the smallest patch does not fit into the memory budget.
+    """
+    book = choose(BOOKS, request.rules, "rule book")
+    grid = plan_grid(fingerprint)
+    stopwatch = Stopwatch(budget, timer)
+    configurations: dict[str, Configuration] = {}
+    reasons: Reasons = {}
+    for name in _names(grid, request):
+        blueprint, decided = book(name, grid, wanted, stopwatch)
+        configurations[name] = plan_unet(blueprint)
+        why = explain_configuration(configurations[name], blueprint, fingerprint, budget) | decided
+        reasons |= below(f"configurations.{name}", why)
+    return Planned(grid, configurations, stopwatch.budget, reasons)
+
+
+def _names(grid: Grid, request: PlanRequest) -> tuple[str, ...]:
+    allowed = tuple(name for name, dims in DIMENSIONS.items() if dims == 2 or grid.median_shape[0] != 1)
+    for name in request.configurations:
+        if name not in DIMENSIONS:
+            raise UsageError(unknown_name(name, list(DIMENSIONS), "configuration"))
+        if name not in allowed:
+            raise UsageError(f"configuration {name!r} needs images of more than one slice, the median case has one; "
+                             f"plan {', '.join(allowed)} instead")
+    return tuple(name for name in allowed if not request.configurations or name in request.configurations)
+
+
+def draw_nnunet(name: str, grid: Grid, wanted: Wanted, stopwatch: Stopwatch) -> Drawn:
+    """nnU-Net's blueprint; of the budget only the target matters, for the precision."""
+    precision: Precision = "fp16" if stopwatch.budget.target == "cuda" else "fp32"
+    run = Run(recipes.NNUNET_ITERATIONS, precision)
+    return Blueprint(name, grid, wanted, NNUNET, Limits(), run), fixed_reason(stopwatch.budget)
+
+
+def draw_default(name: str, grid: Grid, wanted: Wanted, stopwatch: Stopwatch) -> Drawn:
+    """The blueprint that makes the most of target, memory and minutes."""
+    budget = stopwatch.budget
+    limits = Limits(budget.memory_bytes / REFERENCE_BYTES)
+    if budget.target == "cuda":
+        return _with_length((Blueprint(name, grid, wanted, CUDA, limits, Run(1, "fp16")), {}), stopwatch)
+    blueprint = Blueprint(name, grid, wanted, CPU, limits)
+    if budget.minutes is not None:
+        return _with_length(choose_candidate(blueprint, stopwatch, budget.minutes), stopwatch)
+    run = Run(1, "bf16" if budget.supports_bf16 else "fp32", CPU.memory_format)
+    return _with_length((replace(on_rung(blueprint, recipes.LADDER[recipes.START]), run=run), {}), stopwatch)
+
+
+BOOKS: dict[str, Book] = {"default": draw_default, "nnunet": draw_nnunet}
+
+
+def _with_length(drawn: Drawn, stopwatch: Stopwatch) -> Drawn:
+    """The same with the number of iterations, from the minutes or else from the dataset."""
+    blueprint, reasons = drawn
+    draft, budget = plan_unet(blueprint), stopwatch.budget
+    if budget.minutes is None:
+        patch_voxels = draft.patch_size[0] * draft.patch_size[1] * draft.patch_size[2]
+        step_voxels = patch_voxels * draft.batch_size
+        iterations = iterations_for_dataset(blueprint.grid.dataset_voxels, step_voxels, budget.target)
+        why = dataset_reason(blueprint.grid.dataset_voxels, step_voxels, budget.target)
+    else:
+        seconds = stopwatch.seconds(draft)
+        iterations = iterations_within(budget.minutes, seconds)
+        why = minutes_reason(budget.minutes, seconds)
+    return replace(blueprint, run=replace(blueprint.run, iterations=iterations)), reasons | why

@@ -1,0 +1,183 @@
+"""How large patch and batch may be: nnU-Net's feature-map count against its reference, scaled to the memory budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoseg.core.errors import ResourceError
+from autoseg.core.plan import Configuration, Network
+from autoseg.planning.topology import SMALLEST_EDGE, Topology, initial_patch, plan_topology
+
+# nnU-Net 2.8.1, default_experiment_planner.py:48-72: feature-map values per sample that fill 8 GB, and at which batch.
+REFERENCE_BYTES = 8 * 10**9
+SMALLEST_BATCH = 2
+LARGEST_SHARE_OF_DATASET = 0.05
+LOW_RESOLUTION_SHARE = 0.25
+LOW_RESOLUTION_STEP = 1.03
+LOW_RESOLUTION_GAIN = 2.0
+
+# Bytes of a training step / bytes of its feature maps. Implied by nnU-Net's reference: 2 samples of 560e6 values in
+# 16 bits fill 8 GB, 8e9 / (2 x 560e6 x 2 bytes).
+ACTIVATION_FACTOR = 3.57
+PRECISION_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+OPTIMIZER_COPIES = {"sgd": 1, "adamw": 2}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Feature-map values of one sample that fill the reference memory at this batch size."""
+
+    values: float
+    batch: int
+
+
+REFERENCES = {3: Reference(560e6, 2), 2: Reference(85e6, 12)}
+
+Widths = Callable[[int], tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the feature-map count needs to know of a U-Net beside its topology.
+
+    Attributes:
+        widths: number of stages -> features per stage.
+        convs: convolutions per stage, encoder and decoder alike.
+        out_channels: of the output.
+    """
+
+    widths: Widths
+    convs: int
+    out_channels: int
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A patch that fits, and its feature-map values per sample."""
+
+    topology: Topology
+    values: int
+
+
+def stage_widths(stages: int, *, first: int, largest: int) -> tuple[int, ...]:
+    """Features per stage: doubled from `first` on, at most `largest`."""
+    return tuple(min(first * 2**stage, largest) for stage in range(stages))
+
+
+def feature_map_values(topology: Topology, architecture: Architecture) -> int:
+    """Values that the convolutions of a U-Net write for one sample, without the outputs of deep supervision.
+
+    With V the voxels of a stage, f its features and n stages: sum of convs f V over the encoder, of (convs + 1) f V over
+    the n - 1 decoder stages (one transposed convolution), and out_channels V of the first stage.
+    Source: nnU-Net 2.8.1, `compute_conv_feature_map_size`; the closed form equals it exactly.
+    """
+    widths = architecture.widths(len(topology.strides))
+    voxels, size = [], list(topology.patch_size)
+    for stride in topology.strides:
+        size = [s // step for s, step in zip(size, stride, strict=True)]
+        voxels.append(math.prod(size))
+    encoder = sum(architecture.convs * f * v for f, v in zip(widths, voxels, strict=True))
+    decoder = sum((architecture.convs + 1) * f * v for f, v in zip(widths[:-1], voxels[:-1], strict=True))
+    return encoder + decoder + architecture.out_channels * voxels[0]
+
+
+def fit_patch(spacing_mm: Sequence[float], median_shape: Sequence[float], architecture: Architecture, *, scale: float,
+              largest_voxels: float = math.inf) -> Fit:
+    """The largest patch whose feature maps fit into `scale` times the reference memory and into `largest_voxels`.
+
+    The axis that covers most of the median shape is shortened, by what the strides divide, until the patch fits.
+
+    Raises:
+        ResourceError: not even the smallest patch fits.
+    """
+    reference = REFERENCES[len(spacing_mm)]
+    topology = plan_topology(spacing_mm, initial_patch(spacing_mm, median_shape))
+    values = feature_map_values(topology, architecture)
+    while values / reference.batch * 2 > reference.values * scale or topology.voxels > largest_voxels:
+        topology = _shorten(topology, spacing_mm, median_shape, scale)
+        values = feature_map_values(topology, architecture)
+    return Fit(topology, values)
+
+
+def _shorten(topology: Topology, spacing_mm: Sequence[float], median_shape: Sequence[float], scale: float) -> Topology:
+    size = list(topology.patch_size)
+    axis = int(np.argsort([p / m for p, m in zip(size, median_shape, strict=True)])[-1])
+    trial = list(size)
+    trial[axis] -= topology.divisor[axis]
+    if trial[axis] < SMALLEST_EDGE:
+        raise ResourceError(f"a memory budget of {scale * REFERENCE_BYTES / 1e9:.2f} GB does not hold one training step on "
+                            f"a patch of {tuple(topology.patch_size)} voxels (model axes), and the patch cannot shrink "
+                            "further; give more memory with --memory")
+    size[axis] -= plan_topology(spacing_mm, trial).divisor[axis]
+    return plan_topology(spacing_mm, size)
+
+
+def batch_that_fits(fit: Fit, dims: int, scale: float) -> int:
+    """Samples whose feature maps fill `scale` times the reference memory."""
+    reference = REFERENCES[dims]
+    return round(reference.values * scale / fit.values * reference.batch)
+
+
+def limit_batch(batch: int, dataset_voxels: float, patch_voxels: int) -> int:
+    """A batch size that covers at most 5 % of the dataset's voxels, but is at least 2."""
+    largest = round(dataset_voxels * LARGEST_SHARE_OF_DATASET / patch_voxels)
+    return max(min(batch, largest), SMALLEST_BATCH)
+
+
+def low_resolution_spacing(spacing_mm: Sequence[float], median_shape: Sequence[float], patch_voxels: int,
+                           architecture: Architecture, *, scale: float) -> tuple[float, ...] | None:
+    """Spacing (mm) of nnU-Net's low-resolution configuration; None where it makes none.
+
+    A patch below a quarter of the median shape calls for it: the spacing grows by 3 % (first that of axes below half of the
+    coarsest) until a newly planned patch covers a quarter; a result of more than half the voxels is dropped.
+    """
+    full, target = np.array(spacing_mm), np.array(spacing_mm, dtype=float)
+    voxels, covered = math.prod(median_shape), patch_voxels
+    while covered / voxels < LOW_RESOLUTION_SHARE:
+        fine = target.max() / target > 2
+        target[fine if fine.any() else slice(None)] *= LOW_RESOLUTION_STEP
+        shape = full / target * np.array(median_shape)
+        voxels = float(np.prod(shape))
+        fit = fit_patch(tuple(target), [round(float(size)) for size in shape], architecture, scale=scale)
+        covered = fit.topology.voxels
+    is_smaller = math.prod(median_shape) / voxels >= LOW_RESOLUTION_GAIN
+    return tuple(float(value) for value in target) if is_smaller else None
+
+
+def parameter_count(network: Network) -> int:
+    """Weights and biases of a plain U-Net: convolutions, affine norms, transposed convolutions, 1 x 1 outputs."""
+    count, width = 0, network.in_channels
+    for features, kernel, convs in zip(network.features, network.kernel_sizes, network.convs_encoder, strict=True):
+        for _ in range(convs):
+            count += math.prod(kernel) * width * features + 3 * features
+            width = features
+    depths = range(len(network.features) - 2, -1, -1)
+    for stage, convs in zip(depths, network.convs_decoder, strict=True):
+        features, kernel = network.features[stage], network.kernel_sizes[stage]
+        count += math.prod(network.strides[stage + 1]) * network.features[stage + 1] * features + features
+        width = 2 * features
+        for _ in range(convs):
+            count += math.prod(kernel) * width * features + 3 * features
+            width = features
+        if stage == 0 or network.deep_supervision:
+            count += network.out_channels * (features + 1)
+    return count
+
+
+def predict_peak_bytes(configuration: Configuration) -> int:
+    """First estimate of the memory of one training step, in bytes.
+
+    Parameters, gradients, optimiser state and average in 32 bits, plus the feature maps of the batch in the precision of
+    the forward pass times `ACTIVATION_FACTOR`.
+    """
+    network, optimization = configuration.network, configuration.optimization
+    topology = Topology(configuration.patch_size[-network.dims:], network.strides, network.kernel_sizes)
+    architecture = Architecture(lambda _: network.features, network.convs_encoder[0], network.out_channels)
+    copies = 2 + OPTIMIZER_COPIES[optimization.optimizer] + (optimization.ema_decay is not None)
+    values = feature_map_values(topology, architecture) * configuration.batch_size
+    activations = values * PRECISION_BYTES[optimization.precision] * ACTIVATION_FACTOR
+    return int(copies * 4 * parameter_count(network) + activations)

@@ -1,0 +1,40 @@
+"""Segmentation: a label for every voxel."""
+
+from __future__ import annotations
+
+from autoseg.core.task import Task
+from autoseg.tasks.segmentation.baseline import fit_baseline
+from autoseg.tasks.segmentation.figures import draw_figures
+from autoseg.tasks.segmentation.network import build_network
+from autoseg.tasks.segmentation.output import infer, read_prediction, restore, write_prediction
+from autoseg.tasks.segmentation.plan import make_plan
+from autoseg.tasks.segmentation.refine import refinements
+from autoseg.tasks.segmentation.sample import draw_batch
+from autoseg.tasks.segmentation.score import score, summarise
+from autoseg.tasks.segmentation.spec import SegmentationOptions, index_units
+from autoseg.tasks.segmentation.step import phases
+from autoseg.tasks.segmentation.target import describe, prepare_target, read_target
+
+TASK = Task(
+    name="segmentation",
+    headline="mean.dice",
+    options=SegmentationOptions,
+    index=index_units,
+    read_target=read_target,
+    describe=describe,
+    make_plan=make_plan,
+    prepare_target=prepare_target,
+    draw_batch=draw_batch,
+    build_network=build_network,
+    phases=phases,
+    infer=infer,
+    restore=restore,
+    write=write_prediction,
+    read_prediction=read_prediction,
+    score=score,
+    summarise=summarise,
+    baseline=fit_baseline,
+    refinements=refinements,
+    figures=draw_figures,
+    verbs=(),
+)

@@ -1,0 +1,86 @@
+"""Batches of augmented patches, the last positions of a batch around a label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autoseg.core.case import Unit
+from autoseg.core.geometry import Box, Shape
+from autoseg.core.plan import Configuration
+from autoseg.core.task import CaseStore
+from autoseg.ops.patches import read_padded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def draw_batch(units: Sequence[Unit], store: CaseStore, configuration: Configuration,
+               rng: np.random.Generator) -> dict[str, Tensor]:
+    """One batch: units uniformly with replacement, patches at random or around a random label of the case.
+
+    Returns:
+        `image`: float32 (B, C, Z, Y, X); `label`: int64 (B, Z, Y, X); without Z in a 2-D configuration;
+        `cases`: ids, for error messages.
+    Source: nnU-Net v2.8.1, data_loader.py (round(batch * (1 - share)) random positions come first).
+    """
+    import torch  # here, because planning loads this file too and needs no torch
+
+    forced_from = round(configuration.batch_size * (1 - configuration.oversample_foreground))
+    images, labels, cases = [], [], []
+    for position in range(configuration.batch_size):
+        case_id = units[int(rng.integers(len(units)))].cases[0].id
+        image, label = draw_patch(case_id, store, configuration, rng, force_label=position >= forced_from)
+        images.append(image)
+        labels.append(label)
+        cases.append(case_id)
+    batch = {"image": torch.from_numpy(np.stack(images)), "label": torch.from_numpy(np.stack(labels)).long()}
+    if configuration.network.dims == 2:
+        batch = {"image": batch["image"].squeeze(2), "label": batch["label"].squeeze(1)}
+    return batch | {"cases": cases}  # type: ignore[return-value]
+
+
+def draw_patch(case_id: str, store: CaseStore, configuration: Configuration, rng: np.random.Generator, *,
+               force_label: bool) -> tuple[np.ndarray, np.ndarray]:
+    """One augmented patch: image float32 (C, *patch) and label (*patch)."""
+    from autoseg.augment.compose import augment
+    from autoseg.augment.spatial import source_patch_size
+
+    shape = store.shape(case_id, "label")
+    source = source_patch_size(configuration.patch_size, configuration.augmentation)
+    centre = _draw_labelled_voxel(case_id, store, rng) if force_label else None
+    box = draw_box((shape[0], shape[1], shape[2]), source, configuration.patch_size, centre, rng)
+    image = read_padded(lambda part: store.array(case_id, "image", part), box, shape, 0.0)
+    label = read_padded(lambda part: store.array(case_id, "label", part), box, shape, 0)
+    return augment(image, label, configuration.augmentation, configuration.patch_size, rng)
+
+
+def draw_box(shape: Shape, source: Shape, patch: Shape, centre: Sequence[int] | None, rng: np.random.Generator) -> Box:
+    """A box of the size `source` whose inner `patch` stays within the image wherever that fits.
+
+    Args:
+        source: patch plus the margin that rotation and scaling need; the margin may lie outside the image.
+        centre: voxel that should be in the middle; None: anywhere.
+    Source: nnU-Net v2.8.1, data_loader.py, get_bbox.
+    """
+    box = []
+    for axis in range(3):
+        margin = max(source[axis] - patch[axis], source[axis] - shape[axis])
+        low, high = -(margin // 2), shape[axis] + margin // 2 + margin % 2 - source[axis]
+        if centre is None:
+            start = int(rng.integers(low, high + 1))
+        else:
+            start = min(max(int(centre[axis]) - source[axis] // 2, low), high)
+        box.append((start, start + source[axis]))
+    return (box[0], box[1], box[2])
+
+
+def _draw_labelled_voxel(case_id: str, store: CaseStore, rng: np.random.Generator) -> Sequence[int] | None:
+    names = sorted(name for name in store.names(case_id) if name.startswith("places_"))
+    if not names:
+        return None
+    places = store.array(case_id, names[int(rng.integers(len(names)))])
+    return places[int(rng.integers(len(places)))]

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from autoseg.core.budget import Budget, StepTime
+from autoseg.core.errors import ResourceError
+from autoseg.planning.budget import Stopwatch, candidate_key, climb, fastest
+from autoseg.planning.recipes import CPU
+from autoseg.planning.spacing import Grid
+from autoseg.planning.unet import Blueprint, Limits, Run, Wanted, plan_unet
+
+BLUEPRINT = Blueprint("3d_fullres", Grid((0, 1, 2), (3.0, 2.0, 1.0), (20, 50, 35), 20, 200), Wanted(1, 3, {"dice": 1.0}), CPU,
+                      Limits(1.0, 2**20))
+CONFIGURATION = plan_unet(BLUEPRINT)
+BUDGET = Budget("cpu", 8 * 10**9)
+
+
+def refuse(configuration):
+    raise AssertionError(f"{configuration.name} was timed again")
+
+
+def test_key_ignores_length_and_prediction_but_not_what_costs_time():
+    key = candidate_key(CONFIGURATION)
+    longer = plan_unet(replace(BLUEPRINT, run=Run(5_000)))
+    assert candidate_key(longer) == key
+    assert candidate_key(replace(CONFIGURATION, inference=replace(CONFIGURATION.inference, tile_step=0.7))) == key
+    slower = [
+        replace(CONFIGURATION, batch_size=3),
+        replace(CONFIGURATION, network=replace(CONFIGURATION.network, deep_supervision=True)),
+        replace(CONFIGURATION, optimization=replace(CONFIGURATION.optimization, precision="bf16")),
+        replace(CONFIGURATION, optimization=replace(CONFIGURATION.optimization, memory_format="channels_last")),
+        replace(CONFIGURATION, augmentation=replace(CONFIGURATION.augmentation, blur_probability=0.2)),
+    ]
+    assert len({candidate_key(each) for each in [CONFIGURATION, *slower]}) == 6
+
+
+def test_a_candidate_is_timed_once_and_remembered():
+    timed = []
+    stopwatch = Stopwatch(BUDGET, lambda configuration: timed.append(configuration) or 0.5)
+    assert [stopwatch.seconds(CONFIGURATION), stopwatch.seconds(CONFIGURATION)] == [0.5, 0.5]
+    assert timed == [CONFIGURATION]
+    assert stopwatch.budget.measured == (StepTime(candidate_key(CONFIGURATION), 0.5),)
+
+
+def test_a_known_time_is_looked_up():
+    known = replace(BUDGET, measured=(StepTime(candidate_key(CONFIGURATION), 0.25),))
+    assert Stopwatch(known, refuse).seconds(CONFIGURATION) == 0.25
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_an_impossible_time_is_refused(seconds):
+    with pytest.raises(ResourceError, match="expected a positive number"):
+        Stopwatch(BUDGET, lambda configuration: seconds).seconds(CONFIGURATION)
+
+
+def test_the_fastest_candidate_wins_and_the_first_of_equals():
+    others = [CONFIGURATION, replace(CONFIGURATION, batch_size=3), replace(CONFIGURATION, batch_size=2)]
+    times = {4: 0.9, 3: 0.4, 2: 0.4}
+    assert fastest(others, Stopwatch(BUDGET, lambda configuration: times[configuration.batch_size])) == 1
+
+
+@pytest.mark.parametrize(("iterations", "expected"), [
+    ([9000, 5000, 300, 80, 20], 2),        # the start allows enough to stay, too few to grow
+    ([900, 200, 100, 80, 20], 1),          # down to the first that allows 150
+    ([100, 80, 60, 40, 20], 0),            # nothing does: the cheapest
+    ([9000, 5000, 4000, 2000, 1500], 4),   # up to the dearest
+    ([9000, 5000, 4000, 2000, 999], 3),    # up while the next allows 1000
+    ([9000, 5000, 1000, 1000, 1000], 2),   # 1000 here leaves nothing for a dearer one
+])
+def test_climb_from_rung_two(iterations, expected):
+    assert climb(5, 2, iterations.__getitem__) == expected
+
+
+def test_dearer_rungs_are_not_even_timed_when_the_start_allows_few_steps():
+    asked = []
+    climb(5, 2, lambda rung: asked.append(rung) or 300)
+    assert set(asked) == {2}

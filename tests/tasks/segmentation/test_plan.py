@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from autoseg.core.budget import Budget
+from autoseg.core.errors import DatasetError, UsageError
+from autoseg.core.fingerprint import CASE_WEIGHT, EDGES, Fingerprint, Moments
+from autoseg.core.plan import unexplained_values
+from autoseg.core.spec import ChannelSpec, DatasetSpec, InputSpec, LabelSpec, LayoutSpec
+from autoseg.core.task import PlanRequest
+from autoseg.planning.explain import explain
+from autoseg.tasks.segmentation.plan import make_plan
+
+GB = 10**9
+
+
+def make_spec(labels, channels=("MR",)):
+    return DatasetSpec("Toy", "segmentation", (LayoutSpec("flat", {"image": ("{case}_*.nii.gz",)}),),
+                       (InputSpec(channels=tuple(ChannelSpec(name) for name in channels)),),
+                       tuple(LabelSpec(f"label{value}", value) for value in range(1, labels + 1)))
+
+
+def make_fingerprint(shape, spacing, cases, channels=1):
+    moments = Moments(10, 40.0, 1700.0, 40.0, 40.0, (40.0,) * 7)
+    histogram = {int((EDGES < 40).sum()) - 1: CASE_WEIGHT * cases}
+    return Fingerprint((shape,) * cases, (spacing,) * cases, (0.9,) * cases, ((moments,) * channels,) * cases,
+                       (histogram,) * channels, {})
+
+
+def refuse(plan, configuration):
+    raise AssertionError(f"{configuration.name} was timed")
+
+
+def by_cost(seconds_per_million):
+    """A probe whose steps take time by voxels and width, less in bf16 and channels_last."""
+    def probe(plan, configuration):
+        voxels = math.prod(configuration.patch_size) * configuration.batch_size
+        run = configuration.optimization
+        factor = (0.6 if run.precision == "bf16" else 1.0) * (0.9 if run.memory_format == "channels_last" else 1.0)
+        return voxels / 1e6 * configuration.network.features[0] / 16 * seconds_per_million * factor
+    return probe
+
+
+HIPPOCAMPUS = make_fingerprint((36, 50, 35), (1.0, 1.0, 1.0), 200)
+LIVER = make_fingerprint((482, 512, 512), (1.0, 0.7676, 0.7676), 131)
+PROSTATE = make_fingerprint((20, 320, 320), (3.6, 0.625, 0.625), 32, channels=2)
+NNUNET = PlanRequest(name="nnunet", rules="nnunet")
+
+# stages, then the sizes of reference plans: 3-D patch and batch, 2-D patch and batch
+GOLDEN = {
+    "Hippocampus 260": ((36, 50, 35), (1, 1, 1), 260, 2, 4, (40, 56, 40), 9, 4, (56, 40), 366),
+    "Hippocampus 200": ((36, 50, 35), (1, 1, 1), 200, 2, 4, (40, 56, 40), 7, 4, (56, 40), 281),
+    "BraTS": ((138, 169, 138), (1, 1, 1), 1251, 3, 6, (128, 128, 128), 2, 6, (192, 160), 105),
+    "ACDC": ((18, 237, 208), (5, 1.5625, 1.5625), 200, 3, 6, (20, 256, 224), 4, 6, (256, 224), 56),
+    "Liver": ((482, 512, 512), (1, 0.7676, 0.7676), 131, 2, 6, (128, 128, 128), 2, 8, (512, 512), 12),
+    "Prostate": ((20, 320, 320), (3.6, 0.625, 0.625), 32, 2, 7, (20, 320, 256), 2, 7, (320, 320), 32),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_nnunet_plans_of_known_datasets_are_repeated(name):
+    shape, spacing, cases, labels, stages_3d, patch_3d, batch_3d, stages_2d, patch_2d, batch_2d = GOLDEN[name]
+    plan = make_plan(make_spec(labels), make_fingerprint(shape, spacing, cases), Budget("cpu", 2 * GB), NNUNET, refuse)
+    full, flat = plan.configurations["3d_fullres"], plan.configurations["2d"]
+    assert (full.patch_size, full.batch_size, len(full.network.strides)) == (patch_3d, batch_3d, stages_3d)
+    assert (flat.patch_size, flat.batch_size, len(flat.network.strides)) == ((1, *patch_2d), batch_2d, stages_2d)
+    assert (full.network.out_channels, full.task_values) == (labels + 1, {"label_count": labels})
+
+
+def test_nnunet_network_of_prostate_is_repeated_in_full():
+    plan = make_plan(make_spec(2, ("T2", "ADC")), PROSTATE, Budget("cuda", 8 * GB), NNUNET, refuse)
+    network = plan.configurations["3d_fullres"].network
+    assert network.strides == ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2), (1, 2, 2))
+    assert network.kernel_sizes == ((1, 3, 3), (1, 3, 3)) + ((3, 3, 3),) * 5
+    assert network.features == (32, 64, 128, 256, 320, 320, 320)
+    assert (network.in_channels, network.out_channels, network.deep_supervision) == (2, 3, True)
+    assert (network.convs_encoder, network.convs_decoder) == ((2,) * 7, (2,) * 6)
+    flat = plan.configurations["2d"].network
+    assert flat.features == (32, 64, 128, 256, 512, 512, 512)
+    assert (flat.dims, flat.strides, flat.kernel_sizes) == (2, ((1, 1),) + ((2, 2),) * 6, ((3, 3),) * 7)
+
+
+def test_nnunet_plan_does_not_depend_on_memory_and_minutes():
+    spec = make_spec(2)
+    poor = make_plan(spec, LIVER, Budget("cpu", GB, 5.0), NNUNET, refuse)
+    rich = make_plan(spec, LIVER, Budget("cpu", 80 * GB), NNUNET, refuse)
+    assert poor.configurations == rich.configurations
+
+
+def test_nnunet_trains_in_half_precision_on_cuda_only():
+    spec = make_spec(2)
+    cpu, cuda = (make_plan(spec, HIPPOCAMPUS, Budget(target, 8 * GB, supports_bf16=True), NNUNET, refuse)
+                 .configurations["3d_fullres"] for target in ("cpu", "cuda"))
+    assert (cpu.optimization.precision, cpu.inference.precision) == ("fp32", "fp32")
+    assert (cuda.optimization.precision, cuda.inference.precision) == ("fp16", "fp16")
+
+
+def test_nnunet_takes_dice_over_the_batch_in_2d_and_where_it_would_add_a_cascade():
+    spec = make_spec(2)
+    liver = make_plan(spec, LIVER, Budget("cpu", 8 * GB), NNUNET, refuse)
+    small = make_plan(spec, HIPPOCAMPUS, Budget("cpu", 8 * GB), NNUNET, refuse)
+    assert liver.configurations["3d_fullres"].loss.batch_dice
+    assert "low-resolution" in liver.reasons["configurations.3d_fullres.loss.batch_dice"].because
+    assert "2.5 x 1.92 x 1.92 mm" in liver.reasons["configurations.3d_fullres.loss.batch_dice"].because
+    assert not small.configurations["3d_fullres"].loss.batch_dice
+    assert small.configurations["2d"].loss.batch_dice
+
+
+def test_nnunet_prediction_and_loss():
+    configuration = make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", 8 * GB), NNUNET, refuse).configurations["2d"]
+    inference = configuration.inference
+    assert (inference.tile_step, inference.gaussian_sigma, inference.tiles_per_batch) == (0.5, 0.125, 1)
+    assert (inference.mirror, inference.mirror_axes) == (True, (1, 2))
+    assert (configuration.loss.terms, configuration.loss.smooth) == ({"dice": 1.0, "cross_entropy": 1.0}, 1e-5)
+    assert configuration.oversample_foreground == 0.33
+
+
+def test_a_coarse_axis_that_is_not_the_first_becomes_the_first_model_axis():
+    turned = make_fingerprint((320, 300, 20), (0.625, 0.7, 3.6), 32)
+    plan = make_plan(make_spec(2), turned, Budget("cpu", 8 * GB), NNUNET, refuse)
+    full, flat = plan.configurations["3d_fullres"], plan.configurations["2d"]
+    assert plan.transpose == (2, 0, 1)
+    assert (full.spacing_mm, full.median_shape) == ((3.6, 0.625, 0.7), (20, 320, 300))
+    assert (flat.spacing_mm, flat.median_shape) == ((None, 0.625, 0.7), (20, 320, 300))
+
+
+def test_slices_keep_their_own_number_in_the_2d_configuration():
+    cases = make_fingerprint((40, 100, 90), (2.0, 1.0, 1.1), 3) + make_fingerprint((90, 100, 90), (1.0, 1.0, 1.1), 2)
+    plan = make_plan(make_spec(1), cases, Budget("cpu", 8 * GB), NNUNET, refuse)
+    assert plan.configurations["3d_fullres"].median_shape == (40, 100, 90)
+    assert plan.configurations["3d_fullres"].spacing_mm[0] == 2.0
+    assert plan.configurations["2d"].median_shape == (40, 100, 90)
+
+
+@pytest.mark.parametrize("rules", ["nnunet", "default"])
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+@pytest.mark.parametrize("minutes", [None, 5.0])
+@pytest.mark.parametrize("fingerprint", [HIPPOCAMPUS, LIVER], ids=["small", "large"])
+def test_every_planned_value_has_a_reason_with_a_source(rules, target, minutes, fingerprint):
+    budget = Budget(target, 8 * GB, minutes, supports_bf16=True)
+    plan = make_plan(make_spec(2, ("CT",)), fingerprint, budget, PlanRequest(rules=rules), by_cost(2.0))
+    assert unexplained_values(plan) == []
+    assert [row for row in explain(plan) if not (row.inputs and row.because and row.source)] == []
+
+
+def test_default_plan_without_minutes_times_nothing():
+    plan = make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", 8 * GB, supports_bf16=True), PlanRequest(), refuse)
+    configuration = plan.configurations["3d_fullres"]
+    assert (configuration.patch_size, configuration.batch_size) == ((40, 56, 40), 4)
+    assert configuration.network.features == (16, 32, 64, 128)
+    assert configuration.optimization.iterations == math.ceil(100 * 200 * 36 * 50 * 35 / (4 * 40 * 56 * 40))
+    assert (configuration.optimization.precision, configuration.inference.mirror) == ("bf16", False)
+
+
+def test_default_plan_fills_the_minutes_with_the_fastest_arithmetic():
+    request = PlanRequest(configurations=("3d_fullres",))
+    plan = make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", 8 * GB, 5.0, supports_bf16=True), request, by_cost(5.0))
+    optimization = plan.configurations["3d_fullres"].optimization
+    seconds = 4 * 40 * 56 * 40 / 1e6 * 5.0 * 0.6 * 0.9
+    assert (optimization.precision, optimization.memory_format) == ("bf16", "channels_last")
+    assert optimization.iterations == int(300 / seconds) == 310
+    assert f"{seconds:.4g} s per step" in plan.reasons["configurations.3d_fullres.network.features"].inputs
+
+
+def test_bf16_is_not_even_tried_where_the_processor_lacks_it():
+    plan = make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", 8 * GB, 5.0), PlanRequest(), by_cost(5.0))
+    assert all("fp32" in entry.candidate for entry in plan.budget.measured)
+
+
+def test_a_slow_machine_takes_smaller_steps_and_a_fast_one_a_wider_network():
+    budget, request = Budget("cpu", 8 * GB, 20.0), PlanRequest(configurations=("3d_fullres",))
+    slow, usual, fast = (make_plan(make_spec(2), LIVER, budget, request, by_cost(cost)).configurations["3d_fullres"]
+                         for cost in (40.0, 4.0, 0.1))
+    sizes = [math.prod(c.patch_size) * c.batch_size for c in (slow, usual, fast)]
+    assert sizes[0] < sizes[1] <= 2**20
+    assert [c.network.features[0] for c in (usual, fast)] == [16, 32]
+    assert slow.optimization.iterations >= 150
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_a_second_run_with_the_measured_budget_times_nothing_and_gives_the_same_plan(target):
+    spec, budget = make_spec(2), Budget(target, 8 * GB, 7.0, supports_bf16=True)
+    first = make_plan(spec, LIVER, budget, PlanRequest(), by_cost(1.0))
+    assert first.budget.measured
+    assert make_plan(spec, LIVER, first.budget, PlanRequest(), refuse) == first
+
+
+def test_the_probe_gets_a_draft_with_grid_and_normalisation():
+    seen = []
+
+    def probe(plan, configuration):
+        seen.append((plan.transpose, plan.inputs[0].channels[0].scheme, configuration.name))
+        return 1.0
+
+    turned = make_fingerprint((320, 300, 20), (0.625, 0.7, 3.6), 32)
+    make_plan(make_spec(2, ("CT",)), turned, Budget("cpu", 8 * GB, 5.0), PlanRequest(configurations=("2d",)), probe)
+    assert set(seen) == {((2, 0, 1), "ct", "2d")}
+
+
+def test_cuda_memory_scales_patch_or_batch_of_nnunets_network():
+    small, large = (make_plan(make_spec(2), LIVER, Budget("cuda", memory * GB), PlanRequest(), refuse)
+                    .configurations["3d_fullres"] for memory in (8, 40))
+    assert (small.patch_size, small.network.features[0]) == ((128, 128, 128), 32)
+    assert math.prod(large.patch_size) > 128**3
+
+
+def test_only_the_asked_configurations_are_planned():
+    plan = make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", GB), PlanRequest(configurations=("2d",)), refuse)
+    assert list(plan.configurations) == ["2d"]
+
+
+def test_2d_images_have_no_3d_configuration():
+    flat = make_fingerprint((1, 300, 200), (1.0, 0.5, 0.4), 30)
+    assert list(make_plan(make_spec(1), flat, Budget("cpu", GB), NNUNET, refuse).configurations) == ["2d"]
+    with pytest.raises(UsageError, match="more than one slice"):
+        make_plan(make_spec(1), flat, Budget("cpu", GB), PlanRequest(configurations=("3d_fullres",)), refuse)
+
+
+@pytest.mark.parametrize(("request_", "match"), [
+    (PlanRequest(rules="nnunett"), "Did you mean 'nnunet'"),
+    (PlanRequest(configurations=("3d_fulres",)), "Did you mean '3d_fullres'"),
+])
+def test_unknown_names_are_refused_with_the_nearest_one(request_, match):
+    with pytest.raises(UsageError, match=match):
+        make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", GB), request_, refuse)
+
+
+def test_a_fingerprint_of_other_channels_is_refused():
+    with pytest.raises(DatasetError, match="1 channels and .* has 2"):
+        make_plan(make_spec(2, ("T1", "T2")), HIPPOCAMPUS, Budget("cpu", GB), PlanRequest(), refuse)
+
+
+def test_a_specification_without_labels_is_refused():
+    with pytest.raises(DatasetError, match="no labels"):
+        make_plan(make_spec(0), HIPPOCAMPUS, Budget("cpu", GB), PlanRequest(), refuse)

@@ -1,0 +1,296 @@
+"""What every task promises to the stages, whatever it predicts. A new task adds its toy dataset to
+`toy_tasks.datasets` and nothing else."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from dataclasses import is_dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from toy_tasks.datasets import open_toy, plan_toy
+
+from autoseg import pipeline
+from autoseg.core.errors import UnsafeError
+from autoseg.core.plan import unexplained_values
+from autoseg.core.progress import silent
+from autoseg.core.report import Record
+from autoseg.core.task import Context
+from autoseg.io.images import read_geometry, read_image
+from autoseg.io.values import read_value
+from autoseg.stages.prepare import prepare_inputs, read_inputs
+from autoseg.tasks import load_task
+
+
+def first_unit(toy):
+    return toy.workspace.units[0]
+
+
+def test_the_record_can_be_sent_to_a_worker_process(toy):
+    assert pickle.loads(pickle.dumps(toy.task)) == toy.task
+
+
+def test_a_record_with_an_empty_slot_is_refused(toy):
+    with pytest.raises(TypeError, match="score"):
+        replace(toy.task, score=None)
+
+
+def test_options_are_a_frozen_type_with_defaults(toy):
+    assert is_dataclass(toy.task.options)
+    with pytest.raises(AttributeError):
+        toy.task.options().anything = 1
+
+
+def test_units_have_unique_ids_and_keep_their_patient(toy):
+    units = toy.workspace.units
+    assert len({unit.id for unit in units}) == len(units)
+    assert all(unit.group == unit.cases[0].group for unit in units)
+
+
+def test_no_patient_is_in_training_and_validation(toy):
+    groups = {unit.id: unit.group for unit in toy.workspace.units}
+    for fold in toy.workspace.folds():
+        assert not {groups[name] for name in fold.train} & {groups[name] for name in fold.validation}
+
+
+def test_every_planned_value_has_a_reason(toy):
+    assert unexplained_values(toy.plan) == []
+
+
+def test_a_plan_made_from_its_own_budget_is_the_same_and_measures_nothing(toy):
+    def no_probe(plan, configuration):
+        raise AssertionError("measured again")
+
+    request = pipeline.PlanRequest("toy", "default")
+    again = toy.task.make_plan(toy.workspace.spec, toy.workspace.fingerprint, toy.plan.budget, request, no_probe)
+    assert again == toy.plan
+
+
+def test_the_target_lies_on_the_model_grid(toy):
+    unit = first_unit(toy)
+    record = toy.store.record(unit.id)
+    arrays = toy.task.prepare_target(toy.task.read_target(unit, toy.workspace.spec), record, toy.configuration)
+    volumes = [array for array in arrays.values() if array.ndim >= 3]
+    assert volumes and all(array.shape[-3:] == record.model_shape for array in volumes)
+
+
+def test_a_batch_depends_on_its_generator_alone(toy):
+    np.random.seed(1)
+    torch.manual_seed(1)
+    first = toy.task.draw_batch(toy.workspace.units, toy.store, toy.configuration, np.random.default_rng(5))
+    np.random.seed(2)
+    torch.manual_seed(2)
+    second = toy.task.draw_batch(toy.workspace.units, toy.store, toy.configuration, np.random.default_rng(5))
+    other = toy.task.draw_batch(toy.workspace.units, toy.store, toy.configuration, np.random.default_rng(6))
+    tensors = [name for name, value in first.items() if isinstance(value, torch.Tensor)]
+    assert all(torch.equal(first[name], second[name]) for name in tensors)
+    assert any(not torch.equal(first[name], other[name]) for name in tensors)
+
+
+def test_training_on_one_batch_lowers_its_loss(toy):
+    torch.manual_seed(0)
+    network = toy.task.build_network(toy.configuration)
+    phase, *_ = toy.task.phases(toy.configuration)
+    batch = toy.task.draw_batch(toy.workspace.units, toy.store, toy.configuration, np.random.default_rng(0))
+    optimizer = torch.optim.Adam(phase.parameters(network), 1e-2)
+    losses = []
+    for _ in range(15):
+        loss = phase.step(network, batch)["total"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def predict_first(toy):
+    unit = first_unit(toy)
+    torch.manual_seed(0)
+    network = toy.task.build_network(toy.configuration).eval()
+    inputs = read_inputs(unit, toy.workspace.spec)
+    arrays, record = prepare_inputs(inputs, toy.plan, toy.configuration)
+    raw = toy.task.infer([network, network], arrays, toy.configuration, Context())
+    return toy.task.restore(raw, record, toy.configuration, Context()), next(iter(inputs.values()))
+
+
+def test_two_equal_members_predict_what_one_predicts(toy):
+    unit = first_unit(toy)
+    torch.manual_seed(0)
+    network = toy.task.build_network(toy.configuration).eval()
+    arrays, _ = prepare_inputs(read_inputs(unit, toy.workspace.spec), toy.plan, toy.configuration)
+    one = toy.task.infer([network], arrays, toy.configuration, Context())
+    two = toy.task.infer([network, network], arrays, toy.configuration, Context())
+    assert np.allclose(one, two, atol=1e-5)
+
+
+def test_a_prediction_read_back_from_its_file_scores_the_same(toy, tmp_path):
+    prediction, image = predict_first(toy)
+    target = toy.task.read_target(first_unit(toy), toy.workspace.spec)
+    path, *_ = toy.task.write(prediction, toy.workspace.spec, image, tmp_path / "case.nii.gz")
+    back = toy.task.read_prediction(path, toy.workspace.spec)
+    before = toy.task.score(prediction, target, toy.workspace.spec, image)
+    assert toy.task.score(back, target, toy.workspace.spec, image) == pytest.approx(before, rel=1e-4, nan_ok=True)
+    assert read_geometry(path).agrees_with(read_geometry(first_unit(toy).cases[0].inputs["image"][0]))
+
+
+def test_the_truth_scores_better_than_a_fresh_network(toy):
+    prediction, image = predict_first(toy)
+    target = toy.task.read_target(first_unit(toy), toy.workspace.spec)
+    spec, name = toy.workspace.spec, toy.task.headline
+    assert toy.task.score(target, target, spec, image)[name] > toy.task.score(prediction, target, spec, image)[name]
+
+
+def test_the_summary_of_equal_records_is_their_score(toy):
+    target = toy.task.read_target(first_unit(toy), toy.workspace.spec)
+    _, image = predict_first(toy)
+    scores = toy.task.score(target, target, toy.workspace.spec, image)
+    records = [Record(str(number), scores) for number in range(4)]
+    estimate = toy.task.summarise(records, np.random.default_rng(0))[toy.task.headline]
+    assert (estimate.mean, estimate.median, estimate.lower, estimate.upper, estimate.count) == pytest.approx(
+        (scores[toy.task.headline],) * 4 + (4,))
+
+
+def test_the_baseline_predicts_something_that_can_be_scored(toy):
+    spec = toy.workspace.spec
+    samples = [(unit, read_inputs(unit, spec), toy.task.read_target(unit, spec)) for unit in toy.workspace.units[:6]]
+    predict = toy.task.baseline(iter(samples), spec, np.random.default_rng(0))
+    unit = toy.workspace.units[6]
+    inputs = read_inputs(unit, spec)
+    score = toy.task.score(predict(inputs), toy.task.read_target(unit, spec), spec, inputs["image"])[toy.task.headline]
+    assert np.isfinite(score)
+
+
+def test_refinements_change_nothing_the_second_time(toy):
+    prediction, image = predict_first(toy)
+    target = toy.task.read_target(first_unit(toy), toy.workspace.spec)
+    for refinement in toy.task.refinements(toy.workspace.spec):
+        once = refinement.apply(prediction, toy.workspace.spec)
+        twice = refinement.apply(once, toy.workspace.spec)
+        scores = [toy.task.score(p, target, toy.workspace.spec, image) for p in (once, twice)]
+        assert scores[0] == pytest.approx(scores[1], nan_ok=True)
+
+
+def test_figures_are_colour_pictures(toy):
+    prediction, image = predict_first(toy)
+    target = toy.task.read_target(first_unit(toy), toy.workspace.spec)
+    for picture in toy.task.figures(prediction, target, image, toy.workspace.spec):
+        assert picture.pixels.dtype == np.uint8 and picture.pixels.ndim == 3 and picture.pixels.shape[2] == 3
+        assert picture.caption
+
+
+@pytest.fixture(scope="module")
+def trained(toy):
+    """The toy after one fold, with its bundle and report."""
+    name = next(iter(toy.plan.configurations))
+    reports = pipeline.train(toy.workspace, toy.plan, name, "0", device="cpu", workers=0, should_stop=lambda: False)
+    bundle = pipeline.select(toy.workspace, toy.plan)
+    page = pipeline.report(toy.workspace, toy.plan, {"autoseg": "test"})
+    return toy, reports["0"], bundle, page
+
+
+def test_a_fold_is_validated_on_all_of_its_own_cases(trained):
+    toy, report, _, _ = trained
+    assert {record.unit for record in report.records} == set(toy.workspace.folds()[0].validation)
+    assert report.summary[toy.task.headline].count == len(report.records)
+
+
+def test_a_finished_fold_is_not_trained_again(trained):
+    toy, report, _, _ = trained
+    name = next(iter(toy.plan.configurations))
+    weights = toy.workspace.layout.run("toy", name, "0") / "training" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    again = pipeline.train(toy.workspace, toy.plan, name, "0", device="cpu", workers=0, should_stop=lambda: False)
+    assert weights.stat().st_mtime_ns == before
+    assert again["0"].summary[toy.task.headline] == report.summary[toy.task.headline]
+
+
+def test_the_same_seed_gives_the_same_weights_to_the_bit(trained, tmp_path):
+    toy, _, bundle, _ = trained
+    name = next(iter(toy.plan.configurations))
+    workspace = open_toy(toy.task_name, toy.folder, tmp_path)
+    shutil.copytree(toy.workspace.layout.plan("toy"), workspace.layout.plan("toy"))
+    plan = plan_toy(workspace)
+    assert plan == toy.plan
+    pipeline.train(workspace, plan, name, "0", device="cpu", workers=0, should_stop=lambda: False)
+    assert pipeline.select(workspace, plan).members == bundle.members
+
+
+def test_the_report_names_scores_plan_and_baseline(trained):
+    toy, report, _, page = trained
+    text = page.read_text()
+    assert toy.task.headline in text and f"{report.summary[toy.task.headline].mean:.3f}" in text
+    assert "Baseline" in text and report.records[0].unit in text and "data:image/png;base64," in text
+
+
+def test_prediction_needs_nothing_but_the_bundle_and_skips_what_is_finished(trained, tmp_path):
+    toy, report, _, _ = trained
+    bundle = tmp_path / "bundle"
+    shutil.copytree(toy.workspace.layout.bundle("toy"), bundle)
+    shutil.copytree(toy.folder / "images", tmp_path / "in")
+    validated = report.records[0].unit
+    trusted = toy.workspace.spec.task
+    manifest = pipeline.predict(bundle, tmp_path / "in", tmp_path / "out", Context(), trusted_task=trusted, progress=silent)
+    assert set(manifest.finished) == {unit.id for unit in toy.workspace.units} and not manifest.failures
+    name = next(iter(toy.plan.configurations))
+    earlier = toy.workspace.layout.run("toy", name, "0") / "validation" / validated / f"{validated}.nii.gz"
+    if not read_bundle_decisions(bundle):
+        assert np.array_equal(read_image([tmp_path / "out" / earlier.name]).voxels, read_image([earlier]).voxels)
+    before = (tmp_path / "out" / earlier.name).stat().st_mtime_ns
+    pipeline.predict(bundle, tmp_path / "in", tmp_path / "out", Context(), trusted_task=trusted, progress=silent)
+    assert (tmp_path / "out" / earlier.name).stat().st_mtime_ns == before
+
+
+def read_bundle_decisions(folder):
+    from autoseg.io.bundles import read_bundle
+
+    return read_bundle(folder).decisions.refinements
+
+
+def test_a_case_that_cannot_be_read_does_not_stop_the_others(trained, tmp_path):
+    toy, *_ = trained
+    shutil.copytree(toy.folder / "images", tmp_path / "in")
+    broken = sorted((tmp_path / "in").iterdir())[1]
+    broken.write_bytes(broken.read_bytes()[:200])
+    manifest = pipeline.predict(toy.workspace.layout.bundle("toy"), tmp_path / "in", tmp_path / "out", Context(),
+                                trusted_task=toy.workspace.spec.task, progress=silent)
+    assert [failure.unit for failure in manifest.failures] == [broken.name.removesuffix(".nii.gz")]
+    assert not (tmp_path / "out" / broken.name).exists()
+    assert len(manifest.finished) == len(toy.workspace.units) - 1
+
+
+def test_arrays_in_memory_give_the_same_prediction_as_files(trained):
+    toy, *_ = trained
+    predictor = pipeline.load_predictor(toy.workspace.layout.bundle("toy"), trusted_task=toy.workspace.spec.task)
+    unit = first_unit(toy)
+    inputs = read_inputs(unit, toy.workspace.spec)
+    image = inputs["image"]
+    canonical = predictor.predict(inputs)
+    in_memory = predictor.predict_array(image.voxels, image.geometry.spacing_mm)
+    target = toy.task.read_target(unit, toy.workspace.spec)
+    scores = [toy.task.score(p, target, toy.workspace.spec, image) for p in (canonical, in_memory)]
+    assert scores[0] == pytest.approx(scores[1], nan_ok=True)
+
+
+def test_a_changed_bundle_is_refused(trained, tmp_path):
+    toy, *_ = trained
+    bundle = tmp_path / "bundle"
+    shutil.copytree(toy.workspace.layout.bundle("toy"), bundle)
+    weights = next((bundle / "members").iterdir())
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(UnsafeError, match="digest"):
+        pipeline.load_predictor(bundle, trusted_task=toy.workspace.spec.task)
+
+
+def test_the_plan_on_disk_is_the_plan_in_memory(toy):
+    path = toy.workspace.layout.plan("toy") / "plan.json"
+    assert read_value(path, type(toy.plan)) == toy.plan
+
+
+def test_code_outside_the_package_runs_only_when_the_user_names_it():
+    with pytest.raises(UnsafeError, match="may not choose code"):
+        load_task("toy_tasks.intensity")
+    assert load_task("toy_tasks.intensity", trusted="toy_tasks.intensity").name == "toy_tasks.intensity"

@@ -1,0 +1,99 @@
+"""Two tasks with a toy dataset each: the contract suite runs over both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from autoseg import pipeline
+from autoseg.core.budget import Budget
+from autoseg.core.geometry import Geometry
+from autoseg.core.image import Image
+from autoseg.core.plan import Plan
+from autoseg.core.progress import silent
+from autoseg.core.task import PlanRequest
+from autoseg.io.images import write_label_map, write_volume
+
+CASES = 8
+
+SPECS = {
+    "segmentation": """
+name: ToyLabels
+task: segmentation
+inputs: [{role: image, channels: [MRI]}]
+layouts: [{name: toy, inputs: {image: ["images/{case}.nii.gz"]}, targets: {label: "labels/{case}.nii.gz"}}]
+labels: {bright: 7, dark: 3}
+grouping: {pattern: "^(p[0-9]+)_"}
+""",
+    "toy_tasks.intensity": """
+name: ToyIntensity
+task: toy_tasks.intensity
+inputs: [{role: image, channels: [MRI]}]
+layouts: [{name: toy, inputs: {image: ["images/{case}.nii.gz"]}, targets: {intensity: "targets/{case}.nii.gz"}}]
+""",
+}
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A toy dataset, planned and preprocessed."""
+
+    task_name: str
+    folder: Path
+    workspace: pipeline.Workspace
+    plan: Plan
+
+    @property
+    def task(self):
+        return self.workspace.task
+
+    @property
+    def configuration(self):
+        return next(iter(self.plan.configurations.values()))
+
+    @property
+    def store(self):
+        from autoseg.io.store import Store
+
+        return Store(self.workspace.store(self.plan, self.configuration))
+
+
+def write_cases(folder: Path, task_name: str) -> None:
+    """Blobs on noise; shape and spacing differ on every axis and between cases."""
+    for number in range(CASES):
+        rng = np.random.default_rng(number)
+        geometry = Geometry((14 + number % 3, 18, 21), (1.0, 1.0, 1.0), (5.0, -4.0, 3.0 * number))
+        blobs = gaussian_filter(rng.normal(size=geometry.shape), 2.5)
+        blobs /= blobs.std()
+        image = Image.canonical((blobs + rng.normal(0, 0.2, geometry.shape) + 5)[None].astype(np.float32), geometry)
+        case_id = f"p{number // 2}_scan{number}"
+        write_volume(folder / "images" / f"{case_id}.nii.gz", image.voxels, image)
+        if task_name == "segmentation":
+            label = np.where(blobs > 1, 7, np.where(blobs < -1, 3, 0))
+            write_label_map(folder / "labels" / f"{case_id}.nii.gz", label, image)
+        else:
+            write_volume(folder / "targets" / f"{case_id}.nii.gz", np.maximum(blobs, 0)[None].astype(np.float32), image)
+
+
+def open_toy(task_name: str, folder: Path, root: Path) -> pipeline.Workspace:
+    """The workspace of a toy dataset in `folder`, writing below `root`."""
+    return pipeline.open_workspace(root, str(folder / "spec.yaml"), folder, silent)
+
+
+def plan_toy(workspace: pipeline.Workspace, seed: int = 0) -> Plan:
+    """A plan of twenty steps (the floor of a tiny time budget), preprocessed."""
+    budget = Budget("cpu", 4 * 2**30, minutes=0.001, threads=1, device="test")
+    plan = pipeline.plan(workspace, budget, PlanRequest("toy", "default", seed=seed), executor=None)
+    pipeline.preprocess(workspace, plan, (), executor=None)
+    return plan
+
+
+def make_toy(task_name: str, folder: Path) -> Toy:
+    """A toy dataset written into `folder`, planned and preprocessed."""
+    folder.joinpath("spec.yaml").write_text(SPECS[task_name])
+    write_cases(folder, task_name)
+    workspace = open_toy(task_name, folder, folder / "home")
+    return Toy(task_name, folder, workspace, plan_toy(workspace))
