@@ -1,0 +1,5 @@
+"""`python -m autoseg.cli` is `autoseg`."""
+
+from autoseg.cli.app import main
+
+main()

@@ -1,0 +1,88 @@
+"""Mounts the verbs, runs one, and turns its end into an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import uuid
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoseg.cli import verbs
+from autoseg.cli.run import current_screen
+
+# click.ClickException, the base of BadParameter and UsageError; typer brings its own copy of click since 0.26, so that
+# its name depends on the version.
+CLICK_EXCEPTION = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(name="autoseg", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
+                  help="Give it a folder of medical images and it configures itself. Not a medical device.",
+                  context_settings={"help_option_names": ["-h", "--help"]})
+
+for verb in verbs.VERBS:
+    app.command(name=verb.__name__.rstrip("_"))(verb)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"autoseg {version('autoseg')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True,
+                                                   help="Print the version and stop.")] = False) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the console script; ends the process with a documented exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of one command: 0 all done, 2 usage, 3 input, 4 partial, 5 incompatible, 6 resource, 7 locked,
+    8 refused for safety, 130 and 143 interrupted, 1 for a bug."""
+    from autoseg.core.errors import AutosegError
+
+    try:
+        code = app(arguments, prog_name="autoseg", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except typer.Exit as end:
+        return end.exit_code
+    except typer.Abort:
+        return 130
+    except CLICK_EXCEPTION as error:
+        _tell(error.format_message(), "E_USAGE", "autoseg --help", error.exit_code)
+        return error.exit_code
+    except AutosegError as error:
+        _tell(str(error), error.code, error.hint, error.exit_code)
+        return error.exit_code
+    except KeyboardInterrupt:
+        _tell("interrupted", "E_INTERRUPTED", "repeat the command; it resumes", 130)
+        return 130
+    except Exception:  # the last frontier: a bug must end with a code, a log and a sentence
+        log = _write_crash_log()
+        _tell(f"this is a bug in autoseg; the traceback is in {log}", "E_INTERNAL", "please report it with that file", 1)
+        return 1
+
+
+def _tell(message: str, code: str, hint: str | None, exit_code: int) -> None:
+    screen = current_screen()
+    if screen is not None:
+        screen.close()
+    print(f"autoseg: {message}", file=sys.stderr)
+    if hint:
+        print(f"  next: {hint}", file=sys.stderr)
+    if screen is not None and screen.as_json:
+        screen.finish(status="error", exit_code=exit_code, error={"code": code, "message": message, "hint": hint})
+
+
+def _write_crash_log() -> Path:
+    path = Path.cwd() / f"autoseg-error-{uuid.uuid4().hex[:8]}.log"
+    path.write_text(traceback.format_exc(), encoding="utf-8")
+    return path

@@ -1,0 +1,130 @@
+"""What every verb needs: its screen, the root folder, the budget of this machine, an executor and a stop signal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoseg.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from autoseg.core.budget import Budget
+    from autoseg.pipeline import Workspace
+
+_screens: list[Screen] = []
+
+# A worker process takes about 1.5 s to start (imports); below this many bytes of images one process is done sooner.
+BYTES_WORTH_WORKERS = 400 * 2**20
+
+
+def current_screen() -> Screen | None:
+    """The screen of the command that runs."""
+    return _screens[-1] if _screens else None
+
+
+def start(command: str, as_json: bool) -> Screen:
+    """The screen of a new command; log messages go to standard error."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    _screens.append(Screen(command, as_json))
+    return _screens[-1]
+
+
+def root_folder(root: Path | None) -> Path:
+    """`--root`, else AUTOSEG_HOME, else ./autoseg_home."""
+    return (root or Path(os.environ.get("AUTOSEG_HOME") or "autoseg_home")).resolve()
+
+
+def open_dataset(screen: Screen, root: Path | None, dataset: str | None, data: Path | None,
+                 task: str | None = None) -> Workspace:
+    """The workspace of `-d`, or of the dataset that was planned last."""
+    from autoseg.core.errors import UsageError
+    from autoseg.io.values import read_json
+    from autoseg.pipeline import open_workspace
+
+    folder = root_folder(root)
+    if dataset is None:
+        last = folder / "last.json"
+        if not last.exists():
+            raise UsageError(f"no dataset has been planned below {folder}, and -d was not given",
+                             hint="autoseg plan_and_preprocess -d NAME -i FOLDER (autoseg datasets lists the names)")
+        dataset = str(read_json(last)["dataset"])
+    return open_workspace(folder, dataset, data, screen.progress, task)
+
+
+def make_budget(target: str | None, memory: str | None, minutes: float | None) -> Budget:
+    """The budget from the command line and this machine: default is the GPU with 8 GB, else CPU and half the memory."""
+    from autoseg.core.budget import Budget
+    from autoseg.training.device import detect_device
+
+    device = detect_device(target or "auto")
+    default = 8 * 10**9 if device.kind == "cuda" else device.memory_bytes // 2
+    return Budget(device.kind, parse_bytes(memory) if memory else default, minutes, device.supports_bf16,
+                  device.threads, device.name)
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of `8GB`, `512 MB` or `8GiB`: powers of ten, and of two with an i (IEC 80000-13).
+
+    Raises:
+        UsageError: no number with one of these units.
+    """
+    import re
+
+    from autoseg.core.errors import UsageError
+
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT])(i?)B?\s*", text, re.IGNORECASE)
+    if not match:
+        raise UsageError(f"memory {text!r} is not understood; write for example 8GB or 512MB")
+    power = "KMGT".index(match[2].upper()) + 1
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
+@contextmanager
+def workers(jobs: int | None, workspace: Workspace) -> Iterator[Executor | None]:
+    """Processes for stages over cases; None where one process is done sooner than others have started."""
+    count = jobs if jobs is not None else default_jobs(workspace)
+    if count <= 1:
+        yield None
+        return
+    import multiprocessing
+
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    with ProcessPoolExecutor(count, mp_context=context) as pool:
+        yield pool
+
+
+def default_jobs(workspace: Workspace) -> int:
+    """One process per core and per 2 GB of memory, if there is enough to read."""
+    from autoseg.training.device import detect_device
+
+    paths = [path for unit in workspace.units for case in unit.cases for group in case.inputs.values() for path in group]
+    if sum(path.stat().st_size for path in paths) < BYTES_WORTH_WORKERS:
+        return 1
+    device = detect_device("cpu")
+    return max(1, min(device.threads, device.memory_bytes // (2 * 2**30)))
+
+
+@contextmanager
+def stop_signal() -> Iterator[Callable[[], bool]]:
+    """A function that says whether SIGINT or SIGTERM has come; the second one ends the process at once."""
+    received: list[int] = []
+    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: object) -> None:
+        received.append(number)
+        signal.signal(number, earlier[signal.Signals(number)])
+
+    for number in earlier:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

@@ -1,0 +1,109 @@
+"""What the user sees: progress on standard error, results on standard output, as text or as one JSON document."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEMA = "autoseg.result/1"
+# Without a terminal a line now and then is enough for a log; more would bury the rest.
+SECONDS_BETWEEN_LINES = 15.0
+
+
+@dataclass
+class Screen:
+    """Shows progress and holds what a command reports until it ends.
+
+    Attributes:
+        command: the verb.
+        as_json: one JSON document on standard output and nothing else there.
+    """
+
+    command: str
+    as_json: bool
+    started: float = field(default_factory=time.monotonic)
+    result: dict[str, Any] = field(default_factory=dict)
+    _bar: Any = None
+    _tasks: dict[str, Any] = field(default_factory=dict)
+    _first_seen: dict[str, float] = field(default_factory=dict)
+    _last_line: float = float("-inf")
+
+    def progress(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        """A bar with the time left on a terminal, plain lines otherwise."""
+        if sys.stderr.isatty():
+            self._show_bar(stage, done, total, detail)
+        else:
+            self._show_line(stage, done, total, detail)
+
+    def say(self, text: str) -> None:
+        """A line of the result, for people; nothing with `--json`."""
+        self.close()
+        if not self.as_json:
+            print(text)
+
+    def finish(self, status: str = "ok", exit_code: int = 0, **more: Any) -> None:
+        """Ends the command: the JSON document, where one was asked for."""
+        self.close()
+        if self.as_json:
+            from autoseg.io.values import to_plain
+
+            document = {"schema": SCHEMA, "command": self.command, "status": status, "exit_code": exit_code,
+                        "seconds": round(time.monotonic() - self.started, 3), "versions": versions(),
+                        **self.result, **more}
+            print(json.dumps(to_plain(document), indent=1, allow_nan=False))
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar, self._tasks = None, {}
+
+    def _show_bar(self, stage: str, done: int, total: int, detail: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        if self._bar is None:
+            self._bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                                 TimeRemainingColumn(), TextColumn("{task.fields[detail]}"),
+                                 console=Console(stderr=True))
+            self._bar.start()
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bar.add_task(stage, total=total, detail="")
+        self._bar.update(self._tasks[stage], completed=done, detail=detail)
+
+    def _show_line(self, stage: str, done: int, total: int, detail: str) -> None:
+        now = time.monotonic()
+        first = self._first_seen.setdefault(stage, now)
+        if done < total and now - self._last_line < SECONDS_BETWEEN_LINES:
+            return
+        self._last_line = now
+        left = (now - first) / max(done, 1) * (total - done)
+        eta = f", {left:.0f} s left" if done < total else ""
+        print(f"{stage}: {done}/{total}{eta} {detail}".rstrip(), file=sys.stderr, flush=True)
+
+
+def versions() -> dict[str, str]:
+    """Versions of autoseg and of what decides its numbers."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": sys.version.split()[0]}
+    for package in ("autoseg", "torch", "numpy", "scipy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Columns aligned for a terminal; the first column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+
+    def line(row: list[str]) -> str:
+        first, *others = row
+        return "  ".join([first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(others, widths[1:], strict=True))])
+
+    return "\n".join([line(header), "  ".join("-" * width for width in widths), *(line(row) for row in rows)])

@@ -1,0 +1,273 @@
+"""The verbs of the command line: each reads options, calls the pipeline and shows what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autoseg.cli import show
+from autoseg.cli.options import (
+    AsJson,
+    Configurations,
+    DataFolder,
+    Dataset,
+    DeviceName,
+    Jobs,
+    Memory,
+    Minutes,
+    PlanName,
+    Root,
+    Target,
+    TaskPath,
+    Tta,
+)
+from autoseg.cli.run import make_budget, open_dataset, root_folder, start, stop_signal, workers
+from autoseg.cli.screen import Screen, versions
+
+if TYPE_CHECKING:
+    from autoseg.core.plan import Plan
+    from autoseg.core.task import PlanRequest
+    from autoseg.pipeline import Workspace
+
+
+def datasets(as_json: AsJson = False) -> None:
+    """List the specifications that autoseg knows: source, licence, layouts."""
+    from autoseg.io.specs import known_specs, read_spec
+
+    screen = start("datasets", as_json)
+    specs = [read_spec(path) for path in known_specs().values()]
+    show.datasets(screen, specs)
+    screen.finish(datasets=specs)
+
+
+def check(dataset: Dataset = None, data: DataFolder = None, root: Root = None, task: TaskPath = None,
+          jobs: Jobs = None, as_json: AsJson = False) -> int:
+    """Show what is understood of a dataset's folder, and every problem in it. Writes nothing."""
+    from autoseg import pipeline
+
+    screen = start("check", as_json)
+    workspace = open_dataset(screen, root, dataset, data, task)
+    with workers(jobs or 1, workspace) as executor:
+        understood = pipeline.check(workspace, executor=executor)
+    show.understanding(screen, understood)
+    code = 3 if understood.problems else 0
+    screen.finish("invalid" if code else "ok", code, understood=understood.lines, problems=understood.problems,
+                  ignored=understood.ignored)
+    return code
+
+
+def plan(dataset: Dataset = None, data: DataFolder = None, target: Target = None, memory: Memory = None,
+         minutes: Minutes = None, configuration: Configurations = None, plan: PlanName = None, seed: show.Seed = 0,
+         explain: Annotated[bool, typer.Option("--explain", help="Every planned value: from what, why, by which "
+                                               "rule.")] = False,
+         root: Root = None, task: TaskPath = None, jobs: Jobs = None, as_json: AsJson = False) -> None:
+    """Measure the dataset and plan: preprocessing, patch, network, schedule. Nothing is preprocessed."""
+    screen = start("plan", as_json)
+    workspace = open_dataset(screen, root, dataset, data, task)
+    made = make_plan(workspace, target, memory, minutes, configuration, plan, seed, jobs)
+    if explain:
+        show.explanation(screen, made)
+    else:
+        show.plan(screen, made)
+    screen.finish(plan=made)
+
+
+def plan_and_preprocess(dataset: Dataset = None, data: DataFolder = None, target: Target = None, memory: Memory = None,
+                        minutes: Minutes = None, configuration: Configurations = None, plan: PlanName = None,
+                        seed: show.Seed = 0, root: Root = None, task: TaskPath = None, jobs: Jobs = None,
+                        as_json: AsJson = False) -> None:
+    """Measure the dataset, plan, and bring every case to the planned grid. Resumes; unchanged cases are skipped."""
+    screen = start("plan_and_preprocess", as_json)
+    workspace = open_dataset(screen, root, dataset, data, task)
+    made = make_plan(workspace, target, memory, minutes, configuration, plan, seed, jobs)
+    preprocess(workspace, made, configuration, jobs)
+    show.plan(screen, made)
+    screen.say(f"\nnext: autoseg train -d {workspace.spec.name}")
+    screen.finish(plan=made)
+
+
+def train(dataset: Dataset = None, configuration: Annotated[str | None, typer.Option(
+              "-c", "--configuration", help="Default: 3d_fullres where planned, else the first.")] = None,
+          fold: Annotated[str, typer.Option("-f", "--fold", help="A fold (0 to 4; several with commas), missing: every "
+                                            "fold that is not there yet, all: one model on all data.")] = "missing",
+          plan: PlanName = None, minutes: Minutes = None, target: Target = None, memory: Memory = None,
+          device: DeviceName = None, jobs: Jobs = None, root: Root = None, task: TaskPath = None,
+          as_json: AsJson = False) -> None:
+    """Train folds, validate them on whole cases, and write the bundle. Resumes after any interruption."""
+    from autoseg import pipeline
+
+    screen = start("train", as_json)
+    workspace = open_dataset(screen, root, dataset, None, task)
+    if minutes is None:
+        made = workspace.plan(plan or last_plan(workspace))
+    else:
+        made = make_plan(workspace, target, memory, minutes, None, plan, 0, jobs)
+        preprocess(workspace, made, [configuration or default_configuration(made)], jobs)
+    reports = train_folds(workspace, made, configuration, fold, device, jobs)
+    pipeline.select(workspace, made)
+    page = pipeline.report(workspace, made, provenance(made))
+    show.training(screen, workspace.task, reports, workspace.layout.bundle(made.name), page)
+    screen.finish(folds=reports, bundle=workspace.layout.bundle(made.name), report=page)
+
+
+def predict(source: Annotated[Path, typer.Option("-i", "--input", help="A folder of images, or one image.")],
+            output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the predictions.")],
+            dataset: Dataset = None,
+            bundle: Annotated[Path | None, typer.Option("-b", "--bundle", help="Folder of a bundle; default: the "
+                                                        "dataset's own.")] = None,
+            plan: PlanName = None, tta: Tta = None,
+            save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Also write the probability "
+                                                             "of every class.")] = False,
+            device: DeviceName = None, root: Root = None, task: TaskPath = None, as_json: AsJson = False) -> int:
+    """Predict a folder of images with a bundle. Finished cases are skipped; a bad one does not stop the others."""
+    from autoseg import pipeline
+    from autoseg.core.task import Context
+    from autoseg.training.device import detect_device
+
+    screen = start("predict", as_json)
+    folder = bundle or default_bundle(screen, root, dataset, plan, task)
+    context = Context(detect_device(device or "auto").address, mirroring(tta), save_probabilities)
+    manifest = pipeline.predict(folder, source, output, context, trusted_task=task, progress=screen.progress)
+    code = 4 if manifest.failures else 0
+    show.predictions(screen, manifest, output)
+    screen.finish("partial" if code else "ok", code, output=output, cases=manifest.finished, failures=manifest.failures)
+    return code
+
+
+def evaluate(predictions: Annotated[Path, typer.Option("-p", "--predictions", help="Folder of predictions.")],
+             labels: Annotated[Path, typer.Option("-l", "--labels", help="Folder of references.")],
+             dataset: Dataset = None, root: Root = None, task: TaskPath = None, as_json: AsJson = False) -> int:
+    """Score predictions against references: Dice, IoU, surface Dice, HD95, volumes, with intervals."""
+    from autoseg import pipeline
+
+    screen = start("evaluate", as_json)
+    spec = open_dataset(screen, root, dataset, None, task).spec
+    report = pipeline.evaluate(spec, predictions, labels, trusted_task=task, progress=screen.progress)
+    show.report(screen, report)
+    code = 4 if report.failures else 0
+    screen.finish("partial" if code else "ok", code, summary=report.summary, cases=report.records,
+                  failures=report.failures)
+    return code
+
+
+def report(dataset: Dataset = None, plan: PlanName = None, root: Root = None, task: TaskPath = None,
+           as_json: AsJson = False) -> None:
+    """Write the report page of a plan's finished runs: scores, pictures, curves, plan, baseline."""
+    from autoseg import pipeline
+
+    screen = start("report", as_json)
+    workspace = open_dataset(screen, root, dataset, None, task)
+    made = workspace.plan(plan or last_plan(workspace))
+    page = pipeline.report(workspace, made, provenance(made))
+    screen.say(str(page))
+    screen.finish(report=page)
+
+
+def fit(dataset: Dataset = None, data: DataFolder = None, minutes: Minutes = None, target: Target = None,
+        memory: Memory = None, configuration: Annotated[str | None, typer.Option(
+            "-c", "--configuration", help="Default: 3d_fullres where the dataset allows it.")] = None,
+        fold: Annotated[str, typer.Option("-f", "--fold", help="Folds to train, as in autoseg train; --minutes is for "
+                                          "each of them.")] = "0",
+        plan: PlanName = None, seed: show.Seed = 0, jobs: Jobs = None, root: Root = None, task: TaskPath = None,
+        as_json: AsJson = False) -> None:
+    """All in one go: measure, plan, preprocess, train, select, report."""
+    from autoseg import pipeline
+
+    screen = start("fit", as_json)
+    workspace = open_dataset(screen, root, dataset, data, task)
+    wanted = [configuration] if configuration else None
+    made = make_plan(workspace, target, memory, minutes, wanted, plan, seed, jobs)
+    chosen = configuration or default_configuration(made)
+    preprocess(workspace, made, [chosen], jobs)
+    reports = train_folds(workspace, made, chosen, fold, None, jobs)
+    pipeline.select(workspace, made)
+    page = pipeline.report(workspace, made, provenance(made))
+    show.training(screen, workspace.task, reports, workspace.layout.bundle(made.name), page)
+    screen.say(f"\nnext: autoseg predict -d {workspace.spec.name} -i FOLDER -o OUT")
+    screen.finish(folds=reports, bundle=workspace.layout.bundle(made.name), report=page)
+
+
+VERBS = (datasets, check, plan, plan_and_preprocess, train, predict, evaluate, report, fit)
+
+
+def make_plan(workspace: Workspace, target: str | None, memory: str | None, minutes: float | None,
+              configurations: list[str] | None, plan_name: str | None, seed: int, jobs: int | None) -> Plan:
+    """The plan for these options; its name is remembered as the dataset's last."""
+    from autoseg import pipeline
+    from autoseg.io.values import write_value
+
+    request = plan_request(plan_name, minutes, configurations, seed)
+    with workers(jobs, workspace) as executor:
+        made = pipeline.plan(workspace, make_budget(target, memory, minutes), request, executor=executor,
+                             keep_memory=memory is None)
+    write_value(workspace.layout.folder / "last.json", {"plan": made.name})
+    return made
+
+
+def plan_request(plan_name: str | None, minutes: float | None, configurations: list[str] | None,
+                 seed: int) -> PlanRequest:
+    """Name and rule book: a time budget gives a plan of its own name, so that plans do not overwrite each other."""
+    from autoseg.core.task import PlanRequest
+
+    rules = "nnunet" if plan_name == "nnunet" else "default"
+    name = plan_name or ("default" if minutes is None else f"{minutes:g}min")
+    if seed:
+        name += f"_seed{seed}"
+    return PlanRequest(name, rules, tuple(configurations or ()), seed)
+
+
+def last_plan(workspace: Workspace) -> str:
+    """Name of the plan that was made last for this dataset."""
+    from autoseg.io.values import read_json
+
+    path = workspace.layout.folder / "last.json"
+    return str(read_json(path)["plan"]) if path.exists() else "default"
+
+
+def default_configuration(plan: Plan) -> str:
+    """3d_fullres where it is planned, else the first configuration."""
+    return "3d_fullres" if "3d_fullres" in plan.configurations else next(iter(plan.configurations))
+
+
+def preprocess(workspace: Workspace, plan: Plan, configurations: list[str] | None, jobs: int | None) -> None:
+    """Preprocesses configurations of a plan."""
+    from autoseg import pipeline
+
+    with workers(jobs, workspace) as executor:
+        pipeline.preprocess(workspace, plan, configurations or (), executor=executor)
+
+
+def train_folds(workspace: Workspace, plan: Plan, configuration: str | None, fold: str, device: str | None,
+                jobs: int | None) -> dict[str, Any]:
+    """Trains folds until they are done or a signal comes."""
+    from autoseg import pipeline
+    from autoseg.training.device import detect_device
+
+    address = detect_device(device or plan.budget.target).address
+    loaders = 0 if address == "cpu" else jobs or max(1, detect_device("cpu").threads - 1)
+    with stop_signal() as should_stop:
+        return pipeline.train(workspace, plan, configuration or default_configuration(plan), fold, device=address,
+                              workers=loaders, should_stop=should_stop)
+
+
+def default_bundle(screen: Screen, root: Path | None, dataset: str | None, plan: str | None, task: str | None) -> Path:
+    """Folder of the dataset's bundle for the plan made last."""
+    workspace = open_dataset(screen, root_folder(root), dataset, None, task)
+    return workspace.layout.bundle(plan or last_plan(workspace))
+
+
+def provenance(plan: Plan) -> dict[str, str]:
+    """How the results were made, for the page: versions, machine, plan."""
+    from autoseg.io.atomic import hash_values
+
+    return {**versions(), "plan": f"{plan.name}, digest {hash_values(plan)[:16]}",
+            "trained for": f"{plan.budget.target}: {plan.budget.device}, {plan.budget.threads} threads"}
+
+
+def mirroring(tta: str | None) -> bool | None:
+    """True, False or as planned, from `--tta`."""
+    from autoseg.core.errors import choose
+
+    return None if tta is None else choose({"none": False, "mirror": True}, tta, "--tta")

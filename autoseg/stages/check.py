@@ -1,0 +1,51 @@
+"""What the tool understood of a folder, and every problem in it; nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoseg.core.case import Unit
+from autoseg.core.progress import Progress
+from autoseg.core.report import Failure
+from autoseg.core.spec import DatasetSpec
+from autoseg.core.task import Task
+from autoseg.io.dataset import Scan, check_cases
+
+
+@dataclass(frozen=True)
+class Understanding:
+    """A scanned folder in words.
+
+    Attributes:
+        lines: what was understood, one fact a line.
+        problems: everything that would stop planning or training.
+        ignored: files that were not used, with why.
+    """
+
+    lines: tuple[str, ...]
+    problems: tuple[Failure, ...]
+    ignored: tuple[str, ...]
+
+
+def run_check(task: Task, spec: DatasetSpec, scan: Scan, units: Sequence[Unit], folder: Path, *,
+              executor: Executor | None, progress: Progress) -> Understanding:
+    """Reads every file of the dataset completely and collects all problems."""
+    deep = check_cases(spec, scan.cases, executor)
+    progress("check", len(scan.cases), len(scan.cases))
+    problems = tuple(Failure(problem.case, problem.code, problem.message) for problem in (*scan.problems, *deep))
+    groups = {unit.group for unit in units}
+    channels = ", ".join(f"{entry.role}: {' + '.join(c.name for c in entry.channels)}" for entry in spec.inputs)
+    labels = ", ".join(f"{label.value} {label.name}" for label in spec.labels)
+    lines = (
+        f"dataset    {spec.name} ({spec.task}), layout '{scan.layout}', in {folder}",
+        f"cases      {len(scan.cases)}, of {len(groups)} patients, {sum(bool(c.targets) for c in scan.cases)} with reference",
+        f"inputs     {channels}",
+        f"labels     0 background, {labels}" if labels else "labels     none",
+        *(f"region     {region.name}: {' + '.join(region.labels)}" for region in spec.regions),
+        f"licence    {spec.licence or 'not stated'}",
+        f"source     {spec.source or 'not stated'}",
+    )
+    return Understanding(lines, problems, scan.ignored)

@@ -1,0 +1,91 @@
+"""Measures every case of a dataset and adds the measurements up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from autoseg.core.case import Unit
+from autoseg.core.fingerprint import CaseFingerprint, Fingerprint, measure_channel, sum_fingerprints
+from autoseg.core.progress import Progress
+from autoseg.core.spec import DatasetSpec
+from autoseg.core.task import Inputs, Task
+from autoseg.io.atomic import hash_values, sha256_file
+from autoseg.io.done import is_done, mark_done
+from autoseg.io.values import read_value, write_value
+from autoseg.ops.crop import bounding_box, crop, nonzero_mask
+from autoseg.stages.parallel import map_cases, require_all
+from autoseg.stages.prepare import read_inputs
+
+# Raised whenever a case's measurement would change; cached ones are then measured anew.
+FINGERPRINT_RULES = 1
+
+
+@dataclass(frozen=True)
+class MeasureUnit:
+    """Measures one unit, or takes its measurement from the cache if its files are unchanged."""
+
+    task: Task
+    spec: DatasetSpec
+    cache: Path
+
+    def __call__(self, unit: Unit) -> tuple[str, CaseFingerprint]:
+        key = hash_values(FINGERPRINT_RULES, self.spec.task, self.spec.inputs, self.spec.labels, self.spec.options,
+                          digest_unit(unit))
+        cached = self.cache / f"{unit.id}.{key[:16]}.json"
+        if cached.exists():
+            return key, read_value(cached, CaseFingerprint)
+        measured = measure_unit(self.task, self.spec, unit)
+        write_value(cached, measured, durable=False)
+        return key, measured
+
+
+def run_fingerprint(task: Task, spec: DatasetSpec, units: Sequence[Unit], folder: Path, *, executor: Executor | None,
+                    progress: Progress) -> Fingerprint:
+    """The fingerprint of a dataset; `folder` receives `fingerprint.json`, a cache per case and `done.json`.
+
+    Raises:
+        DatasetError: cases cannot be read; the message lists all of them and nothing is written but the cache.
+    """
+    results, failures = map_cases(MeasureUnit(task, spec, folder / "cases"), units, [unit.id for unit in units],
+                                  stage="fingerprint", executor=executor, progress=progress)
+    require_all(failures, f"dataset {spec.name!r}")
+    inputs = hash_values([key for key, _ in results])
+    path = folder / "fingerprint.json"
+    if is_done(folder, inputs):
+        return read_value(path, Fingerprint)
+    channels = sum(len(entry.channels) for entry in spec.inputs if entry.kind == "image")
+    fingerprint = sum_fingerprints([measured for _, measured in results], channels)
+    write_value(path, fingerprint)
+    mark_done(folder, inputs, [path])
+    return fingerprint
+
+
+def measure_unit(task: Task, spec: DatasetSpec, unit: Unit) -> CaseFingerprint:
+    """Grid, foreground intensities and the task's own counts of one unit, read from its files."""
+    inputs = read_inputs(unit, spec)
+    first = next(iter(inputs.values()))
+    description = task.describe(unit, inputs, task.read_target(unit, spec))
+    mask = nonzero_mask(_stack(inputs))
+    box = bounding_box(mask)
+    foreground = crop(description.foreground, box)
+    channels = [measure_channel(channel[foreground]) for channel in crop(_stack(inputs), box)]
+    shape = tuple(stop - start for start, stop in box)
+    return CaseFingerprint(
+        (shape[0], shape[1], shape[2]), first.geometry.spacing_mm, float(np.prod(shape) / np.prod(first.geometry.shape)),
+        tuple(moments for moments, _ in channels), tuple(histogram for _, histogram in channels), description.properties)
+
+
+def digest_unit(unit: Unit) -> str:
+    """Digest over the content of all files of a unit."""
+    return hash_values([
+        [sha256_file(path) for paths in case.inputs.values() for path in paths]
+        + [sha256_file(path) for path in case.targets.values()] for case in unit.cases])
+
+
+def _stack(inputs: Inputs) -> np.ndarray:
+    return np.concatenate([image.voxels for image in inputs.values()])

@@ -1,0 +1,95 @@
+"""Turns a fingerprint and a budget into a plan; times real steps of candidates on pilot units where the planner asks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from autoseg.core.budget import Budget
+from autoseg.core.case import Unit
+from autoseg.core.fingerprint import Fingerprint
+from autoseg.core.plan import Configuration, Plan
+from autoseg.core.spec import DatasetSpec
+from autoseg.core.task import PlanRequest, Probe, Task
+from autoseg.io.atomic import hash_values
+from autoseg.io.done import is_done, mark_done
+from autoseg.io.store import Store
+from autoseg.io.values import read_value, write_value
+from autoseg.stages.prepare import prepare_inputs, read_inputs
+
+log = logging.getLogger(__name__)
+
+# Raised whenever the same inputs would give another plan.
+PLAN_RULES = 1
+# Units whose batches are timed: enough that a batch is not one case repeated, few enough to prepare in a second.
+PILOT_UNITS = 4
+# Steps of a candidate: one to warm up, three of which the median counts.
+PROBE_STEPS = 4
+
+
+def run_plan(task: Task, spec: DatasetSpec, units: Sequence[Unit], fingerprint: Fingerprint, budget: Budget,
+             request: PlanRequest, folder: Path, *, keep_memory: bool) -> Plan:
+    """The plan; `folder` receives `plan.json`, `budget.json` with what was measured, and `done.json`.
+
+    Measurements of an earlier run with the same budget are used again, so that the plan is reproducible from its files.
+
+    Args:
+        keep_memory: the memory was not asked for but taken from what is free now; keep that of the earlier run, or the
+            plan would change with every other program on the machine.
+    """
+    budget = _with_earlier_measurements(budget, folder / "budget.json", keep_memory)
+    inputs = hash_values(PLAN_RULES, spec, fingerprint, budget, request)
+    if is_done(folder, inputs):
+        return read_value(folder / "plan.json", Plan)
+    plan = task.make_plan(spec, fingerprint, budget, request, make_probe(task, spec, units, request))
+    write_value(folder / "budget.json", plan.budget)
+    write_value(folder / "plan.json", plan)
+    mark_done(folder, hash_values(PLAN_RULES, spec, fingerprint, plan.budget, request),
+              [folder / "plan.json", folder / "budget.json"])
+    return plan
+
+
+def _with_earlier_measurements(budget: Budget, path: Path, keep_memory: bool) -> Budget:
+    if not path.exists():
+        return budget
+    earlier = read_value(path, Budget)
+    same = (earlier.target, earlier.device, earlier.threads) == (budget.target, budget.device, budget.threads)
+    if not same:
+        log.info("budget.json was measured on %s with %d threads; measuring anew", earlier.device, earlier.threads)
+        return budget
+    memory = earlier.memory_bytes if keep_memory else budget.memory_bytes
+    return replace(budget, memory_bytes=memory, measured=earlier.measured)
+
+
+def make_probe(task: Task, spec: DatasetSpec, units: Sequence[Unit], request: PlanRequest) -> Probe:
+    """A function that prepares pilot units for a candidate and returns the median seconds of one real step."""
+
+    def probe(plan: Plan, configuration: Configuration) -> float:
+        from autoseg.training.loader import BatchLoader
+        from autoseg.training.timing import seconds_per_step
+
+        pilots = pilot_units(units)
+        with TemporaryDirectory() as folder:
+            store = Store(Path(folder))
+            for unit in pilots:
+                arrays, record = prepare_inputs(read_inputs(unit, spec), plan, configuration)
+                target = task.read_target(unit, spec)
+                store.write_case(unit.cases[0].id, arrays | task.prepare_target(target, record, configuration), record,
+                                 source_digest="pilot", chunk_hint=configuration.patch_size)
+            loader = BatchLoader(lambda rng: task.draw_batch(pilots, store, configuration, rng), seed=request.seed,
+                                 fold=0, count=PROBE_STEPS)
+            return seconds_per_step(task.build_network(configuration), task.phases(configuration), loader,
+                                    configuration.optimization, plan.budget.target, steps=PROBE_STEPS - 1)
+
+    return probe
+
+
+def pilot_units(units: Sequence[Unit]) -> list[Unit]:
+    """Units spread evenly over the dataset."""
+    places = np.linspace(0, len(units) - 1, min(PILOT_UNITS, len(units))).round().astype(int)
+    return [units[int(place)] for place in places]

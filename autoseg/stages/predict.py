@@ -1,0 +1,160 @@
+"""Predicts cases with a bundle: in memory through `Predictor`, or a folder in and a folder out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from autoseg.core.bundle import Bundle
+from autoseg.core.case import Case, Unit
+from autoseg.core.errors import AutosegError, IncompatibleError
+from autoseg.core.geometry import Geometry, Spacing
+from autoseg.core.image import Image
+from autoseg.core.progress import Progress
+from autoseg.core.report import Failure
+from autoseg.core.task import Context, Inputs, Task
+from autoseg.io.atomic import hash_values, sha256_file
+from autoseg.io.images import image_ending
+from autoseg.io.values import read_value, write_value
+from autoseg.nn.weights import load_weights
+from autoseg.stages.prepare import prepare_inputs, read_inputs
+from autoseg.training.step import arrange
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "predictions.json"
+
+
+class Predictor:
+    """A bundle with its networks in memory, ready to predict any number of cases; see `pipeline.load_predictor`."""
+
+    def __init__(self, bundle: Bundle, networks: Sequence[nn.Module], task: Task, context: Context) -> None:
+        self.bundle = bundle
+        self.task = task
+        self.context = context
+        self._networks = networks
+        self._configuration = bundle.plan.configuration(bundle.members[0].configuration)
+        self._refinements = [refinement for refinement in task.refinements(bundle.spec)
+                             if refinement.name in bundle.decisions.refinements]
+
+    @classmethod
+    def load(cls, folder: Path, bundle: Bundle, task: Task, context: Context) -> Predictor:
+        """A predictor from a bundle and the folder it was read from.
+
+        Raises:
+            IncompatibleError: plan and specification are for different tasks.
+        """
+        if bundle.plan.task != bundle.spec.task:
+            raise IncompatibleError(f"{folder}: plan is for task {bundle.plan.task!r}, specification for "
+                                    f"{bundle.spec.task!r}; the bundle is damaged, copy it again")
+        networks = []
+        for member in bundle.members:
+            network = task.build_network(bundle.plan.configuration(member.configuration))
+            load_weights(folder / member.weights, network)
+            layout = bundle.plan.configuration(member.configuration).inference.memory_format
+            networks.append(arrange(network.to(context.device), layout).eval())
+        return cls(bundle, networks, task, context)
+
+    def predict(self, inputs: Inputs) -> Any:
+        """The task's prediction on the canonical grid of the inputs (images by role)."""
+        arrays, record = prepare_inputs(inputs, self.bundle.plan, self._configuration)
+        raw = self.task.infer(self._networks, arrays, self._configuration, self.context)
+        prediction = self.task.restore(raw, record, self._configuration, self.context)
+        for refinement in self._refinements:
+            prediction = refinement.apply(prediction, self.bundle.spec)
+        return prediction
+
+    def predict_array(self, voxels: NDArray, spacing_mm: Spacing) -> Any:
+        """The task's prediction for one image in memory.
+
+        Args:
+            voxels: (C, Z, Y, X) or (Z, Y, X); axes towards superior, posterior, left.
+            spacing_mm: along z, y, x.
+        """
+        voxels = np.asarray(voxels, dtype=np.float32)
+        voxels = voxels[None] if voxels.ndim == 3 else voxels
+        shape = voxels.shape[1:]
+        image = Image.canonical(voxels, Geometry((shape[0], shape[1], shape[2]), spacing_mm))
+        return self.predict({self.bundle.plan.inputs[0].role: image})
+
+
+@dataclass(frozen=True)
+class PredictedCase:
+    """A finished case: digests of what went in and of what came out."""
+
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+
+
+@dataclass(frozen=True)
+class PredictionManifest:
+    """What a folder of predictions was made with, and which cases are finished.
+
+    Attributes:
+        made_with: digest of the bundle and the options.
+    """
+
+    made_with: str
+    finished: dict[str, PredictedCase] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+
+
+def run_predict(predictor: Predictor, cases: Sequence[Case], folder: Path, *, progress: Progress) -> PredictionManifest:
+    """Predicts every case into `folder`; finished cases are skipped, an unreadable one does not stop the others.
+
+    The manifest `predictions.json` is written after every case; a case counts as finished when the same inputs were
+    predicted with the same bundle and options, and its outputs are still what was written.
+    """
+    context = predictor.context
+    made_with = hash_values([member.sha256 for member in predictor.bundle.members], predictor.bundle.plan,
+                            predictor.bundle.decisions, context.mirror, context.probabilities)
+    manifest = _earlier_manifest(folder / MANIFEST, made_with)
+    finished, failures = dict(manifest.finished), []
+    for place, case in enumerate(cases):
+        try:
+            if not _is_finished(finished.get(case.id), case, folder):
+                finished[case.id] = _predict_case(predictor, case, folder)
+        except AutosegError as error:
+            if error.exit_code == 6:  # disk or memory: the next case would fail in the same way
+                raise
+            failures.append(Failure(case.id, error.code, str(error)))
+            log.warning("%s was not predicted: %s", case.id, error)
+        manifest = PredictionManifest(made_with, finished, tuple(failures))
+        write_value(folder / MANIFEST, manifest)
+        progress("predict", place + 1, len(cases), case.id)
+    return manifest
+
+
+def _earlier_manifest(path: Path, made_with: str) -> PredictionManifest:
+    if path.exists():
+        earlier = read_value(path, PredictionManifest)
+        if earlier.made_with == made_with:
+            return PredictionManifest(made_with, earlier.finished)
+    return PredictionManifest(made_with)
+
+
+def _is_finished(predicted: PredictedCase | None, case: Case, folder: Path) -> bool:
+    if predicted is None or predicted.inputs != _input_digests(case):
+        return False
+    return all((folder / name).is_file() and sha256_file(folder / name) == digest
+               for name, digest in predicted.outputs.items())
+
+
+def _input_digests(case: Case) -> dict[str, str]:
+    return {path.name: sha256_file(path) for paths in case.inputs.values() for path in paths}
+
+
+def _predict_case(predictor: Predictor, case: Case, folder: Path) -> PredictedCase:
+    inputs = read_inputs(Unit(case.id, (case,), case.group), predictor.bundle.spec)
+    prediction = predictor.predict(inputs)
+    ending = image_ending(next(iter(case.inputs.values()))[0])
+    outputs = predictor.task.write(prediction, predictor.bundle.spec, next(iter(inputs.values())),
+                                   folder / f"{case.id}{ending}")
+    return PredictedCase(_input_digests(case), {path.name: sha256_file(path) for path in outputs})

@@ -1,0 +1,157 @@
+"""Chooses configuration and post-processing on out-of-fold predictions, and writes the bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoseg.core.bundle import Bundle, Decisions, Member
+from autoseg.core.case import Unit
+from autoseg.core.errors import UsageError
+from autoseg.core.fingerprint import Fingerprint
+from autoseg.core.plan import Plan
+from autoseg.core.progress import Progress
+from autoseg.core.report import Record, Report
+from autoseg.core.spec import DatasetSpec
+from autoseg.core.task import Refinement, Task
+from autoseg.io.atomic import sha256_file
+from autoseg.io.bundles import write_bundle
+from autoseg.io.images import image_ending
+from autoseg.io.values import read_value
+from autoseg.stages.prepare import read_inputs
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run: its configuration, fold name, folder and validation report."""
+
+    configuration: str
+    fold: str
+    folder: Path
+    report: Report
+
+
+def run_select(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerprint, units: Mapping[str, Unit],
+               runs: Sequence[Trained], folder: Path, *, baseline: Report | None, progress: Progress) -> Bundle:
+    """The bundle of the best configuration with all its finished folds; `folder` receives all that prediction needs.
+
+    Raises:
+        UsageError: nothing has been trained yet.
+    """
+    if not runs:
+        raise UsageError(f"plan {plan.name!r} of {spec.name!r} has no finished training run",
+                         hint=f"autoseg train -d {spec.name}")
+    best = best_configuration(task, runs)
+    chosen = [run for run in runs if run.configuration == best]
+    decisions = decide_refinements(task, spec, units, chosen, progress)
+    members = tuple(Member(best, run.fold, f"members/{best}_fold_{run.fold}.safetensors",
+                           sha256_file(weights_of(run))) for run in chosen)
+    card = model_card(task, spec, plan, chosen, decisions, baseline)
+    bundle = Bundle(spec, plan, members, decisions, fingerprint, card)
+    weights = {member.weights: weights_of(run) for member, run in zip(members, chosen, strict=True)}
+    write_bundle(folder, bundle, weights)
+    return bundle
+
+
+def weights_of(run: Trained) -> Path:
+    """The weights file of a finished run."""
+    return run.folder / "training" / "model.safetensors"
+
+
+def finished_runs(folders: Mapping[tuple[str, str], Path]) -> list[Trained]:
+    """The finished runs among (configuration, fold) -> folder."""
+    return [Trained(configuration, fold, folder, read_value(folder / "summary.json", Report))
+            for (configuration, fold), folder in sorted(folders.items()) if (folder / "done.json").exists()]
+
+
+def best_configuration(task: Task, runs: Sequence[Trained]) -> str:
+    """The configuration with the best headline score on the folds that all of them have; ties go to the first."""
+    names = sorted({run.configuration for run in runs})
+    folds = set.intersection(*({run.fold for run in runs if run.configuration == name} for name in names))
+    if len(names) == 1:
+        return names[0]
+
+    def headline(name: str) -> float:
+        records = [record for run in runs if run.configuration == name and run.fold in folds
+                   for record in run.report.records]
+        return mean_score(records, task.headline) if records else -np.inf
+
+    return max(names, key=headline)
+
+
+def mean_score(records: Sequence[Record], name: str) -> float:
+    """Mean over the units for which a score is defined, nan for none."""
+    values = [record.scores[name] for record in records if np.isfinite(record.scores.get(name, np.nan))]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def decide_refinements(task: Task, spec: DatasetSpec, units: Mapping[str, Unit], runs: Sequence[Trained],
+                       progress: Progress) -> Decisions:
+    """Keeps a candidate when the headline score rises on out-of-fold predictions and none of its parts falls.
+
+    Candidates are tried in the task's order, each on top of those kept before. Source: nnU-Net v2.8.1,
+    remove_connected_components.py.
+    """
+    samples = [(run, record) for run in runs for record in run.report.records]
+    if not samples:
+        return Decisions(because=("no validation cases: no post-processing was tried",))
+    kept: list[Refinement] = []
+    because = []
+    best = [record for _, record in samples]
+    candidates = task.refinements(spec)
+    for place, candidate in enumerate(candidates):
+        tried = [_refined_record(task, spec, units, run, record.unit, [*kept, candidate]) for run, record in samples]
+        before, after = mean_score(best, task.headline), mean_score(tried, task.headline)
+        helps = after > before and not _some_part_falls(task.headline, best, tried)
+        because.append(f"{candidate.name}: {task.headline} {before:.4f} -> {after:.4f} on {len(samples)} cases, "
+                       f"{'kept' if helps else 'not kept'}")
+        if helps:
+            kept, best = [*kept, candidate], tried
+        progress("select", place + 1, len(candidates), candidate.name)
+    return Decisions(tuple(candidate.name for candidate in kept), tuple(because))
+
+
+def _some_part_falls(headline: str, before: Sequence[Record], after: Sequence[Record]) -> bool:
+    metric = headline.rpartition(".")[2]
+    parts = [name for name in before[0].scores if name.endswith(f".{metric}") and name != headline]
+    return any(mean_score(after, name) < mean_score(before, name) for name in parts)
+
+
+def _refined_record(task: Task, spec: DatasetSpec, units: Mapping[str, Unit], run: Trained, unit_id: str,
+                    refinements: Sequence[Refinement]) -> Record:
+    unit = units[unit_id]
+    prediction = read_validation(task, spec, run, unit)
+    for refinement in refinements:
+        prediction = refinement.apply(prediction, spec)
+    image = next(iter(read_inputs(unit, spec).values()))
+    return Record(unit_id, task.score(prediction, task.read_target(unit, spec), spec, image))
+
+
+def read_validation(task: Task, spec: DatasetSpec, run: Trained, unit: Unit) -> Any:
+    """The prediction that a run made for one of its validation units."""
+    ending = image_ending(next(iter(unit.cases[0].inputs.values()))[0])
+    return task.read_prediction(run.folder / "validation" / unit.id / f"{unit.id}{ending}", spec)
+
+
+def model_card(task: Task, spec: DatasetSpec, plan: Plan, runs: Sequence[Trained], decisions: Decisions,
+               baseline: Report | None) -> str:
+    """What the bundle was trained on and how well it did, in Markdown."""
+    records = [record for run in runs for record in run.report.records]
+    rng = np.random.default_rng(plan.seed)
+    summary = task.summarise(records, rng) if records else {}
+    rows = [f"| {name} | {e.mean:.4f} | {e.lower:.4f} to {e.upper:.4f} | {e.median:.4f} | {e.count} |"
+            for name, e in summary.items()]
+    cheap = baseline.summary.get(task.headline) if baseline else None
+    return "\n".join([
+        f"# {spec.name}: {spec.task} model",
+        "", "Not a medical device. For research only.",
+        "", f"Trained by autoseg, plan `{plan.name}`, on {spec.name} ({spec.licence or 'licence not stated'}).",
+        f"Members: {', '.join(f'{run.configuration} fold {run.fold}' for run in runs)}.",
+        "", "## Scores on cases that the respective member did not see",
+        "", "| score | mean | 95 % interval | median | cases |", "|---|---|---|---|---|", *rows,
+        "", *([f"Baseline, {task.headline}: {cheap.mean:.4f} ({cheap.lower:.4f} to {cheap.upper:.4f})."] if cheap else []),
+        "", "## Decisions", "", *(f"- {line}" for line in decisions.because), ""])

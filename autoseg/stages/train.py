@@ -1,0 +1,152 @@
+"""Trains one fold and validates it on whole cases; resumes after any interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from autoseg.core.case import Unit
+from autoseg.core.plan import Configuration, Plan
+from autoseg.core.progress import Progress
+from autoseg.core.report import Record, Report
+from autoseg.core.spec import DatasetSpec
+from autoseg.core.task import CaseStore, Context, Task
+from autoseg.io.atomic import hash_values
+from autoseg.io.done import is_done, mark_done
+from autoseg.io.images import image_ending
+from autoseg.io.values import read_value, write_value
+from autoseg.nn.weights import load_weights, save_weights
+from autoseg.planning.splits import Fold
+from autoseg.stages.prepare import read_inputs
+from autoseg.training.loader import BatchLoader
+from autoseg.training.log import MetricsLog
+from autoseg.training.loop import train
+from autoseg.training.step import arrange
+
+# Raised whenever the same plan and data would give other weights.
+TRAIN_RULES = 1
+# nnU-Net's fold without validation; an index above its five folds keeps the random streams apart.
+ALL_FOLD_NUMBER = 5
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: what to train on which fold, and where it is written.
+
+    Attributes:
+        fold_name: `0` to `4`, or `all`.
+        units: all units by id.
+        folder: receives `checkpoint/`, `metrics.jsonl`, `training/model.safetensors`, `validation/`, `summary.json`, `done.json`.
+    """
+
+    task: Task
+    spec: DatasetSpec
+    plan: Plan
+    configuration: Configuration
+    fold: Fold
+    fold_name: str
+    units: Mapping[str, Unit]
+    store: CaseStore
+    folder: Path
+
+    @property
+    def stream(self) -> tuple[int, int]:
+        """Seeds of this run's random numbers: the plan's seed and the fold."""
+        return self.plan.seed, ALL_FOLD_NUMBER if self.fold_name == "all" else int(self.fold_name)
+
+    def inputs_hash(self) -> str:
+        """Digest of all that decides the weights."""
+        return hash_values(TRAIN_RULES, self.spec, self.configuration, self.plan.inputs, self.plan.transpose,
+                           self.stream, self.fold)
+
+
+@dataclass(frozen=True)
+class DrawBatch:
+    """Draws a batch of a run from a seeded generator; can be sent to a worker process."""
+
+    task: Task
+    units: tuple[Unit, ...]
+    store: CaseStore
+    configuration: Configuration
+
+    def __call__(self, rng: np.random.Generator) -> dict:
+        return self.task.draw_batch(self.units, self.store, self.configuration, rng)
+
+
+def run_train(run: Run, *, device: str, workers: int, progress: Progress,
+              should_stop: Callable[[], bool]) -> Report:
+    """The validation report of a run; trains first what is not trained yet, skips what is done."""
+    inputs = run.inputs_hash()
+    if is_done(run.folder, inputs):
+        return read_value(run.folder / "summary.json", Report)
+    weights = run.folder / "training" / "model.safetensors"
+    network = fresh_network(run)
+    if is_done(run.folder / "training", inputs):
+        load_weights(weights, network)
+    else:
+        _train_network(run, network, device=device, workers=workers, progress=progress, should_stop=should_stop)
+        save_weights(weights, network)
+        mark_done(run.folder / "training", inputs, [weights])
+    report = validate(run, network, device=device, progress=progress)
+    write_value(run.folder / "summary.json", report)
+    mark_done(run.folder, inputs, [weights, run.folder / "summary.json"])
+    return report
+
+
+def fresh_network(run: Run) -> nn.Module:
+    """The run's network with weights that depend on its seed and fold only."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(np.random.default_rng([*run.stream, 0]).integers(2**62)))
+        return run.task.build_network(run.configuration)
+
+
+def _train_network(run: Run, network: nn.Module, *, device: str, workers: int, progress: Progress,
+                   should_stop: Callable[[], bool]) -> None:
+    draw = DrawBatch(run.task, tuple(run.units[name] for name in run.fold.train), run.store, run.configuration)
+    stage = f"train {run.configuration.name} fold {run.fold_name}"
+
+    def tell(done: int, total: int, losses: dict[str, float]) -> None:
+        progress(stage, done, total, f"loss {losses['total']:.4f}" if losses else "")
+
+    seed, fold = run.stream
+    optimization = run.configuration.optimization
+    with BatchLoader(draw, seed=seed, fold=fold, count=optimization.iterations, workers=workers) as loader:
+        train(network, run.task.phases(run.configuration), loader, optimization, device=device,
+              checkpoint=run.folder / "checkpoint", log=MetricsLog(run.folder / "metrics.jsonl"), progress=tell,
+              should_stop=should_stop)
+
+
+def validate(run: Run, network: nn.Module, *, device: str, progress: Progress) -> Report:
+    """Predicts every validation case of the fold whole and scores it; finished cases are not predicted again."""
+    context = Context(device=device)
+    network = arrange(network.to(device), run.configuration.inference.memory_format).eval()
+    records: list[Record] = []
+    for place, name in enumerate(run.fold.validation):
+        records.append(_validate_unit(run, network, run.units[name], context))
+        progress(f"validate {run.configuration.name} fold {run.fold_name}", place + 1, len(run.fold.validation), name)
+    rng = np.random.default_rng(run.stream)
+    return Report(tuple(records), run.task.summarise(records, rng) if records else {})
+
+
+def _validate_unit(run: Run, network: nn.Module, unit: Unit, context: Context) -> Record:
+    folder, key = run.folder / "validation", hash_values(run.inputs_hash(), unit.id)
+    scored = folder / unit.id
+    if is_done(scored, key):
+        return read_value(scored / "scores.json", Record)
+    case_id = unit.cases[0].id
+    roles = [entry.role for entry in run.plan.inputs]
+    raw = run.task.infer([network], {role: run.store.array(case_id, role) for role in roles}, run.configuration, context)
+    prediction = run.task.restore(raw, run.store.record(case_id), run.configuration, context)
+    inputs = read_inputs(unit, run.spec)
+    image = next(iter(inputs.values()))
+    path = scored / f"{unit.id}{image_ending(next(iter(unit.cases[0].inputs.values()))[0])}"
+    outputs = run.task.write(prediction, run.spec, image, path)
+    record = Record(unit.id, run.task.score(prediction, run.task.read_target(unit, run.spec), run.spec, image))
+    write_value(scored / "scores.json", record)
+    mark_done(scored, key, [*outputs, scored / "scores.json"])
+    return record
