@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 import uuid
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 
 from autoseg.cli import verbs
-from autoseg.cli.run import current_screen
+from autoseg.cli.run import current_screen, received_signals
 
 # click.ClickException, the base of BadParameter and UsageError; typer brings its own copy of click since 0.26, so that
 # its name depends on the version.
@@ -20,6 +21,17 @@ CLICK_EXCEPTION = typer.BadParameter.__mro__[2]
 app = typer.Typer(name="autoseg", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
                   help="Give it a folder of medical images and it configures itself. Not a medical device.",
                   context_settings={"help_option_names": ["-h", "--help"]})
+
+# The next command to type where an error does not know a better one.
+NEXT = {
+    2: "autoseg --help, or autoseg COMMAND --help",
+    3: "autoseg check -d NAME -i FOLDER lists every problem of a dataset",
+    5: "autoseg plan_and_preprocess -d NAME makes a plan for this version",
+    6: "free some disk or memory, then repeat the command; it resumes",
+    8: "copy the files again from where they were made",
+    130: "repeat the command; it resumes",
+    143: "repeat the command; it resumes",
+}
 
 for verb in verbs.VERBS:
     app.command(name=verb.__name__.rstrip("_"))(verb)
@@ -60,8 +72,10 @@ def run(arguments: list[str]) -> int:
         _tell(error.format_message(), "E_USAGE", "autoseg --help", error.exit_code)
         return error.exit_code
     except AutosegError as error:
-        _tell(str(error), error.code, error.hint, error.exit_code)
-        return error.exit_code
+        stopped_by_sigterm = error.exit_code == 130 and signal.SIGTERM in received_signals()
+        code = 143 if stopped_by_sigterm else error.exit_code
+        _tell(str(error), error.code, error.hint or NEXT.get(code), code)
+        return code
     except KeyboardInterrupt:
         _tell("interrupted", "E_INTERRUPTED", "repeat the command; it resumes", 130)
         return 130

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from autoseg.pipeline import Workspace
 
 _screens: list[Screen] = []
+_received: list[int] = []
 
 # A worker process takes about 1.5 s to start (imports); below this many bytes of images one process is done sooner.
 BYTES_WORTH_WORKERS = 400 * 2**20
@@ -27,6 +28,11 @@ BYTES_WORTH_WORKERS = 400 * 2**20
 def current_screen() -> Screen | None:
     """The screen of the command that runs."""
     return _screens[-1] if _screens else None
+
+
+def received_signals() -> list[int]:
+    """Signals that came while a command listened for them."""
+    return list(_received)
 
 
 def start(command: str, as_json: bool) -> Screen:
@@ -114,17 +120,17 @@ def default_jobs(workspace: Workspace) -> int:
 @contextmanager
 def stop_signal() -> Iterator[Callable[[], bool]]:
     """A function that says whether SIGINT or SIGTERM has come; the second one ends the process at once."""
-    received: list[int] = []
+    _received.clear()
     earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, frame: object) -> None:
-        received.append(number)
+        _received.append(number)
         signal.signal(number, earlier[signal.Signals(number)])
 
     for number in earlier:
         signal.signal(number, note)
     try:
-        yield lambda: bool(received)
+        yield lambda: bool(_received)
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)

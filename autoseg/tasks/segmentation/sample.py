@@ -23,7 +23,7 @@ def draw_batch(units: Sequence[Unit], store: CaseStore, configuration: Configura
     """One batch: units uniformly with replacement, patches at random or around a random label of the case.
 
     Returns:
-        `image`: float32 (B, C, Z, Y, X); `label`: int64 (B, Z, Y, X); without Z in a 2-D configuration;
+        `image`: float32 (B, C, Z, Y, X); `label`: integers (B, Z, Y, X); without Z in a 2-D configuration;
         `cases`: ids, for error messages.
     Source: nnU-Net v2.8.1, data_loader.py (round(batch * (1 - share)) random positions come first).
     """
@@ -37,7 +37,7 @@ def draw_batch(units: Sequence[Unit], store: CaseStore, configuration: Configura
         images.append(image)
         labels.append(label)
         cases.append(case_id)
-    batch = {"image": torch.from_numpy(np.stack(images)), "label": torch.from_numpy(np.stack(labels)).long()}
+    batch = {"image": torch.from_numpy(np.stack(images)), "label": torch.from_numpy(np.stack(labels))}
     if configuration.network.dims == 2:
         batch = {"image": batch["image"].squeeze(2), "label": batch["label"].squeeze(1)}
     return batch | {"cases": cases}  # type: ignore[return-value]
@@ -47,15 +47,16 @@ def draw_patch(case_id: str, store: CaseStore, configuration: Configuration, rng
                force_label: bool) -> tuple[np.ndarray, np.ndarray]:
     """One augmented patch: image float32 (C, *patch) and label (*patch)."""
     from autoseg.augment.compose import augment
-    from autoseg.augment.spatial import source_patch_size
+    from autoseg.augment.spatial import draw_motion, source_size
 
     shape = store.shape(case_id, "label")
-    source = source_patch_size(configuration.patch_size, configuration.augmentation)
+    motion = draw_motion(configuration.augmentation, configuration.patch_size, rng)  # most patches do not move
+    source = source_size(configuration.patch_size, motion)
     centre = _draw_labelled_voxel(case_id, store, rng) if force_label else None
     box = draw_box((shape[0], shape[1], shape[2]), source, configuration.patch_size, centre, rng)
     image = read_padded(lambda part: store.array(case_id, "image", part), box, shape, 0.0)
     label = read_padded(lambda part: store.array(case_id, "label", part), box, shape, 0)
-    return augment(image, label, configuration.augmentation, configuration.patch_size, rng)
+    return augment(image, label, configuration.augmentation, configuration.patch_size, rng, motion=motion)
 
 
 def draw_box(shape: Shape, source: Shape, patch: Shape, centre: Sequence[int] | None, rng: np.random.Generator) -> Box:

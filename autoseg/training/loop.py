@@ -1,0 +1,172 @@
+"""The training loop: it knows phases, batches and a count of iterations, and nothing of tasks."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from autoseg.core.errors import AutosegError, IncompatibleError
+from autoseg.core.plan import Optimization
+from autoseg.core.task import Phase
+from autoseg.training.checkpoint import Checkpoint, read_newest_checkpoint, write_checkpoint
+from autoseg.training.device import Stopwatch
+from autoseg.training.log import MetricsLog
+from autoseg.training.schedule import learning_rate
+from autoseg.training.step import Batch, Stepper
+
+_LOG = logging.getLogger(__name__)
+
+
+class Interrupted(AutosegError):
+    """Training was asked to stop and did, after writing a checkpoint; the same command goes on from there."""
+
+    exit_code = 130
+    default_code = "E_INTERRUPTED"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training did; the network itself was changed in place and holds the final (averaged) weights.
+
+    Attributes:
+        iterations: optimisation steps done, over all resumed parts.
+        losses: means over the last epoch, by name.
+        seconds: drawing batches and optimisation steps, over all parts.
+        other_seconds: checkpoints, log and `on_epoch`, over all parts.
+        resumed_at: iteration at which this call took up the run; 0 for a fresh start.
+    """
+
+    iterations: int
+    losses: dict[str, float]
+    seconds: float
+    other_seconds: float
+    resumed_at: int
+
+
+@dataclass
+class _Tally:
+    """What the loop counts; saved with every checkpoint."""
+
+    iteration: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    count: int = 0
+    last: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    other_seconds: float = 0.0
+
+    def add(self, losses: dict[str, float], seconds: float) -> None:
+        self.iteration += 1
+        self.count += 1
+        self.seconds += seconds
+        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in losses.items()}
+
+    def close_epoch(self) -> dict[str, float]:
+        self.last = {name: total / self.count for name, total in self.sums.items()}
+        self.sums, self.count = {}, 0
+        return self.last
+
+
+def train(
+        network: nn.Module, phases: Sequence[Phase], draw: Callable[[int], Batch], optimization: Optimization, *,
+        device: str = "cpu", checkpoint: Path | None = None, log: MetricsLog | None = None,
+        on_epoch: Callable[[int, nn.Module], dict[str, float] | None] | None = None,
+        progress: Callable[[int, int, dict[str, float]], None] | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+) -> TrainingResult:
+    """Train `network` in place for `optimization.iterations` steps; it ends on `device` with the final weights.
+
+    The run goes on from the newest whole checkpoint, and on the CPU ends with the weights, to the bit, that it would
+    have had undisturbed, as long as `draw` depends on the iteration only and the number of threads is the same.
+
+    Args:
+        draw: iteration -> batch; entries that are tensors go to the device, `cases` (names) is for error messages.
+        device: `cpu` or `cuda[:n]`.
+        checkpoint: folder; written at the end of every epoch and when stopped.
+        log: receives one record per epoch.
+        on_epoch: (epochs done, network with the final kind of weights) -> scores for the log.
+        progress: (iterations done, iterations, losses) after every step.
+        should_stop: asked before every step.
+    Raises:
+        DivergedError: a loss or gradient is not finite.
+        Interrupted: `should_stop` said so; a checkpoint was written.
+        IncompatibleError: the checkpoint belongs to another plan.
+    """
+    stepper = Stepper(network, phases, optimization, device=device)
+    tally = _resume(stepper, checkpoint)
+    resumed_at = tally.iteration
+    if log is not None:
+        log.truncate(tally.iteration)
+    network.train()
+    while tally.iteration < optimization.iterations:
+        if should_stop():
+            _save(stepper, tally, checkpoint)
+            raise Interrupted(f"stopped after {tally.iteration} of {optimization.iterations} iterations",
+                              hint="the same command goes on from there")
+        watch = Stopwatch()
+        losses = stepper.step(tally.iteration, draw(tally.iteration))
+        tally.add(losses, watch.seconds())
+        if progress is not None:
+            progress(tally.iteration, optimization.iterations, losses)
+        if tally.iteration % optimization.iterations_per_epoch == 0 or tally.iteration == optimization.iterations:
+            _end_epoch(stepper, tally, checkpoint, log, on_epoch)
+    if stepper.average is not None:
+        stepper.average.swap()
+    return TrainingResult(tally.iteration, tally.last, tally.seconds, tally.other_seconds, resumed_at)
+
+
+def _end_epoch(
+        stepper: Stepper, tally: _Tally, checkpoint: Path | None, log: MetricsLog | None,
+        on_epoch: Callable[[int, nn.Module], dict[str, float] | None] | None) -> None:
+    """Scores, log record, checkpoint, in this order: a record without its checkpoint is dropped on resume."""
+    watch = Stopwatch()
+    epoch = -(-tally.iteration // stepper.optimization.iterations_per_epoch)
+    losses = tally.close_epoch()
+    scores: dict[str, float] = {}
+    if on_epoch is not None:
+        with stepper.average.applied() if stepper.average is not None else nullcontext():
+            scores = on_epoch(epoch, stepper.network) or {}
+        stepper.network.train()
+    if log is not None:
+        log.append({"epoch": epoch, "iteration": tally.iteration, "seconds": round(tally.seconds, 3),
+                    "learning_rate": learning_rate(tally.iteration - 1, stepper.optimization), **losses, **scores})
+    before = tally.other_seconds
+    tally.other_seconds = before + watch.seconds()
+    _save(stepper, tally, checkpoint)
+    tally.other_seconds = before + watch.seconds()
+
+
+def _save(stepper: Stepper, tally: _Tally, folder: Path | None) -> None:
+    if folder is not None:
+        state = {"optimization": asdict(stepper.optimization), "tally": asdict(tally),
+                 "scaler": stepper.scaler.state_dict()}
+        write_checkpoint(folder, Checkpoint(tally.iteration, stepper.tensors(), state))
+
+
+def _resume(stepper: Stepper, folder: Path | None) -> _Tally:
+    found = None if folder is None else read_newest_checkpoint(folder)
+    if found is None:
+        return _Tally()
+    if found.state["optimization"] != _as_json(asdict(stepper.optimization)):
+        raise IncompatibleError(f"the checkpoint in {folder} was trained with other values than the plan's: "
+                                f"{_first_difference(found.state['optimization'], asdict(stepper.optimization))}",
+                                hint="move the run's folder away to start anew")
+    stepper.load(found.tensors, found.state["scaler"])
+    _LOG.info("going on after iteration %d of %d", found.iteration, stepper.optimization.iterations)
+    return _Tally(**found.state["tally"])
+
+
+def _first_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    plain = _as_json(new)
+    key = next(key for key in {**plain, **old} if old.get(key) != plain.get(key))
+    return f"{key} was {old.get(key)} and is {plain.get(key)}"
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))

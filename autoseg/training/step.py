@@ -1,0 +1,183 @@
+"""One optimisation step of every phase: autocast, gradients, clipping, optimiser, moving average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from autoseg.core.errors import AutosegError, IncompatibleError
+from autoseg.core.plan import MemoryFormat, Optimization, Precision
+from autoseg.core.task import Phase
+from autoseg.training.ema import WeightAverage
+from autoseg.training.schedule import learning_rate
+
+Batch = Mapping[str, Any]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+class DivergedError(AutosegError):
+    """A loss or its gradient is not a finite number any more; weights are as before the step."""
+
+    default_code = "E_DIVERGED"
+
+
+class Stepper:
+    """Network, optimisers (one per phase), loss scaler and weight average of a run.
+
+    Args:
+        network: moved to `device` and into the planned memory format, in place.
+        phases: of an iteration, in order.
+        device: `cpu` or `cuda[:n]`.
+    Raises:
+        IncompatibleError: half precision (fp16) is planned and the device is no CUDA device.
+    """
+
+    def __init__(
+            self, network: nn.Module, phases: Sequence[Phase], optimization: Optimization, *, device: str) -> None:
+        self.device = torch.device(device)
+        if optimization.precision == "fp16" and self.device.type != "cuda":
+            raise IncompatibleError(f"the plan trains in fp16, which needs a CUDA device; this is {device}",
+                                    hint="plan again with --target cpu")
+        self.network = arrange(network.to(self.device), optimization.memory_format)
+        self.optimization = optimization
+        self.phases = tuple(phases)
+        self.parameters = [list(phase.parameters(network)) for phase in phases]
+        self.optimizers = [_optimizer(parameters, optimization) for parameters in self.parameters]
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=optimization.precision == "fp16")
+        self.average = None if optimization.ema_decay is None else WeightAverage(network, optimization.ema_decay)
+
+    def step(self, iteration: int, batch: Batch) -> dict[str, float]:
+        """Losses by name after one step of every phase; with several phases the names start with the phase's.
+
+        Raises:
+            DivergedError: a loss or gradient is not finite; names iteration, losses and the batch's `cases`.
+        """
+        placed = _place(batch, self.device)
+        named: dict[str, float] = {}
+        for phase, parameters, optimizer in zip(self.phases, self.parameters, self.optimizers, strict=True):
+            losses = self._move(phase, parameters, optimizer, iteration, placed)
+            named |= {name if len(self.phases) == 1 else f"{phase.name}.{name}": v for name, v in losses.items()}
+        if self.average is not None:
+            self.average.update(iteration + 1)
+        return named
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights, optimiser states, average and torch's generators by name, for a checkpoint."""
+        found = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        for number, optimizer in enumerate(self.optimizers):
+            for index, state in optimizer.state_dict()["state"].items():
+                found |= {f"optimizer.{number}.{index}.{key}": value
+                          for key, value in state.items() if isinstance(value, Tensor)}
+        if self.average is not None:
+            found |= {f"average.{name}": tensor for name, tensor in self.average.tensors().items()}
+        found["generator.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            found["generator.cuda"] = torch.cuda.get_rng_state(self.device)
+        return found
+
+    def load(self, tensors: Mapping[str, Tensor], scaler: dict[str, Any]) -> None:
+        """Continue from `tensors()` and the scaler's state of an earlier run of the same plan.
+
+        Raises:
+            IncompatibleError: the weights are those of another network.
+        """
+        weights = _below("network", tensors)
+        own = {name: tensor.shape for name, tensor in self.network.state_dict().items()}
+        if own != {name: tensor.shape for name, tensor in weights.items()}:
+            raise IncompatibleError("the checkpoint holds another network than the plan describes",
+                                    hint="move the run's folder away to start anew")
+        self.network.load_state_dict(weights)
+        for number, parameters in enumerate(self.parameters):
+            ordered = [p for group in self.optimizers[number].param_groups for p in group["params"]]
+            assert len(ordered) == len(parameters)
+            for index, parameter in enumerate(ordered):
+                state = _below(f"optimizer.{number}.{index}", tensors)
+                if state:
+                    self.optimizers[number].state[parameter] = {k: _like(parameter, v) for k, v in state.items()}
+        if self.average is not None:
+            self.average.load(_below("average", tensors))
+        if scaler:
+            self.scaler.load_state_dict(scaler)
+        torch.set_rng_state(tensors["generator.cpu"])
+        if "generator.cuda" in tensors and self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["generator.cuda"], self.device)
+
+    def _move(
+            self, phase: Phase, parameters: list[nn.Parameter], optimizer: Optimizer, iteration: int, batch: Batch,
+    ) -> dict[str, float]:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(iteration, self.optimization)
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(self.device.type, self.optimization.precision):
+            losses = phase.step(self.network, batch)
+        values = dict(zip(losses, torch.stack([loss.detach().float() for loss in losses.values()]).tolist(),
+                          strict=True))
+        if not all(math.isfinite(value) for value in values.values()):
+            raise _diverged("loss", phase, iteration, values, batch)
+        self.scaler.scale(losses["total"]).backward()
+        self.scaler.unscale_(optimizer)
+        limit = self.optimization.gradient_clip_norm
+        norm = nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit)
+        if not self.scaler.is_enabled() and not math.isfinite(float(norm)):  # a scaler skips such a step by itself
+            raise _diverged("gradient", phase, iteration, values, batch)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        return values
+
+
+def autocast(device_type: str, precision: Precision) -> torch.autocast:
+    """Context in which convolutions run in the planned precision."""
+    enabled = precision != "fp32"
+    return torch.autocast(device_type, dtype=_DTYPES[precision] if enabled else None, enabled=enabled)
+
+
+def arrange(network: nn.Module, memory_format: MemoryFormat) -> nn.Module:
+    """The network with its kernels in the planned memory format, in place; activations follow the kernels."""
+    for parameter in network.parameters():
+        layout = _FORMATS.get(parameter.ndim) if memory_format == "channels_last" else torch.contiguous_format
+        if layout is not None:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    return network
+
+
+def _optimizer(parameters: list[nn.Parameter], optimization: Optimization) -> Optimizer:
+    """SGD decays every weight, as nnU-Net does; AdamW only kernels: norms and biases have no scale to decay."""
+    rate, decay = optimization.learning_rate, optimization.weight_decay
+    if optimization.optimizer == "sgd":
+        return SGD(parameters, rate, momentum=optimization.momentum, nesterov=optimization.nesterov,
+                   weight_decay=decay, fused=True)
+    groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+              {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
+    return AdamW([group for group in groups if group["params"]], rate, betas=optimization.betas, fused=True)
+
+
+def _place(batch: Batch, device: torch.device) -> dict[str, Any]:
+    return {name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            for name, value in batch.items()}
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = prefix + "."
+    return {name[len(start):]: tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def _like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """A copy beside the parameter; of its strides, which fused optimisers take for granted, where shapes agree."""
+    if tensor.shape != parameter.shape:
+        return tensor.to(parameter.device).clone()
+    return torch.empty_like(parameter, requires_grad=False).copy_(tensor)
+
+
+def _diverged(what: str, phase: Phase, iteration: int, losses: dict[str, float], batch: Batch) -> DivergedError:
+    values = ", ".join(f"{name} = {value:g}" for name, value in losses.items())
+    cases: Iterable[str] = batch.get("cases", ())
+    return DivergedError(
+        f"iteration {iteration}, phase {phase.name!r}: the {what} is not finite ({values}); the batch held the cases "
+        f"{', '.join(cases) or 'unknown'}. Look at these images for broken intensities, or plan with a smaller "
+        "learning rate or in fp32")
