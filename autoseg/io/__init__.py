@@ -1,0 +1,1 @@
+"""Files: images, specifications, dataset folders, the store of preprocessed cases, atomic writing."""

@@ -1,0 +1,113 @@
+"""Writing files so that a reader sees the old file or the new one, never half of one; and digests of content."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from autoseg.core.errors import ResourceError
+from autoseg.io.plain import to_plain
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space and repeat the command",
+    errno.EDQUOT: "the disk quota is used up; free some space and repeat the command",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.EACCES: "permission denied; choose a folder that you may write to",
+    errno.EPERM: "permission denied; choose a folder that you may write to",
+    errno.EFBIG: "the file is larger than this file system or `ulimit -f` allows",
+}
+# Some 5,000 lines when indented.
+_READABLE_CHARACTERS = 100_000
+
+
+@contextmanager
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
+    """A temporary sibling of `path` to write to; it takes the place of `path` when the block ends without an error.
+
+    Missing parent folders are made. On an error the temporary file is removed and `path` stays as it was.
+
+    Args:
+        path: the file to replace.
+        durable: flush file and folder to the disk first, so that the new file survives a power cut.
+    Raises:
+        ResourceError: disk full, quota used up, read-only, forbidden, or file too large.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    with explaining(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            if durable:
+                _flush(part, os.O_RDWR)
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        if durable:
+            _flush(path.parent, os.O_RDONLY)
+
+
+@contextmanager
+def explaining(path: Path) -> Iterator[None]:
+    """Inside the block, a disk that is full, read-only or forbidden is a ResourceError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _ADVICE:
+            raise
+        raise ResourceError(f"{path} cannot be written: {_ADVICE[error.errno]}") from error
+
+
+def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
+    """Replace `path` by `content`, atomically."""
+    with replacing(path, durable) as part:
+        part.write_bytes(content)
+
+
+def write_text(path: Path, text: str, durable: bool = True) -> None:
+    """Replace `path` by UTF-8 text, atomically."""
+    write_bytes(path, text.encode("utf-8"), durable)
+
+
+def write_json(path: Path, value: Any, durable: bool = True) -> None:
+    """Replace `path` by a JSON document of `value`, atomically; keys keep their order, nan becomes null.
+
+    Documents that people can still read are indented; larger ones are one line, which is written ten times faster.
+    """
+    plain = to_plain(value)
+    text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
+    if len(text) <= _READABLE_CHARACTERS:
+        text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n", durable)
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's content, as 64 hexadecimal characters."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_bytes(content: bytes) -> str:
+    """SHA-256 of `content`, as 64 hexadecimal characters."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def hash_values(*values: Any) -> str:
+    """SHA-256 of the values' canonical JSON: sorted keys, no spaces. Slice it for use in folder names."""
+    canonical = json.dumps(to_plain(list(values)), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return sha256_bytes(canonical.encode("utf-8"))
+
+
+def _flush(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,248 @@
+"""From a folder to cases: which files belong together, and every problem on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from autoseg.core.case import Case
+from autoseg.core.errors import AutosegError, DatasetError
+from autoseg.core.image import Image
+from autoseg.core.spec import DatasetSpec, LayoutSpec
+from autoseg.io.grouping import GroupTable, read_groups
+from autoseg.io.images import image_ending, read_image, read_label_map
+from autoseg.io.layouts import Files, Found, collect, flat, is_safe_id, list_files, nnunet_layout, single_files
+from autoseg.io.problems import Problem, require_no_problems
+
+__all__ = ["Problem", "Scan", "check_case", "check_cases", "is_safe_id", "list_inputs", "require_no_problems", "scan"]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a dataset folder holds.
+
+    Attributes:
+        cases: complete ones, sorted by id.
+        problems: why other files did not become cases.
+        layout: name of the layout that the folder has.
+        ignored: files that were not used, each with the reason.
+    """
+
+    cases: tuple[Case, ...]
+    problems: tuple[Problem, ...]
+    layout: str
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Match:
+    """One layout, tried on a folder."""
+
+    layout: LayoutSpec
+    found: Found
+    complete: tuple[str, ...] = field(default=())
+
+
+def scan(spec: DatasetSpec, folder: Path) -> Scan:
+    """The cases in a dataset folder: names are looked at, no file is opened but the table of patients.
+
+    Of the specification's layouts the one with most complete cases is taken; of equal ones the most specific.
+
+    Raises:
+        DatasetError: there is no such folder, or no layout finds a single file of a case.
+    """
+    files = _require_folder(folder)
+    match = _best_match([_try_layout(layout, files) for layout in spec.layouts])
+    if match is None or not match.found.cases:
+        raise DatasetError(_nothing_found(spec, folder, files), code="E_NO_CASES", hint=f"autoseg check -d {spec.name} -i FOLDER")
+    groups = read_groups(spec, folder)
+    wanted = sorted(set(match.found.cases) - set(spec.exclude))
+    problems = [problem for problem in (*match.found.problems, *_twins(wanted)) if problem.case not in spec.exclude]
+    cases = []
+    for case_id in wanted:
+        mistakes = _incomplete(case_id, match)
+        case = None if mistakes or not is_safe_id(case_id) else _case(case_id, match.found, groups, problems)
+        problems += mistakes
+        if case is not None:
+            cases.append(case)
+    excluded = [f"case {case_id}: excluded by the specification" for case_id in spec.exclude if case_id in match.found.cases]
+    unused = [f"{name}: matches no pattern of layout {match.layout.name}" for name in match.found.unused
+              if not _is_companion(spec, name)]
+    return Scan(tuple(cases), tuple(problems), match.layout.name, (*excluded, *files.skipped, *unused))
+
+
+def list_inputs(spec: DatasetSpec, folder: Path) -> tuple[Case, ...]:
+    """Cases to predict, sorted by id: images only, wherever labels may be.
+
+    Tried in this order: the specification's layouts; their file names in a flat folder; nnU-Net's names
+    (`<case>_0000.<ending>`); and for one channel every image file by itself. A single file is a case of one channel or of
+    all channels.
+
+    Raises:
+        DatasetError: nothing fits, or a case lacks a channel; everything found is listed.
+    """
+    if folder.is_file():
+        return (_single_file_case(spec, folder),)
+    files = _require_folder(folder)
+    layouts = [_without_targets(layout) for layout in spec.layouts]
+    for attempt in (layouts, [flat(layout) for layout in layouts], nnunet_layout(spec, files)):
+        match = _best_match([_try_layout(layout, files) for layout in attempt])
+        if match is not None and match.found.cases:
+            return _input_cases(spec, folder, match)
+    found = single_files(spec, files)
+    if found is None:
+        raise DatasetError(_nothing_found(spec, folder, files), code="E_NO_CASES")
+    return _input_cases(spec, folder, _Match(LayoutSpec("files", {}), found))
+
+
+def check_cases(spec: DatasetSpec, cases: Sequence[Case], executor: Executor | None = None) -> tuple[Problem, ...]:
+    """Every problem inside the files of the cases: all are read completely.
+
+    Args:
+        executor: where to read; None: here, one after the other.
+    """
+    check = partial(check_case, spec)
+    results = map(check, cases) if executor is None else executor.map(check, cases, chunksize=4)
+    return tuple(problem for problems in results for problem in problems)
+
+
+def check_case(spec: DatasetSpec, case: Case) -> tuple[Problem, ...]:
+    """Every problem inside the files of one case: unreadable, grids that differ, labels that are not in the specification."""
+    problems: list[Problem] = []
+    first: Image | None = None
+    for entry in spec.inputs:
+        if entry.kind != "image":
+            continue
+        try:
+            image = read_image(case.inputs[entry.role], channels=len(entry.channels))
+        except AutosegError as error:
+            problems.append(Problem(case.id, error.code, str(error)))
+        else:
+            first = first or image
+    for path in case.targets.values():
+        if image_ending(path) is None:
+            continue
+        try:
+            problems += _target_problems(spec, case.id, path, first)
+        except AutosegError as error:
+            problems.append(Problem(case.id, error.code, str(error)))
+    return tuple(problems)
+
+
+def _target_problems(spec: DatasetSpec, case_id: str, path: Path, image: Image | None) -> list[Problem]:
+    reference = None if image is None else image.geometry
+    if not spec.labels:  # a target that is an image itself
+        target = read_image([path])
+        if reference is not None and not target.geometry.agrees_with(reference):
+            return [Problem(case_id, "E_GRID", f"{path}: the target does not lie on the grid of its image; resample it")]
+        return []
+    values = np.unique(read_label_map(path, reference=reference).voxels)
+    known = {label.value: label.name for label in spec.labels}
+    unknown = [int(value) for value in values if value != 0 and int(value) not in known]
+    if unknown:
+        return [Problem(case_id, "E_LABEL_VALUE", f"{path} holds the values {unknown}, which the specification does not list; "
+                        f"it lists {known} and 0 for the background")]
+    if not values.any():
+        return [Problem(case_id, "W_LABEL_EMPTY", f"{path} holds background only", "warning")]
+    return []
+
+
+def _require_folder(folder: Path) -> Files:
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} is not a folder; give the folder of the images with -i", code="E_NO_FOLDER")
+    return list_files(folder)
+
+
+def _try_layout(layout: LayoutSpec, files: Files) -> _Match:
+    match = _Match(layout, collect(layout, files))
+    complete = tuple(case_id for case_id in match.found.cases if not _incomplete(case_id, match))
+    return dataclasses.replace(match, complete=complete)
+
+
+def _best_match(matches: Iterable[_Match]) -> _Match | None:
+    """Most complete cases, then the longest literal text in the patterns, then most files."""
+    def rank(match: _Match) -> tuple[int, int, int]:
+        literal = sum(len(pattern) for patterns in match.layout.inputs.values() for pattern in patterns)
+        return (len(match.complete), literal if match.found.cases else 0, len(match.found.cases))
+
+    return max(matches, key=rank, default=None)
+
+
+def _incomplete(case_id: str, match: _Match) -> list[Problem]:
+    """What a case lacks in its layout."""
+    files = match.found.cases[case_id]
+    problems = []
+    for role, patterns in match.layout.inputs.items():
+        missing = [pattern for index, pattern in enumerate(patterns) if (role, index) not in files]
+        if len(missing) == len(patterns):
+            problems.append(Problem(case_id, "E_NO_IMAGE", f"no {role} file; expected {', '.join(patterns)}"))
+        elif missing:
+            problems.append(Problem(case_id, "E_CHANNEL_MISSING", f"no {role} file {', '.join(missing)}"))
+    for role, pattern in match.layout.targets.items():
+        if (role, None) not in files:
+            problems.append(Problem(case_id, "E_NO_LABEL", f"no {role} file; expected {pattern}"))
+    return problems
+
+
+def _case(case_id: str, found: Found, groups: GroupTable, problems: list[Problem]) -> Case | None:
+    files = found.cases[case_id]
+    roles = sorted({role for role, index in files if index is not None})
+    inputs = {role: tuple(files[key] for key in sorted(key for key in files if key[0] == role and key[1] is not None))
+              for role in roles}
+    targets = {role: path for (role, index), path in files.items() if index is None}
+    row = groups.row(case_id, found.groups.get(case_id))
+    if isinstance(row, Problem):
+        problems.append(row)
+        return None
+    return Case(case_id, row.group, inputs, targets, row.site, row.date, row.stratum)
+
+
+def _twins(case_ids: Iterable[str]) -> list[Problem]:
+    """Ids that differ in letter case only: one file on many file systems."""
+    by_folded = defaultdict(list)
+    for case_id in sorted(case_ids):
+        by_folded[case_id.casefold()].append(case_id)
+    return [Problem(ids[0], "E_CASE_TWIN", f"the ids {', '.join(ids)} differ in letter case only and would overwrite each "
+                    "other; rename one") for ids in by_folded.values() if len(ids) > 1]
+
+
+def _without_targets(layout: LayoutSpec) -> LayoutSpec:
+    return dataclasses.replace(layout, targets={})
+
+
+def _input_cases(spec: DatasetSpec, folder: Path, match: _Match) -> tuple[Case, ...]:
+    problems = [*match.found.problems, *_twins(match.found.cases)]
+    for case_id in sorted(match.found.cases):
+        problems += _incomplete(case_id, match)
+    require_no_problems(problems, spec)
+    groups = GroupTable(spec.grouping, None)
+    cases = [_case(case_id, match.found, groups, problems) for case_id in sorted(match.found.cases)]
+    return tuple(case for case in cases if case is not None)
+
+
+def _single_file_case(spec: DatasetSpec, path: Path) -> Case:
+    ending = image_ending(path)
+    if ending is None:
+        raise DatasetError(f"{path} is not an image file that can be read", code="E_FORMAT")
+    case_id = path.name[:-len(ending)].removesuffix("_0000")
+    if not is_safe_id(case_id):
+        raise DatasetError(f"{path}: {case_id!r} cannot be a case id: letters, digits, '.', '_' and '-' only", code="E_CASE_ID")
+    return Case(case_id, case_id, {spec.inputs[0].role: (path,)})
+
+
+def _is_companion(spec: DatasetSpec, name: str) -> bool:
+    return name == spec.grouping.table or Path(name).name == "dataset.json"
+
+
+def _nothing_found(spec: DatasetSpec, folder: Path, files: Files) -> str:
+    wanted = "; ".join(f"layout {layout.name}: {', '.join(p for patterns in layout.inputs.values() for p in patterns)}"
+                       for layout in spec.layouts)
+    there = ", ".join(files.names[:5]) + (f" and {len(files.names) - 5} more" if len(files.names) > 5 else "")
+    return f"{folder} holds no case of dataset {spec.name}. Looked for {wanted}. There: {there or 'no file'}"

@@ -1,0 +1,136 @@
+"""Specifications made from a `dataset.json`: nnU-Net v2 raw folders and Medical Segmentation Decathlon folders."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from autoseg.core.errors import DatasetError, IncompatibleError
+from autoseg.core.spec import DatasetSpec
+from autoseg.io.images.endings import ENDINGS
+from autoseg.io.values import from_plain, read_json
+
+DATASET_JSON = "dataset.json"
+_BACKGROUND = "background"
+# nnU-Net's name for a channel that is not to be normalised.
+_NO_NORMALIZATION = "nonorm"
+
+
+def read_dataset_json(folder: Path, *, name: str | None = None) -> DatasetSpec:
+    """The specification that a folder's `dataset.json` says; the folder is read as it is, nothing is converted.
+
+    `channel_names`, or label values by name, mark nnU-Net v2's raw layout (`imagesTr/<case>_0000.<ending>`); `modality`
+    with label names by value marks the Medical Segmentation Decathlon (`imagesTr/<case>.nii.gz`).
+
+    Args:
+        name: of the dataset; None: as the file or the folder says.
+    Raises:
+        DatasetError: no `dataset.json`, or it uses something that is not supported; what to do is stated.
+        IncompatibleError: it does not say a consistent dataset.
+    """
+    path = folder / DATASET_JSON
+    if not path.is_file():
+        raise DatasetError(f"{folder} has no {DATASET_JSON}; give a folder in nnU-Net or Decathlon layout, or write a "
+                           "specification (see dataset_specs/README.md)", code="E_UNKNOWN_DATASET", hint="autoseg datasets")
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise IncompatibleError(f"{path}: a mapping of keys such as labels and channel_names is expected")
+    _refuse_unsupported(path, document)
+    channels = _channels(path, document)
+    labels, regions = _labels(path, document)
+    plain = {
+        "name": name or _dataset_name(folder, document),
+        "task": "segmentation",
+        "inputs": [{"role": "image", "channels": channels}],
+        "labels": labels,
+        "regions": regions,
+        "layouts": [_nnunet_layout(path, document, len(channels)) if _is_nnunet(document) else _decathlon_layout()],
+        **{key: str(document[key]) for key in ("description", "licence", "reference") if document.get(key)},
+        "source": str(document.get("source", folder.name)),
+    }
+    return from_plain(plain, DatasetSpec, source=str(path))
+
+
+def _is_nnunet(document: dict[str, Any]) -> bool:
+    labels = document.get("labels")
+    values_by_name = isinstance(labels, dict) and not all(str(key).isdigit() for key in labels)
+    return "channel_names" in document or values_by_name
+
+
+def _refuse_unsupported(path: Path, document: dict[str, Any]) -> None:
+    if document.get("dataset"):
+        raise DatasetError(f"{path} lists its files under 'dataset', which is not read; place the files as imagesTr/"
+                           "<case>_0000.<ending> and labelsTr/<case>.<ending> (links will do), or write a specification "
+                           "with a layout", code="E_UNSUPPORTED")
+    labels = document.get("labels")
+    if isinstance(labels, dict) and any(str(key).lower() == "ignore" for key in labels):
+        raise DatasetError(f"{path} has an 'ignore' label, which is not supported: partly annotated cases cannot be "
+                           "trained on yet", code="E_UNSUPPORTED")
+
+
+def _channels(path: Path, document: dict[str, Any]) -> list[dict[str, str]]:
+    names = document.get("channel_names", document.get("modality"))
+    if not isinstance(names, dict) or sorted(names) != sorted(str(index) for index in range(len(names))) or not names:
+        raise IncompatibleError(f"{path}: channel_names (or modality) must name the channels by index, for example "
+                                f'{{"0": "T1", "1": "FLAIR"}}; found {names!r}')
+    ordered = [str(names[str(index)]) for index in range(len(names))]
+    return [{"name": text, "normalization": "none"} if text.casefold() == _NO_NORMALIZATION else {"name": text}
+            for text in ordered]
+
+
+def _labels(path: Path, document: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Labels and regions; values that occur only inside regions become labels called `label_<value>`."""
+    written = document.get("labels")
+    if not isinstance(written, dict) or not written:
+        raise IncompatibleError(f"{path}: labels must map names to values, found {written!r}")
+    values = _values_by_name(path, written)
+    names: dict[int, str] = {}
+    for name, members in values.items():
+        if len(members) == 1 and names.setdefault(members[0], name) != name:
+            raise IncompatibleError(f"{path}: labels {names[members[0]]!r} and {name!r} have the same value {members[0]}; "
+                                    "keep one of them")
+    unnamed = sorted({value for members in values.values() for value in members} - set(names))
+    names |= {value: f"label_{value}" for value in unnamed}
+    labels = [{"name": name, "value": value} for value, name in sorted(names.items())]
+    regions = [{"name": name, "labels": [names[value] for value in members]}
+               for name, members in values.items() if len(members) > 1]
+    return labels, regions
+
+
+def _values_by_name(path: Path, written: dict[str, Any]) -> dict[str, list[int]]:
+    """Foreground values by name, from both spellings: name -> value or values (nnU-Net), value -> name (Decathlon)."""
+    if all(str(key).isdigit() for key in written):
+        if len(set(written.values())) < len(written):
+            raise IncompatibleError(f"{path}: two label values have the same name; found {written}")
+        written = {str(name): int(value) for value, name in written.items()}
+    if written.get(_BACKGROUND, 0) != 0:
+        raise IncompatibleError(f"{path}: the background must have value 0, found {written[_BACKGROUND]!r}")
+    values = {}
+    for name, entry in written.items():
+        members = entry if isinstance(entry, list) else [entry]
+        if not members or not all(isinstance(value, int) and not isinstance(value, bool) for value in members):
+            raise IncompatibleError(f"{path}: label {name!r} must be an integer or a list of integers, found {entry!r}")
+        if members != [0]:
+            values[name] = list(dict.fromkeys(members))
+    return values
+
+
+def _nnunet_layout(path: Path, document: dict[str, Any], channels: int) -> dict[str, Any]:
+    ending = document.get("file_ending", ".nii.gz")
+    if ending not in ENDINGS:
+        raise DatasetError(f"{path}: files end in {ending!r}; endings that can be read are {', '.join(ENDINGS)}",
+                           code="E_FORMAT")
+    return {"name": "nnunet", "inputs": {"image": [f"imagesTr/{{case}}_{index:04d}{ending}" for index in range(channels)]},
+            "targets": {"label": f"labelsTr/{{case}}{ending}"}}
+
+
+def _decathlon_layout() -> dict[str, Any]:
+    return {"name": "msd", "inputs": {"image": ["imagesTr/{case}.nii.gz"]},
+            "targets": {"label": "labelsTr/{case}.nii.gz"}}
+
+
+def _dataset_name(folder: Path, document: dict[str, Any]) -> str:
+    """The dataset's own name, or the folder's without nnU-Net's number, with every other character replaced by `_`."""
+    written = str(document.get("name") or re.sub(r"^Dataset\d{3}_", "", folder.resolve().name))
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", written).strip("._-") or "dataset"

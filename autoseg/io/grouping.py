@@ -1,0 +1,90 @@
+"""Patient, site, date and stratum of a case: from its id, its path, or a table."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoseg.core.errors import DatasetError, unknown_name
+from autoseg.core.spec import DatasetSpec, GroupingSpec
+from autoseg.io.problems import Problem
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """What is known of a case besides its files."""
+
+    group: str
+    site: str | None = None
+    date: str | None = None
+    stratum: str | None = None
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    """The grouping of a dataset.
+
+    Attributes:
+        table: rows by case id; None: there is no table, or it does not matter here.
+    """
+
+    grouping: GroupingSpec
+    table: dict[str, dict[str, str]] | None
+
+    def row(self, case_id: str, path_group: str | None) -> GroupRow | Problem:
+        """What is known of a case; without any rule every case is its own patient.
+
+        Args:
+            path_group: text that `{group}` stood for in the case's paths.
+        """
+        row: dict[str, str] = {}
+        if self.table is not None:
+            if case_id not in self.table:
+                return Problem(case_id, "E_NOT_IN_TABLE", f"the table {self.grouping.table} has no row for this case; add one")
+            row = self.table[case_id]
+        group = path_group
+        if self.grouping.pattern is not None:
+            found = re.search(self.grouping.pattern, case_id)
+            group = found.group(1) if found else None
+            if not group:
+                return Problem(case_id, "E_NO_GROUP", f"the grouping pattern {self.grouping.pattern!r} finds no patient in "
+                               "the id")
+        group = self._cell(row, self.grouping.group_column) or group or case_id
+        site, date, stratum = (self._cell(row, column) for column in (
+            self.grouping.site_column, self.grouping.date_column, self.grouping.stratify_column))
+        return GroupRow(group, site, date, stratum)
+
+    @staticmethod
+    def _cell(row: dict[str, str], column: str | None) -> str | None:
+        return (row.get(column) or None) if column is not None else None
+
+
+def read_groups(spec: DatasetSpec, folder: Path) -> GroupTable:
+    """The grouping of the dataset in `folder`, its table read.
+
+    Raises:
+        DatasetError: the table is missing, lacks a column, or has two rows for a case.
+    """
+    grouping = spec.grouping
+    if grouping.table is None:
+        return GroupTable(grouping, None)
+    path = folder / grouping.table
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+            rows, columns = list(reader), list(reader.fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"the table {path} of dataset {spec.name} cannot be read: {error}", code="E_TABLE") from error
+    wanted = (grouping.case_column, grouping.group_column, grouping.site_column, grouping.date_column, grouping.stratify_column)
+    for column in wanted:
+        if column is not None and column not in columns:
+            raise DatasetError(f"{path}: {unknown_name(column, columns, 'column')}", code="E_TABLE")
+    table: dict[str, dict[str, str]] = {}
+    for row in rows:
+        case_id = row[grouping.case_column]
+        if case_id in table:
+            raise DatasetError(f"{path} has two rows for case {case_id}; remove one", code="E_TABLE")
+        table[case_id] = row
+    return GroupTable(grouping, table)

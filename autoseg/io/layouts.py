@@ -1,0 +1,180 @@
+"""File names to cases: patterns with `{case}`, `{group}`, `*` and `**`, matched against the names in a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeAlias
+
+from autoseg.core.spec import DatasetSpec, LayoutSpec
+from autoseg.io.images.endings import ENDINGS, image_ending
+from autoseg.io.problems import Problem
+
+# Role, and the channel's index for an input or None for a target.
+FileKey: TypeAlias = tuple[str, int | None]
+
+# Case ids become file names on every system, so: no separators, no leading dot or dash, at most 128 characters.
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_TOKENS = re.compile(r"\{case\}|\{group\}|\*\*/|\*\*|\*")
+
+
+@dataclass(frozen=True)
+class Files:
+    """Regular files below a folder.
+
+    Attributes:
+        names: relative, with forward slashes, sorted. Hidden files and macOS's `._*` companions are left out.
+        skipped: other things that lie there, each with the reason.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one layout finds in a folder.
+
+    Attributes:
+        cases: case id -> its files.
+        groups: case id -> text that `{group}` stood for.
+        unused: names that match no pattern.
+    """
+
+    cases: dict[str, dict[FileKey, Path]]
+    groups: dict[str, str]
+    problems: tuple[Problem, ...]
+    unused: tuple[str, ...]
+
+
+def is_safe_id(case_id: str) -> bool:
+    """True when a case id can be a file name on every system and never leads out of a folder."""
+    return bool(_SAFE_ID.fullmatch(case_id)) and not case_id.endswith(".") and not _DEVICE_NAMES.fullmatch(case_id)
+
+
+def list_files(folder: Path) -> Files:
+    """All regular files below `folder`; links to files count, links to folders are not followed (they may go round)."""
+    names, skipped = [], []
+    for parent, folders, files in os.walk(folder):
+        below = Path(parent).relative_to(folder)
+        for name in [name for name in folders if (Path(parent) / name).is_symlink()]:
+            skipped.append(f"{(below / name).as_posix()}: a link to a folder is not followed")
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        for name in files:
+            if name.startswith("."):
+                continue
+            reason = _why_not_regular(Path(parent) / name)
+            relative = (below / name).as_posix()
+            if reason is None:
+                names.append(relative)
+            else:
+                skipped.append(f"{relative}: {reason}")
+    return Files(folder, tuple(sorted(names)), tuple(sorted(skipped)))
+
+
+def collect(layout: LayoutSpec, files: Files) -> Found:
+    """Every file that matches a pattern of `layout`, by case."""
+    patterns: list[tuple[FileKey, re.Pattern[str]]] = [
+        ((role, index), pattern_regex(pattern)) for role, written in layout.inputs.items()
+        for index, pattern in enumerate(written)]
+    patterns += [((role, None), pattern_regex(pattern)) for role, pattern in layout.targets.items()]
+    cases: dict[str, dict[FileKey, Path]] = {}
+    groups: dict[str, str] = {}
+    problems, unused = [], []
+    for name in files.names:
+        matches = [(key, match) for key, regex in patterns if (match := regex.fullmatch(name))]
+        if not matches:
+            unused.append(name)
+        for key, match in matches:
+            problems += _add(cases, groups, key, match, files.folder / name)
+    return Found(cases, groups, tuple(problems), tuple(unused))
+
+
+@lru_cache(maxsize=256)
+def pattern_regex(pattern: str) -> re.Pattern[str]:
+    """The regular expression that a pattern stands for; matches the whole relative name."""
+    seen: set[str] = set()
+    parts, end = [], 0
+    for token in _TOKENS.finditer(pattern):
+        parts += [re.escape(pattern[end:token.start()]), _token_regex(token.group(), seen)]
+        end = token.end()
+    return re.compile("".join(parts) + re.escape(pattern[end:]))
+
+
+def flat(layout: LayoutSpec) -> LayoutSpec:
+    """The same file names, all in one folder, without targets."""
+    inputs = {role: tuple(pattern.rpartition("/")[2] for pattern in patterns) for role, patterns in layout.inputs.items()}
+    known = all("{case}" in pattern for patterns in inputs.values() for pattern in patterns)
+    return replace(layout, inputs=inputs if known else {}, targets={})
+
+
+def nnunet_layout(spec: DatasetSpec, files: Files) -> list[LayoutSpec]:
+    """nnU-Net's names, `<case>_0000.<ending>` and so on, for each image ending that occurs in the folder."""
+    roles = [entry for entry in spec.inputs if entry.kind == "image"]
+    if len(roles) != 1:
+        return []
+    endings = {ending for name in files.names if (ending := image_ending(Path(name)))}
+    count = len(roles[0].channels)
+    return [LayoutSpec(f"nnunet {ending}", {roles[0].role: tuple(f"{{case}}_{index:04d}{ending}" for index in range(count))})
+            for ending in ENDINGS if ending in endings]
+
+
+def single_files(spec: DatasetSpec, files: Files) -> Found | None:
+    """Every image file in the folder as a case of its own; None where a case needs several channels or there is none."""
+    roles = [entry for entry in spec.inputs if entry.kind == "image"]
+    if len(roles) != 1 or len(roles[0].channels) != 1:
+        return None
+    layouts = [LayoutSpec("files", {roles[0].role: (f"{{case}}{ending}",)}) for ending in ENDINGS]
+    found = [collect(layout, files) for layout in layouts]
+    cases: dict[str, dict[FileKey, Path]] = {}
+    problems = [problem for entry in found for problem in entry.problems]
+    for entry in found:
+        for case_id, paths in entry.cases.items():
+            if case_id in cases:
+                problems.append(Problem(case_id, "E_DUPLICATE", "two files have this name and different endings; remove one"))
+            cases.setdefault(case_id, paths)
+    return Found(cases, {}, tuple(problems), ()) if cases else None
+
+
+def _token_regex(token: str, seen: set[str]) -> str:
+    if token == "**/":
+        return "(?:[^/]+/)*"
+    if token in ("*", "**"):
+        return "[^/]*" if token == "*" else ".*"
+    name = token.strip("{}")
+    if name in seen:
+        return f"(?P={name})"
+    seen.add(name)
+    return f"(?P<{name}>[^/]+)"
+
+
+def _add(cases: dict[str, dict[FileKey, Path]], groups: dict[str, str], key: FileKey, match: re.Match[str],
+         path: Path) -> list[Problem]:
+    named = match.groupdict()
+    case_id = named.get("case") or path.name
+    if not is_safe_id(case_id):
+        return [Problem(case_id, "E_CASE_ID", f"{path}: {case_id!r} cannot be a case id; letters, digits, '.', '_' and '-' are "
+                        "allowed, at most 128, the first a letter or a digit. Rename the file")]
+    files = cases.setdefault(case_id, {})
+    problems = []
+    if key in files:
+        problems.append(Problem(case_id, "E_DUPLICATE", f"two files for one channel: {files[key]} and {path}; remove one"))
+    files.setdefault(key, path)
+    group = named.get("group")
+    if group and groups.setdefault(case_id, group) != group:
+        problems.append(Problem(case_id, "E_GROUP", f"files of one case lie under two patients, {groups[case_id]} and {group}"))
+    return problems
+
+
+def _why_not_regular(path: Path) -> str | None:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if stat.S_ISREG(mode) else "not a regular file"

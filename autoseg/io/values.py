@@ -1,0 +1,190 @@
+"""Frozen values to JSON and back; what does not fit is refused with file, key path and the nearest valid name."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from autoseg.core.errors import IncompatibleError, ReadError, unknown_name
+from autoseg.io.atomic import write_json
+from autoseg.io.plain import to_plain
+
+__all__ = ["from_plain", "parse_json", "read_json", "read_value", "to_plain", "write_value"]
+
+T = TypeVar("T")
+_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
+
+
+def from_plain(plain: Any, kind: type[T], *, source: str) -> T:
+    """The value of type `kind` that `to_plain` made into `plain`.
+
+    Lists become tuples and text keys numbers where the type says so; None becomes nan where a float is needed.
+
+    Args:
+        source: file or place that `plain` came from, for the message.
+    Raises:
+        IncompatibleError: a key is unknown or missing, or a value has the wrong type; all of them are listed.
+    """
+    adapter = _adapter(kind)  # type: ignore[arg-type]  # a class is hashable
+    try:
+        value = adapter.validate_python(plain)
+    except ValidationError as first:
+        try:
+            value = adapter.validate_python(_with_nan(plain, first))
+        except ValidationError as error:
+            raise IncompatibleError(f"{source}: {_describe(error, plain, kind)}") from None
+    unknown = list(_unknown_keys(plain, value, ""))
+    if unknown:
+        raise IncompatibleError(f"{source}: {'; '.join(unknown)}")
+    return value
+
+
+def read_value(path: Path, kind: type[T]) -> T:
+    """The value in a JSON file that `write_value` wrote.
+
+    Raises:
+        ReadError: the file is missing or not JSON.
+        IncompatibleError: the content does not fit `kind`.
+    """
+    return from_plain(read_json(path), kind, source=str(path))
+
+
+def write_value(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Replace `path` by the JSON form of `value`, atomically; `durable` as in `io.atomic.replacing`."""
+    write_json(path, value, durable=durable)
+
+
+def read_json(path: Path) -> Any:
+    """The document in a JSON file.
+
+    Raises:
+        ReadError: missing, unreadable, or not JSON; keys that occur twice, nan and infinity are refused.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReadError(f"{path} cannot be read: {error}") from error
+    return parse_json(text, source=str(path))
+
+
+def parse_json(text: str, *, source: str) -> Any:
+    """The document in JSON text; `source` names it in the message of the ReadError for what is not JSON."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise ReadError(f"{source} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except RecursionError as error:
+        raise ReadError(f"{source} is nested too deeply to be read") from error
+    except ValueError as error:
+        raise ReadError(f"{source}: {error}") from error
+
+
+@lru_cache(maxsize=64)
+def _adapter(kind: Any) -> TypeAdapter:
+    return TypeAdapter(kind)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice; remove one of them")
+    return document
+
+
+def _no_constant(word: str) -> float:
+    raise ValueError(f"{word} is not a JSON number; write null")
+
+
+def _with_nan(plain: Any, error: ValidationError) -> Any:
+    """Copy of `plain` with nan in the places where `error` says that a float was expected and None was found."""
+    filled = copy.deepcopy(plain)
+    for entry in error.errors(include_url=False):
+        if entry["type"] != "float_type" or entry["input"] is not None:
+            continue
+        parent = _follow(filled, entry["loc"][:-1])
+        if isinstance(parent, (dict, list)):
+            parent[entry["loc"][-1]] = math.nan  # type: ignore[index]
+    return filled
+
+
+def _follow(plain: Any, path: Sequence[int | str]) -> Any:
+    for step in path:
+        try:
+            plain = plain[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return plain
+
+
+def _describe(error: ValidationError, plain: Any, kind: Any) -> str:
+    sentences = []
+    for entry in error.errors(include_url=False):
+        where = _path_text(plain, entry["loc"])
+        if entry["type"] in _UNKNOWN_KEY:
+            path = where.rpartition(".")[0]
+            known = _field_names(kind, entry["loc"][:-1])
+            sentences.append(unknown_name(where, [f"{path}.{name}" if path else name for name in known], "key"))
+        elif entry["type"] in ("missing", "missing_argument"):
+            sentences.append(f"key {where!r} is missing")
+        elif entry["type"] == "value_error":
+            sentences.append(f"{where + ': ' if where else ''}{entry['msg'].removeprefix('Value error, ')}")
+        else:
+            sentences.append(f"{where or 'the document'} is {_short(entry['input'])}: {entry['msg']}")
+    return "; ".join(sentences)
+
+
+def _field_names(kind: Any, location: Sequence[int | str]) -> list[str]:
+    """Fields of the dataclass that stands at `location` inside `kind`; empty where there is none."""
+    for step in location:
+        if dataclasses.is_dataclass(kind):
+            kind = get_type_hints(kind).get(str(step))
+        else:
+            kind = next((argument for argument in reversed(get_args(kind)) if argument is not Ellipsis), None)
+        members = [argument for argument in get_args(kind) if dataclasses.is_dataclass(argument)]
+        if get_origin(kind) in (Union, UnionType) and members:
+            kind = members[0]
+    return [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+
+
+def _path_text(plain: Any, location: Sequence[int | str]) -> str:
+    """`labels.Anterior.value` rather than `labels.0.value`, where the entries of a list have names."""
+    words = []
+    for step in location:
+        child = _follow(plain, (step,))
+        named = isinstance(step, int) and isinstance(child, dict)
+        words.append(str(child.get("name", child.get("role", step)) if named else step))
+        plain = child
+    return ".".join(words)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _unknown_keys(plain: Any, value: Any, path: str) -> Iterator[str]:
+    """Keys of `plain` that no field of the dataclasses in `value` took; plain dataclasses would drop them silently."""
+    if dataclasses.is_dataclass(value) and isinstance(plain, dict):
+        known = [field.name for field in dataclasses.fields(value)]
+        yield from (unknown_name(path + str(key), [path + name for name in known], "key")
+                    for key in plain if key not in known)
+        children: Any = ((key, plain[key], getattr(value, key)) for key in known if key in plain)
+    elif isinstance(value, (tuple, list)) and isinstance(plain, (list, tuple)):
+        children = ((index, plain[index], child) for index, child in enumerate(value))
+    elif isinstance(value, dict) and isinstance(plain, dict):
+        children = ((key, plain.get(str(key)), child) for key, child in value.items())
+    else:
+        return
+    for key, below, child in children:
+        if not isinstance(child, (int, float, str)):
+            yield from _unknown_keys(below, child, f"{path}{key}.")
