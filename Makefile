@@ -22,8 +22,8 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	  if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$candidate; break; fi; done; \
 	if [ -z "$$python" ]; then echo "autoseg needs Python 3.11 or newer; install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1; fi; \
 	if ! [ -x $(BIN)/python ]; then echo "making $(VENV) with $$($$python --version)"; $$python -m venv $(VENV); fi
-	$(BIN)/python -m pip install --quiet "$(TORCH)" -c constraints.txt
-	$(BIN)/python -m pip install --quiet -e '.[dev,demo]' -c constraints.txt
+	$(BIN)/python -m pip install -qq "$(TORCH)" -c constraints.txt
+	$(BIN)/python -m pip install -qq -e '.[dev,demo]' -c constraints.txt
 	@touch $@
 
 demo: $(STAMP)
@@ -37,8 +37,7 @@ slow: $(STAMP)
 	$(BIN)/python -m pytest -m "(slow or peer) and not gpu" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 lint: $(STAMP)
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+	@status=0; $(BIN)/ruff check . || status=1; $(BIN)/mypy || status=1; exit $$status
 
 ci:
 	bash .ci/run

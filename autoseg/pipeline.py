@@ -116,10 +116,8 @@ def open_workspace(root: Path, dataset: str, data: Path | None, progress: Progre
     The folder with the images is `data`, else the one used last, else `<root>/raw/<name>`.
     """
     remembered = root / dataset / "spec.yaml"
-    if data is None and remembered.exists():
-        spec = read_spec(remembered)
-    else:
-        spec = load_spec(dataset, data_folder=data)
+    is_remembered = data is None and remembered.exists()
+    spec = read_spec(remembered) if is_remembered else load_spec(dataset, data_folder=data)
     layout = Layout(root, spec.name)
     if data is None and Path(dataset).is_dir() and not remembered.exists():
         data = Path(dataset)

@@ -7,7 +7,7 @@ import sys
 import traceback
 import uuid
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ from autoseg.cli.run import current_screen, received_signals
 
 # click.ClickException, the base of BadParameter and UsageError; typer brings its own copy of click since 0.26, so that
 # its name depends on the version.
-CLICK_EXCEPTION = typer.BadParameter.__mro__[2]
+CLICK_EXCEPTION: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(name="autoseg", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
                   help="Give it a folder of medical images and it configures itself. Not a medical device.",

@@ -88,19 +88,20 @@ class Orientation:
         """Canonical view of stored voxels (..., Z, Y, X); leading axes stay."""
         lead = voxels.ndim - 3
         turned = voxels.transpose(*range(lead), *(lead + axis for axis in self.axes))
-        return np.flip(turned, [lead + axis for axis, flip in enumerate(self.flips) if flip])
+        return np.flip(turned, tuple(lead + axis for axis, flip in enumerate(self.flips) if flip))
 
     def undo(self, voxels: NDArray) -> NDArray:
         """Stored view of canonical voxels (..., Z, Y, X)."""
         lead = voxels.ndim - 3
-        flipped = np.flip(voxels, [lead + axis for axis, flip in enumerate(self.flips) if flip])
+        flipped = np.flip(voxels, tuple(lead + axis for axis, flip in enumerate(self.flips) if flip))
         back = np.argsort(self.axes)
         return flipped.transpose(*range(lead), *(lead + int(axis) for axis in back))
 
     def apply_to_geometry(self, stored: Geometry) -> Geometry:
         """Geometry of the canonical view of an array stored on `stored`."""
-        shape = tuple(stored.shape[a] for a in self.axes)
-        spacing = tuple(stored.spacing_mm[a] for a in self.axes)
+        z, y, x = self.axes
+        shape = (stored.shape[z], stored.shape[y], stored.shape[x])
+        spacing = (stored.spacing_mm[z], stored.spacing_mm[y], stored.spacing_mm[x])
         direction = np.asarray(stored.direction)[:, list(self.axes)] * np.where(self.flips, -1.0, 1.0)[None, :]
         first = [0.0, 0.0, 0.0]
         for axis, flip in enumerate(self.flips):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic.dataclasses import dataclass
 
 from autoseg.core.budget import Budget
-from autoseg.core.errors import unknown_name, UsageError
+from autoseg.core.errors import UsageError, unknown_name
 from autoseg.core.geometry import Shape
 from autoseg.core.spec import STRICT
 
@@ -75,16 +75,17 @@ class Network:
     """A network as numbers.
 
     Attributes:
-        kind: the builder in `nn.build`.
+        kind: the builder in `nn.build`: the encoder has plain convolutions, or residual blocks of two each.
         dims: 2 or 3; a 2-D network sees slices (Y, X) of axis 0.
         features: per stage, first stage at the patch's resolution.
         strides, kernel_sizes: per stage, one entry per spatial axis (`dims` of them).
-        convs_encoder, convs_decoder: convolutions per stage (decoder: from the deepest one up).
+        convs_encoder, convs_decoder: convolutions (residual encoder: blocks) per stage (decoder: from the deepest up).
         deep_supervision: extra outputs at the lower resolutions of the decoder.
+        output_bias: what the outputs start from, one value per output; empty: zero.
         norm, activation: closed choices of `nn.blocks`.
     """
 
-    kind: Literal["plain_unet"]
+    kind: Literal["plain_unet", "residual_unet"]
     dims: Literal[2, 3]
     in_channels: int
     out_channels: int
@@ -94,6 +95,7 @@ class Network:
     convs_encoder: tuple[int, ...]
     convs_decoder: tuple[int, ...]
     deep_supervision: bool
+    output_bias: tuple[float, ...] = ()
     norm: Literal["instance"] = "instance"
     activation: Literal["leaky_relu"] = "leaky_relu"
 
@@ -152,13 +154,15 @@ class Optimization:
     """How the weights are found; training obeys `iterations` and never reads a clock.
 
     Attributes:
+        optimizer: `muon` moves convolution kernels by orthogonalised momentum and everything else as `adamw`.
+        momentum: of `sgd` and `muon`; betas: of `adamw` and of what `muon` moves as AdamW.
         schedule: `poly`: learning_rate * (1 - t)**poly_power, stepped every `iterations_per_epoch`, after a linear
             warm-up over `warmup_iterations`.
         ema_decay: weights of the model are an exponential moving average over steps; None: the last weights.
         precision: of the forward pass.
     """
 
-    optimizer: Literal["sgd", "adamw"]
+    optimizer: Literal["sgd", "adamw", "muon"]
     learning_rate: float
     weight_decay: float
     iterations: int

@@ -41,8 +41,7 @@ def locked(folder: Path, verb: str) -> Iterator[None]:
     try:
         if note.exists():
             log.warning("taking over %s from %s, which did not end cleanly", folder, _read_note(note))
-        write_json(note, {"verb": verb, "host": socket.gethostname(), "process": os.getpid(),
-                          "started": datetime.now(UTC).isoformat(timespec="seconds")})
+        write_json(note, {"verb": verb, "host": socket.gethostname(), "process": os.getpid()})
         yield
     finally:
         note.unlink(missing_ok=True)
@@ -52,7 +51,7 @@ def locked(folder: Path, verb: str) -> Iterator[None]:
 def _read_note(path: Path) -> str:
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
-        return (f"'autoseg {holder['verb']}' on host {holder['host']}, process {holder['process']}, "
-                f"started {holder['started']}")
+        started = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+        return f"'autoseg {holder['verb']}' on host {holder['host']}, process {holder['process']}, started {started}"
     except (OSError, ValueError, KeyError):
         return "another autoseg process"

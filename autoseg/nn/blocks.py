@@ -13,6 +13,7 @@ NORM_EPS = 1e-5
 LEAKY_SLOPE = 0.01
 
 _CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_POOLS: dict[int, Callable[..., nn.Module]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
 
@@ -65,6 +66,41 @@ class ConvBlock(nn.Sequential):
         convolution = _CONVOLUTIONS[len(kernel)](
             in_channels, out_channels, tuple(kernel), tuple(stride), tuple((size - 1) // 2 for size in kernel))
         super().__init__(convolution, InstanceNorm(out_channels), nn.LeakyReLU(LEAKY_SLOPE, inplace=True))
+
+
+class ResidualBlock(nn.Module):
+    """Two convolution blocks beside a shortcut, added before the last activation.
+
+    The shortcut is the input, average-pooled where the block strides and projected by a normalised 1 x 1 convolution
+    where it changes the width. Source: nnU-Net's residual encoder (Isensee et al. 2024, arXiv 2404.09556).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, kernel: Sequence[int], stride: Sequence[int]) -> None:
+        super().__init__()
+        unit = (1,) * len(kernel)
+        first = ConvBlock(in_channels, out_channels, kernel=kernel, stride=stride)
+        convolution, norm, _ = ConvBlock(out_channels, out_channels, kernel=kernel, stride=unit)
+        self.main = nn.Sequential(first, convolution, norm)
+        shortcut: list[nn.Module] = []
+        if any(step > 1 for step in stride):
+            shortcut.append(_POOLS[len(kernel)](tuple(stride), tuple(stride)))
+        if in_channels != out_channels:
+            shortcut += [PointwiseConv(in_channels, out_channels, len(kernel)), InstanceNorm(out_channels)]
+        self.shortcut = nn.Sequential(*shortcut)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C_in, ...) to (B, C_out, ...), spatial sizes divided by the stride."""
+        return functional.leaky_relu(self.main(features) + self.shortcut(features), LEAKY_SLOPE)
+
+
+def residual_stage(
+        in_channels: int, out_channels: int, *, count: int, kernel: Sequence[int], stride: Sequence[int],
+) -> nn.Sequential:
+    """`count` residual blocks; the first one strides and changes the width."""
+    unit = (1,) * len(kernel)
+    return nn.Sequential(*(
+        ResidualBlock(out_channels if index else in_channels, out_channels, kernel=kernel, stride=unit if index else stride)
+        for index in range(count)))
 
 
 def conv_stage(

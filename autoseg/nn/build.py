@@ -8,9 +8,9 @@ from torch import nn
 
 from autoseg.core.errors import choose
 from autoseg.core.plan import Network
-from autoseg.nn.unet import PlainUNet
+from autoseg.nn.unet import UNet
 
-KINDS: dict[str, Callable[[Network], nn.Module]] = {"plain_unet": PlainUNet}
+KINDS: dict[str, Callable[[Network], nn.Module]] = {"plain_unet": UNet, "residual_unet": UNet}
 
 
 def build_network(network: Network) -> nn.Module:

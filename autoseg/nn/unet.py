@@ -1,17 +1,21 @@
-"""The plain U-Net of nnU-Net (Isensee et al. 2021), described by a plan's `Network`."""
+"""The U-Nets of nnU-Net, plain (Isensee et al. 2021) and with a residual encoder, described by a plan's `Network`."""
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from autoseg.core.errors import IncompatibleError
 from autoseg.core.plan import Network
-from autoseg.nn.blocks import PointwiseConv, conv_stage, initialise, upsampling
+from autoseg.nn.blocks import PointwiseConv, conv_stage, initialise, residual_stage, upsampling
+
+ENCODERS = {"plain_unet": conv_stage, "residual_unet": residual_stage}
 
 
-class PlainUNet(nn.Module):
-    """Encoder and decoder of plain convolution blocks with skip connections.
+class UNet(nn.Module):
+    """Encoder of plain or residual blocks, and decoder of plain convolution blocks with skip connections.
 
     `forward` maps (B, C, *spatial) to logits (B, K, *spatial). In training mode with deep supervision it returns a list
     of logits, full resolution first, one for each decoder stage; there is none at the bottleneck.
@@ -26,8 +30,8 @@ class PlainUNet(nn.Module):
         self.deep_supervision = network.deep_supervision
         self.divisor = tuple(_product(column) for column in zip(*network.strides, strict=True))
         self.encoder = nn.ModuleList(
-            conv_stage(widths[s], widths[s + 1], count=network.convs_encoder[s], kernel=network.kernel_sizes[s],
-                       stride=network.strides[s]) for s in range(stages))
+            ENCODERS[network.kind](widths[s], widths[s + 1], count=network.convs_encoder[s],
+                                   kernel=network.kernel_sizes[s], stride=network.strides[s]) for s in range(stages))
         deepest_first = range(stages - 2, -1, -1)
         self.upsamplings = nn.ModuleList(
             upsampling(network.features[s + 1], network.features[s], network.strides[s + 1]) for s in deepest_first)
@@ -39,6 +43,9 @@ class PlainUNet(nn.Module):
         self.heads = nn.ModuleList(
             PointwiseConv(network.features[s], network.out_channels, network.dims) for s in supervised)
         initialise(self)
+        if network.output_bias:
+            for head in self.heads:
+                cast(PointwiseConv, head).bias.data.copy_(torch.tensor(network.output_bias))
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         self._check_size(image)

@@ -24,7 +24,7 @@ LOW_RESOLUTION_GAIN = 2.0
 # 16 bits fill 8 GB, 8e9 / (2 x 560e6 x 2 bytes).
 ACTIVATION_FACTOR = 3.57
 PRECISION_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-OPTIMIZER_COPIES = {"sgd": 1, "adamw": 2}
+OPTIMIZER_COPIES = {"sgd": 1, "adamw": 2, "muon": 2}
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,13 @@ class Fit:
     values: int
 
 
-def stage_widths(stages: int, *, first: int, largest: int) -> tuple[int, ...]:
-    """Features per stage: doubled from `first` on, at most `largest`."""
+def stage_widths(stages: int, *, first: int, largest: int, thin_first: int = 1) -> tuple[int, ...]:
+    """Features per stage: doubled from `first` on, at most `largest`.
+
+    With `thin_first` above 1 the first stage has `first / thin_first` and the doubling starts in the second.
+    """
+    if thin_first > 1:
+        return (first // thin_first, *stage_widths(stages - 1, first=first, largest=largest))
     return tuple(min(first * 2**stage, largest) for stage in range(stages))
 
 
@@ -148,24 +153,51 @@ def low_resolution_spacing(spacing_mm: Sequence[float], median_shape: Sequence[f
     return tuple(float(value) for value in target) if is_smaller else None
 
 
+def network_values(network: Network, patch: Sequence[int]) -> int:
+    """Values that the convolutions of a network write for one sample; as `feature_map_values`, of a finished network.
+
+    A residual block writes two maps, and one for its shortcut where it strides or changes the width. Source: nnU-Net
+    2.8.1, `compute_conv_feature_map_size` of the residual encoder.
+    """
+    size = list(patch)
+    total, width, voxels = 0, network.in_channels, []
+    for features, stride, convs in zip(network.features, network.strides, network.convs_encoder, strict=True):
+        size = [edge // step for edge, step in zip(size, stride, strict=True)]
+        voxels.append(math.prod(size))
+        maps = convs
+        if network.kind == "residual_unet":
+            maps = 2 * convs + (features != width or max(stride) > 1)
+        total += maps * features * voxels[-1]
+        width = features
+    shallow = list(zip(network.features, voxels, strict=True))[:-1]
+    total += sum((convs + 1) * f * v for (f, v), convs in zip(shallow, reversed(network.convs_decoder), strict=True))
+    return total + network.out_channels * voxels[0]
+
+
 def parameter_count(network: Network) -> int:
-    """Weights and biases of a plain U-Net: convolutions, affine norms, transposed convolutions, 1 x 1 outputs."""
+    """Weights and biases of a U-Net: convolutions, affine norms, transposed convolutions, 1 x 1 outputs."""
     count, width = 0, network.in_channels
     for features, kernel, convs in zip(network.features, network.kernel_sizes, network.convs_encoder, strict=True):
-        for _ in range(convs):
-            count += math.prod(kernel) * width * features + 3 * features
-            width = features
+        count += _stage_parameters(network.kind, width, features, math.prod(kernel), convs)
+        width = features
     depths = range(len(network.features) - 2, -1, -1)
     for stage, convs in zip(depths, network.convs_decoder, strict=True):
         features, kernel = network.features[stage], network.kernel_sizes[stage]
         count += math.prod(network.strides[stage + 1]) * network.features[stage + 1] * features + features
-        width = 2 * features
-        for _ in range(convs):
-            count += math.prod(kernel) * width * features + 3 * features
-            width = features
+        count += _stage_parameters("plain_unet", 2 * features, features, math.prod(kernel), convs)
         if stage == 0 or network.deep_supervision:
             count += network.out_channels * (features + 1)
     return count
+
+
+def _stage_parameters(kind: str, width: int, features: int, kernel_voxels: int, convs: int) -> int:
+    """Convolutions with bias, each with the two parameters per feature of its norm."""
+    if kind == "plain_unet":
+        widths = [width, *[features] * (convs - 1)]
+        return sum(kernel_voxels * one * features + 3 * features for one in widths)
+    blocks = [width, *[features] * (convs - 1)]
+    main = sum(kernel_voxels * (one + features) * features + 6 * features for one in blocks)
+    return main + (width * features + 3 * features if width != features else 0)
 
 
 def predict_peak_bytes(configuration: Configuration) -> int:
@@ -175,9 +207,7 @@ def predict_peak_bytes(configuration: Configuration) -> int:
     the forward pass times `ACTIVATION_FACTOR`.
     """
     network, optimization = configuration.network, configuration.optimization
-    topology = Topology(configuration.patch_size[-network.dims:], network.strides, network.kernel_sizes)
-    architecture = Architecture(lambda _: network.features, network.convs_encoder[0], network.out_channels)
     copies = 2 + OPTIMIZER_COPIES[optimization.optimizer] + (optimization.ema_decay is not None)
-    values = feature_map_values(topology, architecture) * configuration.batch_size
+    values = network_values(network, configuration.patch_size[-network.dims:]) * configuration.batch_size
     activations = values * PRECISION_BYTES[optimization.precision] * ACTIVATION_FACTOR
     return int(copies * 4 * parameter_count(network) + activations)

@@ -26,14 +26,14 @@ def iterations_for_dataset(dataset_voxels: float, step_voxels: int, target: Targ
 def plan_optimization(recipe: Recipe, iterations: int, *, precision: Precision, memory_format: MemoryFormat) -> Optimization:
     """The optimisation of a default-book run of this length.
 
-    AdamW warms up over a share of the run and averages weights over a share of it, so a longer run averages longer.
+    AdamW and Muon warm up over a share of the run and average weights over a share of it, so a longer run averages longer.
     """
     chosen = recipe.optimization
     if recipe.long_optimization is not None and iterations >= recipes.LONG_RUN:
         chosen = recipe.long_optimization
     planned = replace(chosen, iterations=iterations, iterations_per_epoch=epoch_length(iterations), precision=precision,
                       memory_format=memory_format)
-    if planned.optimizer != "adamw":
+    if planned.optimizer == "sgd":
         return planned
     return replace(planned, warmup_iterations=math.ceil(recipe.warmup_share * iterations),
                    ema_decay=average_decay(recipe, iterations))

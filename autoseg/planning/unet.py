@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from autoseg.core.plan import Configuration, Inference, Loss, MemoryFormat, Network, Precision, Resampling, Value
 from autoseg.core.spec import DatasetSpec
@@ -34,6 +35,7 @@ class Wanted:
     Attributes:
         in_channels, out_channels: of the network.
         loss_terms: name -> weight.
+        output_bias: what outputs would start from to say how frequent each label is.
         task_values: planned values that only the task understands.
     """
 
@@ -41,6 +43,7 @@ class Wanted:
     out_channels: int
     loss_terms: dict[str, float]
     task_values: dict[str, Value] = field(default_factory=dict)
+    output_bias: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,9 @@ class Blueprint:
 
     @property
     def architecture(self) -> Architecture:
-        first, largest = self.recipe.base_features, self.recipe.widest(self.dims)
-        return Architecture(lambda stages: stage_widths(stages, first=first, largest=largest), self.recipe.convs,
-                            self.wanted.out_channels)
+        widths = partial(stage_widths, first=self.recipe.base_features, largest=self.recipe.widest(self.dims),
+                         thin_first=self.recipe.thin_first)
+        return Architecture(widths, self.recipe.convs_encoder, self.wanted.out_channels)
 
 
 def channel_count(spec: DatasetSpec) -> int:
@@ -141,14 +144,15 @@ def plan_batch(blueprint: Blueprint, fit: Fit) -> int:
 
 
 def plan_network(blueprint: Blueprint, fit: Fit) -> Network:
-    """The plain U-Net that belongs to a patch."""
+    """The U-Net that belongs to a patch."""
     topology, wanted, recipe = fit.topology, blueprint.wanted, blueprint.recipe
     stages = len(topology.strides)
     return Network(
-        kind="plain_unet", dims=3 if blueprint.dims == 3 else 2, in_channels=wanted.in_channels,
+        kind=recipe.kind, dims=3 if blueprint.dims == 3 else 2, in_channels=wanted.in_channels,
         out_channels=wanted.out_channels, features=blueprint.architecture.widths(stages), strides=topology.strides,
-        kernel_sizes=topology.kernel_sizes, convs_encoder=(recipe.convs,) * stages,
-        convs_decoder=(recipe.convs,) * (stages - 1), deep_supervision=recipe.deep_supervision)
+        kernel_sizes=topology.kernel_sizes, convs_encoder=(recipe.convs_encoder,) * stages,
+        convs_decoder=(recipe.convs_decoder,) * (stages - 1), deep_supervision=recipe.deep_supervision,
+        output_bias=wanted.output_bias if recipe.starts_from_frequencies else ())
 
 
 def plan_inference(blueprint: Blueprint, batch: int) -> Inference:

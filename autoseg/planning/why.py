@@ -65,20 +65,30 @@ def _network_reasons(configuration: Configuration, blueprint: Blueprint) -> Reas
     deep = "extra outputs at lower resolutions steady long training" if recipe.deep_supervision else \
         "extra outputs cost time in every step, and a shallow network of a short run learns without them"
     return {
-        "network": Reason("none", "plain U-Net with instance norm and leaky ReLU, two convolutions per stage",
-                          "nnU-Net 2.8.1 (Isensee et al. 2021, Nature Methods 18:203)"),
+        "network": Reason("none", _network_text(blueprint), "nnU-Net 2.8.1 (Isensee et al. 2021, Nature Methods 18:203)"
+                          if recipe.kind == "plain_unet" else "residual encoder: Isensee et al. 2024, arXiv 2404.09556"),
+        "network.output_bias": Reason(
+            "voxels per label in the fingerprint", "outputs start from the logarithm of the labels' frequencies, so that the "
+            "first steps need not learn them" if recipe.starts_from_frequencies else "outputs start from zero", recipe.source),
         "network.dims": Reason(f"configuration {blueprint.name}", "3-D patches, or slices of axis 0 in 2-D", PLANNER),
         "network.in_channels": Reason(f"{wanted.in_channels} channels in the dataset specification", "one per channel",
                                       "dataset specification"),
         "network.out_channels": Reason(f"{wanted.out_channels} outputs wanted by the task", "one map each", "task"),
         "network.features": Reason(
-            f"{len(configuration.network.strides)} stages, {recipe.base_features} features in the first",
+            f"{len(configuration.network.strides)} stages, {recipe.base_features} features in the "
+            f"{'first' if recipe.thin_first == 1 else 'second, a quarter of them in the first'}",
             f"doubled per stage, at most {recipe.widest(dims)}; {recipe.because}", recipe.source),
         "network.strides": Reason(topology, f"an axis is halved while it has {2 * SMALLEST_EDGE} voxels and its spacing is below "
                                   "twice the finest", PLANNER),
         "network.kernel_sizes": Reason(topology, "1 along an axis until its spacing is below twice the finest, then 3", PLANNER),
         "network.deep_supervision": Reason("none", deep, recipe.source),
     }
+
+
+def _network_text(blueprint: Blueprint) -> str:
+    if blueprint.recipe.kind == "plain_unet":
+        return "plain U-Net with instance norm and leaky ReLU, two convolutions per stage"
+    return "U-Net with a residual encoder, instance norm and leaky ReLU; one block per stage, one convolution in the decoder"
 
 
 def _loss_reasons(blueprint: Blueprint) -> Reasons:
@@ -138,7 +148,8 @@ def _optimizer_text(configuration: Configuration, blueprint: Blueprint) -> str:
         return blueprint.recipe.because
     if run.optimizer == "sgd":
         return f"from {recipes.LONG_RUN} iterations on nnU-Net's SGD has the length that it was tuned for"
-    return (f"AdamW, warmed up over {blueprint.recipe.warmup_share:.0%} of the run and decayed to zero in every step, with "
+    name = {"adamw": "AdamW", "muon": "Muon for convolutions and AdamW for the rest"}[run.optimizer]
+    return (f"{name}, warmed up over {blueprint.recipe.warmup_share:.0%} of the run and decayed to zero in every step, with "
             f"weights averaged over {blueprint.recipe.ema_share or 0:.0%} of it, learns in a few hundred iterations what SGD "
             "needs thousands for")
 

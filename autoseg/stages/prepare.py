@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from autoseg.core.case import Unit
 from autoseg.core.errors import GeometryError
-from autoseg.core.geometry import GridRecord, Spacing
+from autoseg.core.geometry import Box, GridRecord, Spacing
+from autoseg.core.image import Image
 from autoseg.core.plan import Configuration, Plan
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Arrays, Inputs
@@ -67,14 +69,12 @@ def prepare_inputs(inputs: Inputs, plan: Plan, configuration: Configuration) -> 
     return arrays, record
 
 
-def _grid_record(image, box, plan: Plan, configuration: Configuration) -> GridRecord:
-    spacing = image.geometry.spacing_mm
-    turned_spacing = tuple(spacing[axis] for axis in plan.transpose)
-    turned_shape = tuple(box[axis][1] - box[axis][0] for axis in plan.transpose)
-    model_spacing = tuple(own if planned is None else planned
-                          for own, planned in zip(turned_spacing, configuration.spacing_mm, strict=True))
-    return GridRecord(image.stored, image.orientation, box, plan.transpose,
-                      resampled_shape(turned_shape, turned_spacing, model_spacing), model_spacing)
+def _grid_record(image: Image, box: Box, plan: Plan, configuration: Configuration) -> GridRecord:
+    """The record of a crop; where the plan leaves an axis its own spacing, that of the case."""
+    same_grid = GridRecord(image.stored, image.orientation, box, plan.transpose, (1, 1, 1), (1.0, 1.0, 1.0))
+    own, planned = same_grid.turned_spacing_mm, configuration.spacing_mm
+    model = (own[0] if planned[0] is None else planned[0], planned[1], planned[2])
+    return replace(same_grid, model_shape=resampled_shape(same_grid.turned_shape, own, model), model_spacing_mm=model)
 
 
 def grid_hash(plan: Plan, configuration: Configuration, spec: DatasetSpec, spacings_mm: Sequence[Spacing]) -> str:

@@ -14,6 +14,7 @@ from autoseg.core.errors import AutosegError, IncompatibleError
 from autoseg.core.plan import MemoryFormat, Optimization, Precision
 from autoseg.core.task import Phase
 from autoseg.training.ema import WeightAverage
+from autoseg.training.muon import Muon, kernels_of
 from autoseg.training.schedule import learning_rate
 
 Batch = Mapping[str, Any]
@@ -48,7 +49,8 @@ class Stepper:
         self.optimization = optimization
         self.phases = tuple(phases)
         self.parameters = [list(phase.parameters(network)) for phase in phases]
-        self.optimizers = [_optimizer(parameters, optimization) for parameters in self.parameters]
+        kernels = kernels_of(network)
+        self.optimizers = [_optimizer(parameters, optimization, kernels) for parameters in self.parameters]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=optimization.precision == "fp16")
         self.average = None if optimization.ema_decay is None else WeightAverage(network, optimization.ema_decay)
 
@@ -146,12 +148,15 @@ def arrange(network: nn.Module, memory_format: MemoryFormat) -> nn.Module:
     return network
 
 
-def _optimizer(parameters: list[nn.Parameter], optimization: Optimization) -> Optimizer:
+def _optimizer(parameters: list[nn.Parameter], optimization: Optimization, kernels: set[int]) -> Optimizer:
     """SGD decays every weight, as nnU-Net does; AdamW only kernels: norms and biases have no scale to decay."""
     rate, decay = optimization.learning_rate, optimization.weight_decay
     if optimization.optimizer == "sgd":
         return SGD(parameters, rate, momentum=optimization.momentum, nesterov=optimization.nesterov,
                    weight_decay=decay, fused=True)
+    if optimization.optimizer == "muon":
+        return Muon([p for p in parameters if id(p) in kernels], [p for p in parameters if id(p) not in kernels], lr=rate,
+                    weight_decay=decay, momentum=optimization.momentum, betas=optimization.betas)
     groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
               {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
     return AdamW([group for group in groups if group["params"]], rate, betas=optimization.betas, fused=True)

@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from autoseg.nn.blocks import ConvBlock, InstanceNorm, PointwiseConv, conv_stage, initialise, upsampling
+from autoseg.nn.blocks import (
+    ConvBlock,
+    InstanceNorm,
+    PointwiseConv,
+    ResidualBlock,
+    conv_stage,
+    initialise,
+    upsampling,
+)
 
 
 def features(*shape: int, channels_last: bool) -> torch.Tensor:
@@ -98,3 +106,21 @@ def test_initial_kernels_have_he_variance_for_slope_one_hundredth_and_zero_bias(
 
     assert float(block[0].weight.detach().var()) == pytest.approx(2 / (1 + 0.01**2) / (32 * 27), rel=0.02)
     assert block[0].bias.abs().max() == 0
+
+
+def test_a_residual_block_with_silent_convolutions_is_its_pooled_and_projected_input():
+    torch.manual_seed(0)
+    block = ResidualBlock(3, 5, kernel=(3, 3, 3), stride=(1, 2, 2))
+    block.main[-1].weight.data.zero_()
+    image = torch.randn(2, 3, 4, 6, 8)
+    pool, project, norm = block.shortcut
+    expected = nn.functional.leaky_relu(
+        nn.functional.instance_norm(nn.functional.conv3d(nn.functional.avg_pool3d(image, (1, 2, 2)), project.weight), eps=1e-5), 0.01)
+    assert torch.allclose(block(image), expected, atol=1e-5)
+
+
+def test_a_residual_block_that_keeps_its_width_and_size_adds_the_input_itself():
+    block = ResidualBlock(4, 4, kernel=(3, 3), stride=(1, 1))
+    block.main[-1].weight.data.zero_()
+    image = torch.randn(1, 4, 6, 5)
+    assert torch.equal(block(image), nn.functional.leaky_relu(image, 0.01))

@@ -9,6 +9,7 @@ from torch.nn import functional
 from autoseg.core.errors import IncompatibleError
 from autoseg.core.plan import Network
 from autoseg.nn.build import build_network
+from autoseg.planning.memory import network_values, parameter_count
 
 
 def anisotropic(**changes) -> Network:
@@ -138,3 +139,18 @@ def test_patch_that_strides_do_not_divide_is_refused_with_the_divisor():
 def test_numbers_that_do_not_fit_each_other_are_refused(changes):
     with pytest.raises(IncompatibleError, match="3 stages"):
         build_network(anisotropic(**changes))
+
+
+def test_a_residual_encoder_writes_the_maps_that_the_plan_counts():
+    network = anisotropic(kind="residual_unet", deep_supervision=False)
+    built = build_network(network)
+    assert conv_outputs(built, (1, network.in_channels, 8, 16, 16)) == network_values(network, (8, 16, 16))
+    assert sum(p.numel() for p in built.parameters()) == parameter_count(network)
+
+
+def test_outputs_start_from_their_planned_bias():
+    torch.manual_seed(0)
+    built = build_network(anisotropic(output_bias=(2.0, -1.0, -1.0), out_channels=3)).eval()
+    built.heads[-1].weight.data.zero_()
+    logits = built(torch.randn(1, 2, 8, 16, 16))
+    assert torch.equal(logits.amax((0, 2, 3, 4)), torch.tensor([2.0, -1.0, -1.0]))

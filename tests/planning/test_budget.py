@@ -56,8 +56,8 @@ def test_an_impossible_time_is_refused(seconds):
 
 
 def test_the_fastest_candidate_wins_and_the_first_of_equals():
-    others = [CONFIGURATION, replace(CONFIGURATION, batch_size=3), replace(CONFIGURATION, batch_size=2)]
-    times = {4: 0.9, 3: 0.4, 2: 0.4}
+    others = [replace(CONFIGURATION, batch_size=batch) for batch in (5, 4, 3)]
+    times = {5: 0.9, 4: 0.4, 3: 0.4}
     assert fastest(others, Stopwatch(BUDGET, lambda configuration: times[configuration.batch_size])) == 1
 
 
@@ -65,9 +65,9 @@ def test_the_fastest_candidate_wins_and_the_first_of_equals():
     ([9000, 5000, 300, 80, 20], 2),        # the start allows enough to stay, too few to grow
     ([900, 200, 100, 80, 20], 1),          # down to the first that allows 150
     ([100, 80, 60, 40, 20], 0),            # nothing does: the cheapest
-    ([9000, 5000, 4000, 2000, 1500], 4),   # up to the dearest
-    ([9000, 5000, 4000, 2000, 999], 3),    # up while the next allows 1000
-    ([9000, 5000, 1000, 1000, 1000], 2),   # 1000 here leaves nothing for a dearer one
+    ([9000, 5000, 4000, 2000, 1600], 4),   # up to the dearest
+    ([9000, 5000, 4000, 2000, 1499], 3),   # up while the next allows 1500
+    ([9000, 5000, 1500, 1500, 1500], 2),   # 1500 here leaves nothing for a dearer one
 ])
 def test_climb_from_rung_two(iterations, expected):
     assert climb(5, 2, iterations.__getitem__) == expected

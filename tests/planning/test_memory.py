@@ -126,8 +126,11 @@ def test_predicted_memory_is_the_stated_sum():
     blueprint = Blueprint("3d_fullres", Grid((0, 1, 2), (1, 1, 1), (36, 50, 35), 36, 200), Wanted(1, 3, {"dice": 1.0}), CPU,
                           Limits(1.0, 2**20), Run(100, "bf16"))
     configuration = plan_unet(blueprint)
-    # parameters, gradients, two moments of AdamW and the average; 16 features: half of nnU-Net's maps but for the outputs
-    values = (19_174_400 - 3 * 89_600) // 2 + 3 * 89_600
-    expected = 5 * 4 * parameter_count(configuration.network) + values * 4 * 2 * 3.57
-    assert configuration.batch_size == 4
+    # 8, 32, 64, 128 features on 89,600, 11,200, 1,400 and 175 voxels; a residual block writes two maps and its shortcut's,
+    # a decoder stage its upsampled map and one convolution's, the output three.
+    encoder = 3 * (8 * 89_600 + 32 * 11_200 + 64 * 1_400 + 128 * 175)
+    decoder = 2 * (8 * 89_600 + 32 * 11_200 + 64 * 1_400)
+    # parameters, gradients, at most two moments and the average in 4 bytes; feature maps of two samples in bf16
+    expected = 5 * 4 * parameter_count(configuration.network) + (encoder + decoder + 3 * 89_600) * 2 * 2 * 3.57
+    assert (configuration.network.features, configuration.batch_size) == ((8, 32, 64, 128), 2)
     assert predict_peak_bytes(configuration) == int(expected) == configuration.predicted_peak_bytes

@@ -39,9 +39,10 @@ def test_length_by_dataset_stays_within_the_limits_of_the_target():
     assert iterations_for_dataset(1e12, 1_000, "cuda") == 250_000
 
 
-def test_adamw_warms_up_over_a_twentieth_and_steps_every_iteration():
-    planned = optimization(CPU, 1_001)
-    assert (planned.optimizer, planned.warmup_iterations, planned.schedule_steps_per_epoch) == ("adamw", 51, False)
+@pytest.mark.parametrize(("recipe", "optimizer"), [(CPU, "muon"), (CUDA, "adamw")])
+def test_short_runs_warm_up_over_a_twentieth_and_step_every_iteration(recipe, optimizer):
+    planned = optimization(recipe, 1_001)
+    assert (planned.optimizer, planned.warmup_iterations, planned.schedule_steps_per_epoch) == (optimizer, 51, False)
 
 
 def test_weights_are_averaged_over_a_share_of_the_run_and_at_least_ten_steps():

@@ -134,6 +134,6 @@ def figures(prediction, target, image, spec):
     return (Picture(np.repeat(grey[:, :, None], 3, axis=2), "middle slice"),)
 
 
-TASK = Task("toy_tasks.intensity", "voxels.accuracy", Options, index, read_target, describe, make_plan, prepare_target, draw_batch,
-            build_network, phases, infer, restore, write, read_prediction,
+TASK = Task("toy_tasks.intensity", "voxels.accuracy", Options, index, read_target, describe, make_plan, prepare_target,
+            draw_batch, build_network, phases, infer, restore, write, read_prediction,
             score, summarise, baseline, refinements, figures, ())

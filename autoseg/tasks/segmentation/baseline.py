@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
+
 from autoseg.core.case import Unit
 from autoseg.core.image import Image
 from autoseg.core.spec import DatasetSpec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -18,6 +19,9 @@ from autoseg.planning.unet import Wanted, channel_count
 
 # nnU-Net 2.8.1: soft Dice and cross-entropy, equally weighted.
 LOSS_TERMS = {"dice": 1.0, "cross_entropy": 1.0}
+
+# A label rarer than this starts as if it had this frequency: a larger bias would take many steps to overcome.
+RAREST_FREQUENCY = 1e-3
 
 
 def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, request: PlanRequest, probe: Probe) -> Plan:
@@ -36,7 +40,7 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
                            f"the specification has {channels}; measure the fingerprint again")
     labels = len(spec.labels)
     inputs, input_reasons = plan_inputs(spec.inputs, fingerprint)
-    wanted = Wanted(channels, labels + 1, LOSS_TERMS, {"label_count": labels})
+    wanted = Wanted(channels, labels + 1, LOSS_TERMS, {"label_count": labels}, frequency_bias(fingerprint, labels))
     draft = Plan(request.name, spec.name, spec.task, plan_grid(fingerprint).transpose, inputs, {}, budget, {}, request.seed)
     planned = plan_configurations(fingerprint, budget, request, partial(probe, draft), wanted)
     outputs = {f"configurations.{name}.network.out_channels": Reason(
@@ -46,3 +50,12 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
         "transpose": grid_reason(fingerprint), **input_reasons, **planned.reasons, **outputs,
         "seed": Reason(f"seed {request.seed} asked for", "the same seed repeats the same run", "command line")}
     return replace(draft, configurations=planned.configurations, budget=planned.budget, reasons=reasons)
+
+
+def frequency_bias(fingerprint: Fingerprint, labels: int) -> tuple[float, ...]:
+    """Outputs whose softmax is the frequency of background and labels over all voxels, with mean zero."""
+    voxels = [fingerprint.properties.get(f"voxels.label_{index}", 0) for index in range(labels + 1)]
+    total = sum(voxels)
+    logs = [math.log(max(count / total, RAREST_FREQUENCY)) for count in voxels] if total else [0.0] * (labels + 1)
+    mean = math.fsum(logs) / len(logs)
+    return tuple(round(value - mean, 3) for value in logs)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from autoseg.core.case import Unit
-from autoseg.core.geometry import Box, Shape
 from autoseg.core.plan import Configuration
 from autoseg.core.task import CaseStore
-from autoseg.ops.patches import read_padded
+from autoseg.ops.patches import grow_box, patch_box, random_box, read_padded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,34 +47,15 @@ def draw_patch(case_id: str, store: CaseStore, configuration: Configuration, rng
     from autoseg.augment.compose import augment
     from autoseg.augment.spatial import draw_motion, source_size
 
-    shape = store.shape(case_id, "label")
-    motion = draw_motion(configuration.augmentation, configuration.patch_size, rng)  # most patches do not move
-    source = source_size(configuration.patch_size, motion)
+    z, y, x = store.shape(case_id, "label")
+    shape, patch = (z, y, x), configuration.patch_size
+    motion = draw_motion(configuration.augmentation, patch, rng)  # before reading: most patches do not move
     centre = _draw_labelled_voxel(case_id, store, rng) if force_label else None
-    box = draw_box((shape[0], shape[1], shape[2]), source, configuration.patch_size, centre, rng)
+    inner = random_box(shape, patch, rng) if centre is None else patch_box(shape, patch, centre)
+    box = grow_box(inner, source_size(patch, motion))
     image = read_padded(lambda part: store.array(case_id, "image", part), box, shape, 0.0)
     label = read_padded(lambda part: store.array(case_id, "label", part), box, shape, 0)
-    return augment(image, label, configuration.augmentation, configuration.patch_size, rng, motion=motion)
-
-
-def draw_box(shape: Shape, source: Shape, patch: Shape, centre: Sequence[int] | None, rng: np.random.Generator) -> Box:
-    """A box of the size `source` whose inner `patch` stays within the image wherever that fits.
-
-    Args:
-        source: patch plus the margin that rotation and scaling need; the margin may lie outside the image.
-        centre: voxel that should be in the middle; None: anywhere.
-    Source: nnU-Net v2.8.1, data_loader.py, get_bbox.
-    """
-    box = []
-    for axis in range(3):
-        margin = max(source[axis] - patch[axis], source[axis] - shape[axis])
-        low, high = -(margin // 2), shape[axis] + margin // 2 + margin % 2 - source[axis]
-        if centre is None:
-            start = int(rng.integers(low, high + 1))
-        else:
-            start = min(max(int(centre[axis]) - source[axis] // 2, low), high)
-        box.append((start, start + source[axis]))
-    return (box[0], box[1], box[2])
+    return augment(image, label, configuration.augmentation, patch, rng, motion=motion)
 
 
 def _draw_labelled_voxel(case_id: str, store: CaseStore, rng: np.random.Generator) -> Sequence[int] | None:

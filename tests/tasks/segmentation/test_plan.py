@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from autoseg.core.budget import Budget
@@ -11,7 +13,7 @@ from autoseg.core.plan import unexplained_values
 from autoseg.core.spec import ChannelSpec, DatasetSpec, InputSpec, LabelSpec, LayoutSpec
 from autoseg.core.task import PlanRequest
 from autoseg.planning.explain import explain
-from autoseg.tasks.segmentation.plan import make_plan
+from autoseg.tasks.segmentation.plan import RAREST_FREQUENCY, frequency_bias, make_plan
 
 GB = 10**9
 
@@ -148,9 +150,9 @@ def test_every_planned_value_has_a_reason_with_a_source(rules, target, minutes, 
 def test_default_plan_without_minutes_times_nothing():
     plan = make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", 8 * GB, supports_bf16=True), PlanRequest(), refuse)
     configuration = plan.configurations["3d_fullres"]
-    assert (configuration.patch_size, configuration.batch_size) == ((40, 56, 40), 4)
-    assert configuration.network.features == (16, 32, 64, 128)
-    assert configuration.optimization.iterations == math.ceil(100 * 200 * 36 * 50 * 35 / (4 * 40 * 56 * 40))
+    assert (configuration.patch_size, configuration.batch_size) == ((40, 56, 40), 2)
+    assert configuration.network.features == (8, 32, 64, 128)
+    assert configuration.optimization.iterations == math.ceil(100 * 200 * 36 * 50 * 35 / (2 * 40 * 56 * 40))
     assert (configuration.optimization.precision, configuration.inference.mirror) == ("bf16", False)
 
 
@@ -158,9 +160,9 @@ def test_default_plan_fills_the_minutes_with_the_fastest_arithmetic():
     request = PlanRequest(configurations=("3d_fullres",))
     plan = make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", 8 * GB, 5.0, supports_bf16=True), request, by_cost(5.0))
     optimization = plan.configurations["3d_fullres"].optimization
-    seconds = 4 * 40 * 56 * 40 / 1e6 * 5.0 * 0.6 * 0.9
+    seconds = 2 * 40 * 56 * 40 / 1e6 * 8 / 16 * 5.0 * 0.6 * 0.9
     assert (optimization.precision, optimization.memory_format) == ("bf16", "channels_last")
-    assert optimization.iterations == int(300 / seconds) == 310
+    assert optimization.iterations == int(300 / seconds) == 1240
     assert f"{seconds:.4g} s per step" in plan.reasons["configurations.3d_fullres.network.features"].inputs
 
 
@@ -175,7 +177,7 @@ def test_a_slow_machine_takes_smaller_steps_and_a_fast_one_a_wider_network():
                          for cost in (40.0, 4.0, 0.1))
     sizes = [math.prod(c.patch_size) * c.batch_size for c in (slow, usual, fast)]
     assert sizes[0] < sizes[1] <= 2**20
-    assert [c.network.features[0] for c in (usual, fast)] == [16, 32]
+    assert [c.network.features[0] for c in (usual, fast)] == [8, 16]
     assert slow.optimization.iterations >= 150
 
 
@@ -235,3 +237,15 @@ def test_a_fingerprint_of_other_channels_is_refused():
 def test_a_specification_without_labels_is_refused():
     with pytest.raises(DatasetError, match="no labels"):
         make_plan(make_spec(0), HIPPOCAMPUS, Budget("cpu", GB), PlanRequest(), refuse)
+
+
+def test_outputs_start_from_the_frequencies_of_the_labels():
+    counted = replace(HIPPOCAMPUS, properties={"voxels.label_0": 80, "voxels.label_1": 15, "voxels.label_2": 5})
+    bias = np.array(frequency_bias(counted, 2))
+    assert np.exp(bias) / np.exp(bias).sum() == pytest.approx([0.80, 0.15, 0.05], abs=1e-3)
+    assert bias.sum() == pytest.approx(0, abs=2e-3)
+
+
+def test_a_label_that_never_occurs_starts_as_a_rare_one():
+    counted = replace(HIPPOCAMPUS, properties={"voxels.label_0": 10**9, "voxels.label_1": 1})
+    assert np.diff(frequency_bias(counted, 1)) == pytest.approx([math.log(RAREST_FREQUENCY)], abs=2e-3)
