@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
@@ -21,6 +22,9 @@ _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _BF16_CAPABILITY = (8, 0)
 # Kernels report "no limit" in version 1 cgroups as a number near 2**63.
 _UNLIMITED_BYTES = 2**60
+# From glibc's malloc.h: M_MMAP_THRESHOLD (-3) and M_TRIM_THRESHOLD (-1), so that blocks up to 1 GiB come from the heap and
+# up to 2 GiB of freed memory stay there.
+_MALLOC_OPTIONS = ((-3, 2**30), (-1, 2**31 - 1))
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,20 @@ class Stopwatch:
     def seconds(self) -> float:
         """Time since the start."""
         return self._clock() - self._start
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep freed memory for the next allocation instead of handing it back to the system.
+
+    A training step on a CPU allocates and frees the same feature maps again and again; fetching their pages anew each time
+    took 12 % of a step (16 to 128 features, 2 x 40 x 56 x 40, 2 threads of an EPYC, 2026-11-21). Elsewhere nothing happens.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    for parameter, value in _MALLOC_OPTIONS:
+        mallopt(parameter, value)
 
 
 def synchronize(address: str) -> None:
