@@ -35,7 +35,8 @@ def test_everything_but_kernels_moves_as_torchs_adamw():
     theirs = [nn.Parameter(p.detach().clone()) for p in ours]
     options = {"lr": 3e-3, "betas": (0.9, 0.95)}
     muon = Muon([], ours, weight_decay=0.1, momentum=0.95, **options)
-    adamw = torch.optim.AdamW([{"params": theirs[:1], "weight_decay": 0.1}, {"params": theirs[1:], "weight_decay": 0.0}], **options)
+    groups = [{"params": theirs[:1], "weight_decay": 0.1}, {"params": theirs[1:], "weight_decay": 0.0}]
+    adamw = torch.optim.AdamW(groups, **options)
     for step in range(6):
         for mine, other in zip(ours, theirs, strict=True):
             mine.grad = torch.full_like(mine, 0.3 * step - 1) * mine.detach().sign()

@@ -1,0 +1,11 @@
+"""A toy segmentation dataset, planned and preprocessed."""
+
+from __future__ import annotations
+
+import pytest
+from toy_tasks.datasets import Toy, make_toy
+
+
+@pytest.fixture(scope="package")
+def toy(tmp_path_factory) -> Toy:
+    return make_toy("segmentation", tmp_path_factory.mktemp("toy"))

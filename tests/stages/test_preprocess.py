@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+import pytest
+
+from autoseg.core.errors import DatasetError, ResourceError
+from autoseg.core.progress import silent
+from autoseg.io.dataset import scan
+from autoseg.io.images import read_image, write_volume
+from autoseg.stages.parallel import map_cases
+from autoseg.stages.prepare import grid_hash, prepare_inputs, read_inputs
+from autoseg.stages.preprocess import run_preprocess
+
+
+@pytest.fixture
+def copied(toy, tmp_path):
+    for name in ("images", "labels"):
+        shutil.copytree(toy.folder / name, tmp_path / name)
+    return toy.task.index(toy.workspace.spec, scan(toy.workspace.spec, tmp_path).cases)
+
+
+def run(toy, units, folder, executor=None):
+    return run_preprocess(toy.task, toy.workspace.spec, units, toy.plan, toy.configuration, folder, executor=executor,
+                          progress=silent)
+
+
+def test_only_the_changed_case_is_prepared_again(toy, copied, tmp_path):
+    first = run(toy, copied, tmp_path / "store").array(copied[1].id, "image")
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("p*")}
+    image = read_image(copied[1].cases[0].inputs["image"])
+    write_volume(copied[1].cases[0].inputs["image"][0], image.voxels[:, :, ::-1].copy(), image)
+    again = run(toy, copied, tmp_path / "store")
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("p*")}
+    assert {name.partition(".")[0] for name in after if after[name] != before[name]} == {copied[1].id}
+    assert np.allclose(again.array(copied[1].id, "image"), first[:, :, ::-1], atol=1e-5)
+
+
+def test_worker_processes_store_the_same_bytes_as_one_process(toy, copied, tmp_path):
+    alone = run(toy, copied, tmp_path / "alone")
+    with ProcessPoolExecutor(2) as pool:
+        together = run(toy, copied, tmp_path / "together", executor=pool)
+    for unit in copied:
+        for name in alone.names(unit.id):
+            assert np.array_equal(alone.array(unit.id, name), together.array(unit.id, name))
+
+
+def test_a_refused_case_is_named_and_the_others_are_stored(toy, copied, tmp_path):
+    path = copied[3].cases[0].inputs["image"][0]
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(DatasetError, match=copied[3].id):
+        run(toy, copied, tmp_path / "store")
+    assert len(list((tmp_path / "store").glob("*.case.json"))) == len(copied) - 1
+    assert not (tmp_path / "store" / "done.json").exists()
+
+
+def die(number: int) -> int:
+    import os
+    import signal
+
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_killed_worker_is_explained_with_the_cases_under_way():
+    with ProcessPoolExecutor(1) as pool, pytest.raises(ResourceError, match="killed it for memory.*case1"):
+        map_cases(die, [0, 1, 2], ["case0", "case1", "case2"], stage="test", executor=pool, progress=silent)
+
+
+def test_configurations_that_prepare_every_case_alike_share_a_store(toy):
+    flat, full = (toy.plan.configurations[name] for name in ("2d", "3d_fullres"))
+    spec = toy.workspace.spec
+    assert grid_hash(toy.plan, flat, spec, [(1.0, 1.0, 1.0)]) == grid_hash(toy.plan, full, spec, [(1.0, 1.0, 1.0)])
+    mixed = [(1.0, 1.0, 1.0), (2.0, 1.0, 1.0)]
+    assert grid_hash(toy.plan, flat, spec, mixed) != grid_hash(toy.plan, full, spec, mixed)
+
+
+def test_images_are_normalised_before_they_are_resampled(toy):
+    unit = toy.workspace.units[0]
+    arrays, record = prepare_inputs(read_inputs(unit, toy.workspace.spec), toy.plan, toy.configuration)
+    voxels = read_image(unit.cases[0].inputs["image"]).voxels
+    assert record.model_shape == voxels.shape[1:]
+    assert np.allclose(arrays["image"], (voxels - voxels.mean()) / voxels.std(), atol=1e-4)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from autoseg.core.errors import UsageError
+from autoseg.core.progress import silent
+from autoseg.core.report import Record, Report
+from autoseg.io.images import read_label_map, write_label_map
+from autoseg.stages.prepare import read_inputs
+from autoseg.stages.select import Trained, best_configuration, decide_refinements, run_select
+from autoseg.tasks.segmentation.target import Segmentation, read_target
+
+
+def trained(toy, task, folder, change):
+    """A run whose validation predictions are the references, changed by `change(label, unit number)`."""
+    records = []
+    for number, unit in enumerate(toy.workspace.units[:3]):
+        reference = read_label_map(unit.cases[0].targets["label"])
+        label = change(reference.voxels[0].copy(), number)
+        path = folder / "validation" / unit.id / f"{unit.id}.nii.gz"
+        path.parent.mkdir(parents=True)
+        write_label_map(path, label, reference)
+        image = read_inputs(unit, toy.workspace.spec)["image"]
+        scores = task.score(task.read_prediction(path, toy.workspace.spec), task.read_target(unit, toy.workspace.spec),
+                            toy.workspace.spec, image)
+        records.append(Record(unit.id, scores))
+    return Trained("3d_fullres", "0", folder, Report(tuple(records), {}))
+
+
+def test_post_processing_that_destroys_true_blobs_is_not_kept(toy, tmp_path):
+    run = trained(toy, toy.task, tmp_path, lambda label, number: label)
+    decisions = decide_refinements(toy.task, toy.workspace.spec, toy.workspace.units_by_id, [run], silent)
+    assert decisions.refinements == ()
+    assert len(decisions.because) == 3 and all("not kept" in line for line in decisions.because)
+
+
+def one_blob(unit, spec):
+    label = np.zeros(read_target(unit, spec).label.shape, np.uint8)
+    label[4:9, 4:9, 4:9] = 1
+    return Segmentation(label)
+
+
+def blob_with_an_island(label, number):
+    label[:] = 0
+    label[4:9, 4:9, 4:9] = 7
+    label[12, 16:18, 18:20] = 7
+    return label
+
+
+def test_post_processing_that_removes_false_islands_is_kept(toy, tmp_path):
+    task = replace(toy.task, read_target=one_blob)
+    run = trained(toy, task, tmp_path, blob_with_an_island)
+    decisions = decide_refinements(task, toy.workspace.spec, toy.workspace.units_by_id, [run], silent)
+    assert decisions.refinements == ("largest_component.foreground",)
+
+
+def reports(**means):
+    return [Trained(name, "0", None, Report((Record("a", {"mean.dice": value}),), {})) for name, value in means.items()]
+
+
+def test_the_configuration_with_the_best_headline_wins_and_ties_go_to_the_first(toy):
+    assert best_configuration(toy.task, reports(flat=0.7, full=0.8)) == "full"
+    assert best_configuration(toy.task, reports(flat=0.8, full=0.8)) == "flat"
+
+
+def test_configurations_without_a_common_fold_are_compared_on_nothing_and_the_first_wins(toy):
+    runs = reports(flat=0.7)
+    runs += [Trained("full", "1", None, Report((Record("b", {"mean.dice": 0.9}),), {}))]
+    assert best_configuration(toy.task, runs) == "flat"
+
+
+def test_selecting_before_training_says_what_to_type(toy, tmp_path):
+    with pytest.raises(UsageError) as error:
+        run_select(toy.task, toy.workspace.spec, toy.plan, toy.workspace.fingerprint, {}, [], tmp_path, baseline=None,
+                   progress=silent)
+    assert error.value.hint == "autoseg train -d ToyLabels"

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from autoseg import pipeline
+from autoseg.core.budget import Budget
+from autoseg.core.progress import silent
+from autoseg.core.task import Context, PlanRequest
+from autoseg.io.images import read_geometry, read_image
+from autoseg.stages.train import run_train
+from autoseg.training.loop import Interrupted
+
+
+def shortened(plan, name, iterations):
+    """The plan with fewer iterations; everything else as planned."""
+    configuration = plan.configuration(name)
+    short = replace(configuration, optimization=replace(configuration.optimization, iterations=iterations,
+                                                        iterations_per_epoch=1))
+    return replace(plan, configurations={name: short})
+
+
+@pytest.mark.parametrize("name", ["3d_fullres", "2d"])
+def test_nnunets_plan_trains_and_validates(toy, name):
+    budget = Budget("cpu", 8 * 10**9)
+    plan = pipeline.plan(toy.workspace, budget, PlanRequest("nnunet", "nnunet"), executor=None)
+    plan = shortened(plan, name, 2)
+    pipeline.preprocess(toy.workspace, plan, [name], executor=None)
+    run = pipeline.make_run(toy.workspace, plan, name, "0")
+    report = run_train(run, device="cpu", workers=0, progress=silent, should_stop=lambda: False)
+    assert {record.unit for record in report.records} == set(toy.workspace.folds()[0].validation)
+    assert run.configuration.network.deep_supervision and run.configuration.optimization.optimizer == "sgd"
+
+
+def test_fold_all_trains_on_every_case_and_has_no_validation(toy, tmp_path):
+    plan = shortened(toy.plan, "3d_fullres", 2)
+    run = replace(pipeline.make_run(toy.workspace, plan, "3d_fullres", "all"), folder=tmp_path)
+    report = run_train(run, device="cpu", workers=0, progress=silent, should_stop=lambda: False)
+    assert len(run.fold.train) == len(toy.workspace.units) and report.records == ()
+
+
+def test_slices_of_a_2d_model_are_predicted_on_the_grid_of_the_input(toy, tmp_path):
+    plan = shortened(toy.plan, "2d", 3)
+    pipeline.train(toy.workspace, plan, "2d", "1", device="cpu", workers=0, should_stop=lambda: False)
+    bundle = pipeline.select(toy.workspace, plan)
+    assert {member.configuration for member in bundle.members} == {"2d"}
+    pipeline.predict(toy.workspace.layout.bundle("toy"), toy.folder / "images", tmp_path, Context(mirror=True),
+                     trusted_task=None, progress=silent)
+    for unit in toy.workspace.units:
+        source = unit.cases[0].inputs["image"][0]
+        assert read_geometry(tmp_path / source.name) == read_geometry(source)
+        assert set(np.unique(read_image([tmp_path / source.name]).voxels)) <= {0.0, 3.0, 7.0}
+
+
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_weights(toy, tmp_path):
+    plan = shortened(toy.plan, "3d_fullres", 6)
+    base = pipeline.make_run(toy.workspace, plan, "3d_fullres", "0")
+    whole = replace(base, folder=tmp_path / "whole")
+    run_train(whole, device="cpu", workers=0, progress=silent, should_stop=lambda: False)
+    parts, asked = replace(base, folder=tmp_path / "parts"), []
+    with pytest.raises(Interrupted):
+        run_train(parts, device="cpu", workers=0, progress=silent, should_stop=lambda: asked.append(1) or len(asked) > 3)
+    run_train(parts, device="cpu", workers=0, progress=silent, should_stop=lambda: False)
+    weights = [(run.folder / "training" / "model.safetensors").read_bytes() for run in (whole, parts)]
+    assert weights[0] == weights[1]
+
+
+def test_another_plan_trains_anew_instead_of_taking_the_old_weights(toy, tmp_path):
+    base = pipeline.make_run(toy.workspace, shortened(toy.plan, "3d_fullres", 2), "3d_fullres", "0")
+    first, other = replace(base, folder=tmp_path), replace(base, folder=tmp_path, plan=replace(base.plan, seed=1))
+    assert first.inputs_hash() != other.inputs_hash()
