@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -27,6 +27,10 @@ from autoseg.core.plan import Augmentation
 # less than 0.1 % of the patch diagonal (half a step of rotation moves a corner by 1 - cos); one voxel is added for it.
 _ANGLES_PER_AXIS = 13
 
+# Voxels between the points where displacements are drawn: folds need neighbours more than a spacing apart, which a
+# standard deviation of 1.5 voxels never draws; finer grids roughen edges, coarser ones are rotations.
+_ELASTIC_SPACING = 9
+
 # Indicators interpolated together: `grid_sample` computes its weights once for all of them; more cost memory.
 _LABELS_AT_ONCE = 8
 
@@ -38,24 +42,32 @@ class Motion:
     Attributes:
         angles_rad: one per rotated axis: three, or one for 2-D and dummy 2-D.
         scale: size of the sampled box / size of the patch: above 1 objects look smaller.
+        displacement_voxels: (axes, *coarse grid over the patch), added to the sampled positions; None: no deformation.
     """
 
     angles_rad: tuple[float, ...]
     scale: float
+    displacement_voxels: NDArray[np.float32] | None = field(default=None, compare=False)
 
     @property
     def moves(self) -> bool:
         """The patch must be interpolated; else it is cropped."""
-        return self.scale != 1 or any(self.angles_rad)
+        return self.scale != 1 or any(self.angles_rad) or self.displacement_voxels is not None
 
 
 def draw_motion(augmentation: Augmentation, patch_size: Shape, rng: np.random.Generator) -> Motion:
-    """Rotation (every axis, uniform in its range) and isotropic scaling (uniform), each with its own probability."""
+    """Rotation (every axis, uniform in its range), isotropic scaling (uniform) and deformation, each with its probability."""
     count = 1 if moves_in_slices(augmentation, patch_size) else 3
     rotate = rng.random() < augmentation.rotation_probability
     angles = rng.uniform(*augmentation.rotation_deg, size=count) if rotate else np.zeros(count)
     scale = rng.uniform(*augmentation.scaling) if rng.random() < augmentation.scaling_probability else 1.0
-    return Motion(tuple(float(angle) for angle in np.deg2rad(angles)), float(scale))
+    displacement = None
+    if augmentation.elastic_probability > 0 and rng.random() < augmentation.elastic_probability:
+        moved = patch_size[1:] if count == 1 else patch_size
+        coarse = [size // _ELASTIC_SPACING + 2 for size in moved]
+        deviation = rng.uniform(*augmentation.elastic_deviation_voxels)
+        displacement = rng.normal(0.0, deviation, (len(moved), *coarse)).astype(np.float32)
+    return Motion(tuple(float(angle) for angle in np.deg2rad(angles)), float(scale), displacement)
 
 
 def moves_in_slices(augmentation: Augmentation, patch_size: Shape) -> bool:
@@ -69,12 +81,16 @@ def source_size(patch_size: Shape, motion: Motion) -> Shape:
         return patch_size
     first = 3 - max(len(motion.angles_rad), 2)
     reach = np.abs(_matrix(motion)) @ ((np.array(patch_size[first:]) - 1) / 2)
+    if motion.displacement_voxels is not None:
+        reach = reach + np.abs(motion.displacement_voxels).reshape(len(reach), -1).max(axis=1)
     return _enclosing(patch_size, reach, first)
 
 
 @lru_cache(maxsize=64)
 def source_patch_size(patch_size: Shape, augmentation: Augmentation) -> Shape:
-    """Smallest shape from which no motion of `augmentation` reads outside; sizes differ from the patch by even numbers.
+    """Smallest shape from which no rotation or scaling of `augmentation` reads outside; sizes differ by even numbers.
+
+    Deformation, which has no largest reach, comes on top; `source_size` of a drawn motion holds it.
 
     The even difference keeps both centres on the same point, so that a crop and an interpolation without motion agree.
     """
@@ -113,7 +129,17 @@ def move(image: Tensor, label: Tensor, patch_size: Sequence[int], motion: Motion
         p_rotation=1, rotation=lambda image, dim: motion.angles_rad[min(dim, len(motion.angles_rad) - 1)],
         p_scaling=1, scaling=motion.scale, p_synchronize_scaling_across_axes=1,
     ).get_parameters(image=image)["grid"]
+    if motion.displacement_voxels is not None:
+        grid = grid + _displacement(motion.displacement_voxels, patch_size, image.shape[1:])
     return _interpolate(image, grid), torch.stack([_interpolate_labels(channel, grid) for channel in label])
+
+
+def _displacement(coarse: NDArray[np.float32], patch_size: Sequence[int], source: Sequence[int]) -> Tensor:
+    """(*patch, axes) in the units of the sampling grid: twice the share of the source, last axis first."""
+    mode = "trilinear" if len(patch_size) == 3 else "bilinear"
+    fine = functional.interpolate(torch.from_numpy(coarse)[None], tuple(patch_size), mode=mode, align_corners=True)[0]
+    scaled = fine * (2 / torch.tensor(source, dtype=fine.dtype)).reshape(-1, *(1,) * len(patch_size))
+    return scaled.flip(0).movedim(0, -1)
 
 
 def centre_crop(voxels: Tensor, patch_size: Sequence[int]) -> Tensor:

@@ -122,6 +122,8 @@ class Augmentation:
     Attributes:
         rotation_deg: (low, high) per axis; `dummy_2d` rotates within slices of axis 0 only.
         scaling: (low, high) factor.
+        elastic_deviation_voxels: (low, high) of the standard deviation of random displacements, drawn on a coarse grid and
+            interpolated.
         noise_variance, blur_sigma, brightness, contrast, low_resolution_zoom, gamma: (low, high).
         mirror_axes: spatial axes (model order) that are mirrored with probability one half each.
     """
@@ -131,6 +133,8 @@ class Augmentation:
     rotation_deg: tuple[float, float] = (0.0, 0.0)
     scaling_probability: float = 0.0
     scaling: tuple[float, float] = (1.0, 1.0)
+    elastic_probability: float = 0.0
+    elastic_deviation_voxels: tuple[float, float] = (0.0, 0.0)
     noise_probability: float = 0.0
     noise_variance: tuple[float, float] = (0.0, 0.0)
     blur_probability: float = 0.0

@@ -108,21 +108,24 @@ SHORT_RUN_MUON = Optimization(
     optimizer="muon", learning_rate=1e-2, weight_decay=1e-2, iterations=1, iterations_per_epoch=1, poly_power=0.9,
     schedule_steps_per_epoch=False, momentum=0.95, nesterov=True, betas=(0.9, 0.95), gradient_clip_norm=12.0)
 
-# Weak: a run of minutes sees every case some dozen times and cannot overfit; strong changes only slow it down.
+# Stronger than nnU-Net's: with weak changes the Dice of training cases rises to 0.91 and that of others falls again after
+# some 1,200 steps.
 CPU_AUGMENTATION = Augmentation(
-    rotation_probability=0.6, scaling_probability=0.6, scaling=(0.89, 1.13),
-    noise_probability=0.1, noise_variance=(0.0, 0.3),
-    brightness_probability=0.1, brightness=(0.75, 1.25),
-    contrast_probability=0.1, contrast=(0.65, 1.5),
-    gamma_probability=0.1, gamma=(0.7, 1.5))
+    rotation_probability=0.7, scaling_probability=0.7, scaling=(0.82, 1.22),
+    elastic_probability=0.3, elastic_deviation_voxels=(0.0, 1.5),
+    noise_probability=0.15, noise_variance=(0.0, 0.3),
+    brightness_probability=0.15, brightness=(0.75, 1.25),
+    contrast_probability=0.15, contrast=(0.65, 1.5),
+    gamma_probability=0.15, gamma=(0.7, 1.5))
 
 CPU = Recipe(
     source=HIPPOCAMPUS,
     because="a CPU affords a few hundred to a few thousand steps, so each must be cheap and count: few features at full "
-            "resolution, where most of the time goes, residual blocks, Muon with warm-up and averaged weights, no mirroring, no extra outputs",
+            "resolution, where most of the time goes, residual blocks, Muon with warm-up and averaged weights, no mirroring, "
+            "no extra outputs",
     base_features=32, deep_supervision=False, batch_dice=True,
     optimization=SHORT_RUN_MUON, long_optimization=None, warmup_share=0.05, ema_share=0.02,
-    augmentation=CPU_AUGMENTATION, rotation_deg=(-15.0, 15.0), mirrors=False, mirrors_at_test=False, batches_tiles=True,
+    augmentation=CPU_AUGMENTATION, rotation_deg=(-30.0, 30.0), mirrors=False, mirrors_at_test=False, batches_tiles=True,
     kind="residual_unet", thin_first=4, starts_from_frequencies=True, convs_encoder=1, convs_decoder=1, smooth=1.0,
     memory_format="channels_last")
 

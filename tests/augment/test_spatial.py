@@ -184,3 +184,33 @@ def test_drawn_motions_have_the_planned_ranges_and_probabilities():
     assert np.degrees([rotated.min(), rotated.max()]) == pytest.approx([-30, 30], abs=1)
     assert abs(np.corrcoef(rotated.T)[0, 1]) < 0.1
     assert scales.min() == pytest.approx(0.7, abs=0.01) and scales.max() == pytest.approx(1.4, abs=0.01)
+
+
+@pytest.mark.parametrize("shift", [(2.0, 0.0, 0.0), (0.0, -3.0, 0.0), (0.0, 0.0, 1.5)])
+def test_an_even_displacement_shifts_image_and_label_by_its_voxels_along_its_axis(shift):
+    image, label = blob_image((31, 35, 39), (1.0, 2.0, -3.0))
+    displacement = np.broadcast_to(np.array(shift, np.float32)[:, None, None, None], (3, 4, 5, 6)).copy()
+    moved, moved_label = move(image, label, (21, 25, 29), Motion((0.0, 0.0, 0.0), 1.0, displacement))
+    expected = [place - step for place, step in zip((1.0, 2.0, -3.0), shift, strict=True)]
+    assert centre_of_mass(moved[0]) == pytest.approx(expected, abs=0.05)
+    assert centre_of_mass(moved_label[0]) == pytest.approx(expected, abs=0.15)
+
+
+def test_displacements_have_the_planned_deviation_and_enlarge_what_is_read():
+    augmentation = Augmentation(elastic_probability=1.0, elastic_deviation_voxels=(1.5, 1.5))
+    rng = np.random.default_rng(0)
+    motions = [draw_motion(augmentation, (40, 56, 40), rng) for _ in range(50)]
+    values = np.concatenate([motion.displacement_voxels.ravel() for motion in motions])
+    assert motions[0].displacement_voxels.shape == (3, 6, 8, 6)
+    assert values.std() == pytest.approx(1.5, rel=0.03) and abs(values.mean()) < 0.05
+    for motion in motions:
+        largest = np.abs(motion.displacement_voxels).max()
+        assert all(0 <= (read - patch) / 2 - 1 <= largest for read, patch in zip(source_size((40, 56, 40), motion), (40, 56, 40),
+                                                                              strict=True))
+
+
+def test_planar_patches_are_deformed_within_their_plane():
+    augmentation = Augmentation(elastic_probability=1.0, elastic_deviation_voxels=(1.0, 1.0))
+    motion = draw_motion(augmentation, (1, 30, 20), np.random.default_rng(0))
+    assert motion.displacement_voxels.shape == (2, 5, 4)
+    assert source_size((1, 30, 20), motion)[0] == 1
