@@ -54,6 +54,9 @@ class Predictor:
         if bundle.plan.task != bundle.spec.task:
             raise IncompatibleError(f"{folder}: plan is for task {bundle.plan.task!r}, specification for "
                                     f"{bundle.spec.task!r}; the bundle is damaged, copy it again")
+        axes = [bundle.plan.configuration(member.configuration).inference.mirror_axes for member in bundle.members]
+        if context.mirror and not any(axes):
+            log.warning("mirroring was asked for, but this model was not trained with it: predicting without")
         networks = []
         for member in bundle.members:
             network = task.build_network(bundle.plan.configuration(member.configuration))

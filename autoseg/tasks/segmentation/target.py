@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from autoseg.core.case import Unit
 from autoseg.core.errors import DatasetError
-from autoseg.core.geometry import GridRecord
+from autoseg.core.geometry import Geometry, GridRecord, canonical_orientation
 from autoseg.core.plan import Configuration
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Arrays, Description, Inputs
-from autoseg.io.images import read_label_map
+from autoseg.io.images import read_geometry, read_label_map
 from autoseg.ops.crop import crop
 from autoseg.ops.resample import resample_labels, separate_axis
 
@@ -42,15 +42,25 @@ def read_target(unit: Unit, spec: DatasetSpec) -> Segmentation | None:
 
     Raises:
         DatasetError: the file holds a value that the specification does not list.
+        GeometryError: it does not lie on the grid of the unit's image.
     """
     path = unit.cases[0].targets.get("label")
     if path is None:
         return None
-    image = read_label_map(path)
+    image = read_label_map(path, reference=_input_grid(unit))
     try:
         return Segmentation(values_to_indices(image.voxels[0], spec))
     except DatasetError as error:
         raise DatasetError(f"{path}: {error}", code=error.code) from error
+
+
+def _input_grid(unit: Unit) -> Geometry | None:
+    """Canonical grid of the unit's first image, None where it has none (a folder of references to evaluate)."""
+    paths = next(iter(unit.cases[0].inputs.values()), ())
+    if not paths:
+        return None
+    stored = read_geometry(paths[0])
+    return canonical_orientation(stored.direction).apply_to_geometry(stored)
 
 
 def values_to_indices(label: NDArray, spec: DatasetSpec) -> NDArray[np.uint8]:
