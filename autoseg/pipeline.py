@@ -10,13 +10,13 @@ from pathlib import Path
 
 from autoseg.core.budget import Budget
 from autoseg.core.bundle import Bundle
-from autoseg.core.case import Case, Unit
-from autoseg.core.errors import UsageError
+from autoseg.core.case import Unit
+from autoseg.core.errors import DatasetError, UsageError
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.layout import Layout
 from autoseg.core.plan import Configuration, Plan
 from autoseg.core.progress import Progress
-from autoseg.core.report import Report
+from autoseg.core.report import Failure, Report
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Context, PlanRequest, Task
 from autoseg.io.atomic import hash_values
@@ -25,11 +25,11 @@ from autoseg.io.dataset import list_inputs, require_no_problems, scan
 from autoseg.io.lock import locked
 from autoseg.io.specs import load_spec, read_spec, write_spec
 from autoseg.io.store import Store
-from autoseg.io.values import read_value, write_value
+from autoseg.io.values import from_plain, read_value, write_value
 from autoseg.planning.splits import Fold, make_folds
 from autoseg.stages.check import Understanding, run_check
 from autoseg.stages.evaluate import run_evaluate
-from autoseg.stages.fingerprint import run_fingerprint
+from autoseg.stages.fingerprint import digest_unit, run_fingerprint
 from autoseg.stages.plan import run_plan
 from autoseg.stages.prepare import grid_hash
 from autoseg.stages.preprocess import run_preprocess
@@ -62,13 +62,21 @@ class Workspace:
 
     @cached_property
     def task(self) -> Task:
-        return load_task(self.spec.task, trusted=self.trusted_task)
+        """The task, after its options in the specification were checked."""
+        task = load_task(self.spec.task, trusted=self.trusted_task)
+        from_plain(self.spec.options, task.options, source=f"options of specification {self.spec.name!r}")
+        return task
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
         found = scan(self.spec, self.data)
         require_no_problems(found.problems, self.spec)
         return self.task.index(self.spec, found.cases)
+
+    @cached_property
+    def sources(self) -> Mapping[str, str]:
+        """Digest of the files of each unit, by id."""
+        return {unit.id: digest_unit(unit) for unit in self.units}
 
     @cached_property
     def units_by_id(self) -> Mapping[str, Unit]:
@@ -91,11 +99,22 @@ class Workspace:
         return read_value(path, Plan)
 
     def folds(self) -> tuple[Fold, ...]:
-        """The folds of this dataset: those of `splits.json`, which is written once and may be edited."""
-        if self.layout.splits.exists():
-            return tuple(read_value(self.layout.splits, Splits).folds)
-        folds = make_folds(self.units)
-        write_value(self.layout.splits, Splits(folds))
+        """The folds of this dataset: those of `splits.json`, which may be edited.
+
+        A file that nobody edited is made anew when cases came or went; none where all cases are of one patient.
+
+        Raises:
+            DatasetError: an edited file and the cases do not fit each other.
+        """
+        stored = read_value(self.layout.splits, Splits) if self.layout.splits.exists() else None
+        if stored is not None and stored.covers({unit.id for unit in self.units}):
+            return stored.folds
+        if stored is not None and not stored.is_generated:
+            raise DatasetError(f"{self.layout.splits} was edited and does not fit the {len(self.units)} cases: every fold "
+                               "must hold each case once, in train or in validation",
+                               hint="correct the file, or delete it to have it made anew")
+        folds = make_folds(self.units) if len({unit.group for unit in self.units}) > 1 else ()
+        write_value(self.layout.splits, Splits(folds, hash_values(folds)))
         return folds
 
     def store(self, plan: Plan, configuration: Configuration) -> Path:
@@ -104,9 +123,20 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Splits:
-    """`splits.json`: unit ids of every fold."""
+    """`splits.json`: unit ids of every fold, and the digest of the folds as they were made."""
 
     folds: tuple[Fold, ...]
+    generated: str = ""
+
+    @property
+    def is_generated(self) -> bool:
+        """Nobody edited the folds."""
+        return hash_values(self.folds) == self.generated
+
+    def covers(self, ids: set[str]) -> bool:
+        """Every fold holds each of the ids once."""
+        return bool(self.folds) and all(
+            sorted((*fold.train, *fold.validation)) == sorted(ids) for fold in self.folds)
 
 
 def open_workspace(root: Path, dataset: str, data: Path | None, progress: Progress,
@@ -119,7 +149,7 @@ def open_workspace(root: Path, dataset: str, data: Path | None, progress: Progre
     is_remembered = data is None and remembered.exists()
     spec = read_spec(remembered) if is_remembered else load_spec(dataset, data_folder=data)
     layout = Layout(root, spec.name)
-    if data is None and Path(dataset).is_dir() and not remembered.exists():
+    if data is None and (Path(dataset) / "dataset.json").is_file() and not remembered.exists():
         data = Path(dataset)
     if data is None and layout.source.exists():
         data = Path(read_value(layout.source, Source).folder)
@@ -187,13 +217,16 @@ def train(workspace: Workspace, plan: Plan, configuration: str, folds: str, *, d
         if name != "all":
             run_baseline(workspace.task, workspace.spec, workspace.units_by_id, run.fold,
                          hash_values(workspace.fingerprint), workspace.layout.baseline(name), seed=plan.seed,
-                         progress=workspace.progress)
+                         progress=workspace.progress, should_stop=should_stop)
     return reports
 
 
 def fold_names(workspace: Workspace, folds: str) -> list[str]:
     """Names of the folds that `-f` means: a number, several with commas, `missing` (all five in turn) or `all`."""
     known = [str(number) for number in range(len(workspace.folds()))]
+    if not known and folds != "all":
+        raise DatasetError(f"all cases of {workspace.spec.name!r} are of one patient, so no fold can be validated",
+                           hint=f"autoseg train -d {workspace.spec.name} -f all")
     if folds == "missing":
         return known
     names = folds.split(",")
@@ -217,11 +250,15 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
     if not (folder / "done.json").exists():
         raise UsageError(f"configuration {configuration_name!r} of {workspace.spec.name!r} is not preprocessed",
                          hint=f"autoseg plan_and_preprocess -d {workspace.spec.name} -c {configuration_name}")
+    store = Store(folder, cache_bytes=STORE_CACHE_BYTES)
+    changed = [name for name, digest in workspace.sources.items() if not store.has_case(name, digest)]
+    if changed:
+        raise UsageError(f"{len(changed)} case(s) changed after they were preprocessed ({', '.join(changed[:3])})",
+                         hint=f"autoseg plan_and_preprocess -d {workspace.spec.name}")
     ids = tuple(unit.id for unit in workspace.units)
     fold = Fold(ids, ()) if fold_name == "all" else workspace.folds()[int(fold_name)]
     return Run(workspace.task, workspace.spec, plan, configuration, fold, fold_name, workspace.units_by_id,
-               Store(folder, cache_bytes=STORE_CACHE_BYTES),
-               workspace.layout.run(plan.name, configuration_name, fold_name))
+               workspace.sources, store, workspace.layout.run(plan.name, configuration_name, fold_name))
 
 
 def select(workspace: Workspace, plan: Plan) -> Bundle:
@@ -231,8 +268,8 @@ def select(workspace: Workspace, plan: Plan) -> Bundle:
     runs = all_runs(workspace, plan)
     with locked(workspace.layout.bundle(plan.name), "select"):
         return run_select(workspace.task, workspace.spec, plan, workspace.fingerprint, workspace.units_by_id, runs,
-                          workspace.layout.bundle(plan.name), baseline=baseline_report(workspace, runs),
-                          progress=workspace.progress)
+                          workspace.layout.bundle(plan.name), fold_count=len(workspace.folds()),
+                          baseline=baseline_report(workspace, runs), progress=workspace.progress)
 
 
 def all_runs(workspace: Workspace, plan: Plan) -> list:
@@ -240,8 +277,10 @@ def all_runs(workspace: Workspace, plan: Plan) -> list:
     from autoseg.stages.select import finished_runs
 
     names = [*(str(number) for number in range(len(workspace.folds()))), "all"]
-    return finished_runs({(configuration, fold): workspace.layout.run(plan.name, configuration, fold)
-                          for configuration in plan.configurations for fold in names})
+    return finished_runs([make_run(workspace, plan, configuration, fold)
+                          for configuration in sorted(plan.configurations) for fold in names
+                          if (workspace.layout.run(plan.name, configuration, fold) / "done.json").exists()
+                          and (workspace.store(plan, plan.configuration(configuration)) / "done.json").exists()])
 
 
 def baseline_report(workspace: Workspace, runs: Sequence) -> Report | None:
@@ -286,10 +325,13 @@ def predict(bundle_folder: Path, inputs: Path, output: Path, context: Context, *
     """The manifest of a folder of predictions; needs the bundle and the images, nothing else."""
     from autoseg.stages.predict import run_predict
 
+    if output.resolve() == (inputs if inputs.is_dir() else inputs.parent).resolve():
+        raise UsageError(f"predictions would overwrite the images in {inputs}; name another folder with -o")
     predictor = load_predictor(bundle_folder, context, trusted_task=trusted_task)
-    cases: Sequence[Case] = list_inputs(predictor.bundle.spec, inputs)
+    found = list_inputs(predictor.bundle.spec, inputs)
+    refused = [Failure(problem.case, problem.code, problem.message) for problem in found.problems]
     with locked(output, "predict"):
-        return run_predict(predictor, cases, output, progress=progress)
+        return run_predict(predictor, found.cases, output, refused=refused, progress=progress)
 
 
 def evaluate(spec: DatasetSpec, predictions: Path, references: Path, *, trusted_task: str | None,

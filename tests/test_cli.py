@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from toy_tasks.datasets import SPECS, write_cases
 
@@ -14,7 +15,7 @@ from autoseg.cli.app import run
 from autoseg.cli.run import parse_bytes
 from autoseg.cli.verbs import VERBS
 from autoseg.core.errors import UsageError
-from autoseg.io.images import read_geometry
+from autoseg.io.images import read_geometry, read_image
 from autoseg.io.lock import locked
 
 # They take seconds to import and no command needs them to print its help.
@@ -69,8 +70,14 @@ def test_datasets_lists_the_shipped_specifications(folder, capsys):
     assert all(spec["source"] and spec["licence"] for spec in document["datasets"])
 
 
+def test_usage_errors_are_json_too(capsys):
+    assert run(["train", "--epochs", "3", "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert document["error"]["code"] == "E_USAGE" and document["command"] == "train"
+
+
 def test_a_misspelt_dataset_names_the_nearest_one(tmp_path, capsys):
-    assert run(["check", "-d", "Hipocampus", "--root", str(tmp_path)]) in (2, 3)
+    assert run(["check", "-d", "Hipocampus", "--root", str(tmp_path)]) == 3
     assert "Hippocampus" in capsys.readouterr().err
 
 
@@ -129,7 +136,10 @@ def test_predict_and_evaluate_give_what_validation_gave(folder, tmp_path, capsys
     assert code == 0 and set(predicted["cases"]) == set(expected)
     for unit in expected:
         assert read_geometry(tmp_path / "out" / f"{unit}.nii.gz") == read_geometry(tmp_path / "in" / f"{unit}.nii.gz")
-        assert (tmp_path / "out" / f"{unit}_probabilities.nii.gz").exists()
+        probabilities = read_image([tmp_path / "out" / f"{unit}_probabilities.nii.gz"]).voxels
+        label = read_image([tmp_path / "out" / f"{unit}.nii.gz"]).voxels[0]
+        assert probabilities.sum(axis=0) == pytest.approx(np.ones(label.shape), abs=1e-4)
+        assert np.array_equal(np.array([0, 7, 3])[probabilities.argmax(axis=0)][label > 0], label[label > 0])
     code, scored = call(folder, capsys, "evaluate", "-d", "ToyLabels", "-p", str(tmp_path / "out"), "-l",
                         str(tmp_path / "labels"))
     assert code == 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
+import tempfile
 import traceback
 import uuid
 from pathlib import Path
@@ -12,7 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from autoseg.cli import verbs
-from autoseg.cli.run import current_screen, received_signals
+from autoseg.cli.run import current_screen, received_signals, start
+
+OUT_OF_RESOURCES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.ENOMEM)
 
 # click.ClickException, the base of BadParameter and UsageError; typer brings its own copy of click since 0.26, so that
 # its name depends on the version.
@@ -69,6 +73,8 @@ def run(arguments: list[str]) -> int:
     except typer.Abort:
         return 130
     except CLICK_EXCEPTION as error:
+        if "--json" in arguments:  # the verb did not begin, so nobody knows yet what was asked for
+            start(arguments[0], as_json=True)
         _tell(error.format_message(), "E_USAGE", "autoseg --help", error.exit_code)
         return error.exit_code
     except AutosegError as error:
@@ -79,10 +85,22 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         _tell("interrupted", "E_INTERRUPTED", "repeat the command; it resumes", 130)
         return 130
-    except Exception:  # the last frontier: a bug must end with a code, a log and a sentence
-        log = _write_crash_log()
-        _tell(f"this is a bug in autoseg; the traceback is in {log}", "E_INTERNAL", "please report it with that file", 1)
-        return 1
+    except (MemoryError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in OUT_OF_RESOURCES:
+            return _tell_bug()
+        _tell(f"memory or disk ran out: {error or type(error).__name__}", "E_RESOURCE", NEXT[6], 6)
+        return 6
+    except Exception as error:  # the last frontier: a bug must end with a code, a log and a sentence
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which need not be imported here
+            _tell(f"the device is out of memory: {error}", "E_RESOURCE", "plan again with a smaller --memory", 6)
+            return 6
+        return _tell_bug()
+
+
+def _tell_bug() -> int:
+    log = _write_crash_log()
+    _tell(f"this is a bug in autoseg; the traceback is in {log}", "E_INTERNAL", "please report it with that file", 1)
+    return 1
 
 
 def _tell(message: str, code: str, hint: str | None, exit_code: int) -> None:
@@ -97,6 +115,12 @@ def _tell(message: str, code: str, hint: str | None, exit_code: int) -> None:
 
 
 def _write_crash_log() -> Path:
-    path = Path.cwd() / f"autoseg-error-{uuid.uuid4().hex[:8]}.log"
-    path.write_text(traceback.format_exc(), encoding="utf-8")
-    return path
+    """The traceback in the current folder, or in the system's temporary one where nothing can be written here."""
+    name = f"autoseg-error-{uuid.uuid4().hex[:8]}.log"
+    for folder in (Path.cwd(), Path(tempfile.gettempdir())):
+        try:
+            (folder / name).write_text(traceback.format_exc(), encoding="utf-8")
+        except OSError:
+            continue
+        return folder / name
+    return Path("nowhere: no folder can be written")

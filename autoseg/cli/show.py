@@ -38,6 +38,8 @@ def understanding(screen: Screen, understood: Understanding) -> None:
         screen.say(f"not used   {line}")
     if len(understood.ignored) > 10:
         screen.say(f"not used   and {len(understood.ignored) - 10} more files")
+    for warning in understood.warnings:
+        screen.say(f"warning    {warning.unit}: {warning.message} [{warning.code}]")
     for problem in understood.problems:
         screen.say(f"PROBLEM    {problem.unit}: {problem.message} [{problem.code}]")
     screen.say(f"\n{len(understood.problems)} problem(s)" if understood.problems else "\nno problems")

@@ -49,12 +49,12 @@ def check(dataset: Dataset = None, data: DataFolder = None, root: Root = None, t
 
     screen = start("check", as_json)
     workspace = open_dataset(screen, root, dataset, data, task)
-    with workers(jobs or 1, workspace) as executor:
+    with workers(jobs or 1, workspace) as executor:  # one: a folder with problems has no units to count
         understood = pipeline.check(workspace, executor=executor)
     show.understanding(screen, understood)
     code = 3 if understood.problems else 0
     screen.finish("invalid" if code else "ok", code, understood=understood.lines, problems=understood.problems,
-                  ignored=understood.ignored)
+                  warnings=understood.warnings, ignored=understood.ignored)
     return code
 
 
@@ -66,7 +66,11 @@ def plan(dataset: Dataset = None, data: DataFolder = None, target: Target = None
     """Measure the dataset and plan: preprocessing, patch, network, schedule. Nothing is preprocessed."""
     screen = start("plan", as_json)
     workspace = open_dataset(screen, root, dataset, data, task)
-    made = make_plan(workspace, target, memory, minutes, configuration, plan, seed, jobs)
+    asked = any(option is not None for option in (data, target, memory, minutes, configuration, plan)) or seed
+    if explain and not asked and (workspace.layout.plan(last_plan(workspace)) / "plan.json").exists():
+        made = workspace.plan(last_plan(workspace))
+    else:
+        made = make_plan(workspace, target, memory, minutes, configuration, plan, seed, jobs)
     if explain:
         show.explanation(screen, made)
     else:
@@ -189,6 +193,7 @@ def fit(dataset: Dataset = None, data: DataFolder = None, minutes: Minutes = Non
     screen.finish(folds=reports, bundle=workspace.layout.bundle(made.name), report=page)
 
 
+RULE_BOOKS = ("default", "nnunet")
 VERBS = (datasets, check, plan, plan_and_preprocess, train, predict, evaluate, report, fit)
 
 
@@ -209,10 +214,22 @@ def make_plan(workspace: Workspace, target: str | None, memory: str | None, minu
 def plan_request(plan_name: str | None, minutes: float | None, configurations: list[str] | None,
                  seed: int) -> PlanRequest:
     """Name and rule book: a time budget gives a plan of its own name, so that plans do not overwrite each other."""
+    import difflib
+    import logging
+
+    from autoseg.core.errors import UsageError
     from autoseg.core.task import PlanRequest
+    from autoseg.io.layouts import is_safe_id
 
     rules = "nnunet" if plan_name == "nnunet" else "default"
     name = plan_name or ("default" if minutes is None else f"{minutes:g}min")
+    near = difflib.get_close_matches(name.lower(), RULE_BOOKS, n=1, cutoff=0.7)
+    if not is_safe_id(name) or (near and name not in RULE_BOOKS):
+        meant = f"; did you mean {near[0]!r}?" if near else ": letters, digits, '.', '_' and '-' only"
+        raise UsageError(f"a plan cannot be called {name!r}{meant}")
+    if rules == "nnunet" and minutes is not None:
+        logging.getLogger(__name__).warning(
+            "--plan nnunet trains 250,000 iterations, as nnU-Net does; the %g minutes are not obeyed", minutes)
     if seed:
         name += f"_seed{seed}"
     return PlanRequest(name, rules, tuple(configurations or ()), seed)

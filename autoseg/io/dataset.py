@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +13,13 @@ import numpy as np
 from autoseg.core.case import Case
 from autoseg.core.errors import AutosegError, DatasetError
 from autoseg.core.image import Image
-from autoseg.core.spec import DatasetSpec, LayoutSpec
+from autoseg.core.spec import DatasetSpec, GroupingSpec, LayoutSpec
 from autoseg.io.grouping import GroupTable, read_groups
 from autoseg.io.images import image_ending, read_image, read_label_map
 from autoseg.io.layouts import Files, Found, collect, flat, is_safe_id, list_files, nnunet_layout, single_files
 from autoseg.io.problems import Problem, require_no_problems
 
-__all__ = ["Problem", "Scan", "check_case", "check_cases", "is_safe_id", "list_inputs", "require_no_problems", "scan"]
+__all__ = ["Problem", "Scan", "check_case", "is_safe_id", "list_inputs", "require_no_problems", "scan"]
 
 
 @dataclass(frozen=True)
@@ -78,39 +76,28 @@ def scan(spec: DatasetSpec, folder: Path) -> Scan:
     return Scan(tuple(cases), tuple(problems), match.layout.name, (*excluded, *files.skipped, *unused))
 
 
-def list_inputs(spec: DatasetSpec, folder: Path) -> tuple[Case, ...]:
-    """Cases to predict, sorted by id: images only, wherever labels may be.
+def list_inputs(spec: DatasetSpec, folder: Path) -> Scan:
+    """Cases to predict, sorted by id: images only, wherever labels may be; incomplete ones are problems.
 
     Tried in this order: the specification's layouts; their file names in a flat folder; nnU-Net's names
     (`<case>_0000.<ending>`); and for one channel every image file by itself. A single file is a case of one channel or of
     all channels.
 
     Raises:
-        DatasetError: nothing fits, or a case lacks a channel; everything found is listed.
+        DatasetError: nothing fits; what was looked for and what lies there is listed.
     """
     if folder.is_file():
-        return (_single_file_case(spec, folder),)
+        return Scan((_single_file_case(spec, folder),), (), "file")
     files = _require_folder(folder)
     layouts = [_without_targets(layout) for layout in spec.layouts]
     for attempt in (layouts, [flat(layout) for layout in layouts], nnunet_layout(spec, files)):
         match = _best_match([_try_layout(layout, files) for layout in attempt])
         if match is not None and match.found.cases:
-            return _input_cases(spec, folder, match)
+            return _input_cases(spec, match)
     found = single_files(spec, files)
     if found is None:
         raise DatasetError(_nothing_found(spec, folder, files), code="E_NO_CASES")
-    return _input_cases(spec, folder, _Match(LayoutSpec("files", {}), found))
-
-
-def check_cases(spec: DatasetSpec, cases: Sequence[Case], executor: Executor | None = None) -> tuple[Problem, ...]:
-    """Every problem inside the files of the cases: all are read completely.
-
-    Args:
-        executor: where to read; None: here, one after the other.
-    """
-    check = partial(check_case, spec)
-    results = map(check, cases) if executor is None else executor.map(check, cases, chunksize=4)
-    return tuple(problem for problems in results for problem in problems)
+    return _input_cases(spec, _Match(LayoutSpec("files", {}), found))
 
 
 def check_case(spec: DatasetSpec, case: Case) -> tuple[Problem, ...]:
@@ -217,14 +204,16 @@ def _without_targets(layout: LayoutSpec) -> LayoutSpec:
     return dataclasses.replace(layout, targets={})
 
 
-def _input_cases(spec: DatasetSpec, folder: Path, match: _Match) -> tuple[Case, ...]:
+def _input_cases(spec: DatasetSpec, match: _Match) -> Scan:
     problems = [*match.found.problems, *_twins(match.found.cases)]
+    groups, cases = GroupTable(GroupingSpec(), None), []  # patients matter for folds only; new ids need not name one
     for case_id in sorted(match.found.cases):
-        problems += _incomplete(case_id, match)
-    require_no_problems(problems, spec)
-    groups = GroupTable(spec.grouping, None)
-    cases = [_case(case_id, match.found, groups, problems) for case_id in sorted(match.found.cases)]
-    return tuple(case for case in cases if case is not None)
+        mistakes = _incomplete(case_id, match)
+        problems += mistakes
+        case = None if mistakes or not is_safe_id(case_id) else _case(case_id, match.found, groups, problems)
+        if case is not None and case.id not in {problem.case for problem in problems}:
+            cases.append(case)
+    return Scan(tuple(cases), tuple(problems), match.layout.name)
 
 
 def _single_file_case(spec: DatasetSpec, path: Path) -> Case:

@@ -122,6 +122,10 @@ class Store:
             return False
         return entry.source_digest == source_digest and all(self._is_whole(array) for array in entry.arrays)
 
+    def source_digest(self, case_id: str) -> str:
+        """Digest of the files that a case was made from, as given to `write_case`."""
+        return self._entry(case_id).source_digest
+
     def cases(self) -> tuple[str, ...]:
         """Ids of all stored cases, sorted."""
         return tuple(sorted(path.name.removesuffix(SIDECAR) for path in self.folder.glob(f"[!.]*{SIDECAR}")))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +17,19 @@ from autoseg.io.done import is_done, mark_done
 from autoseg.io.values import read_value, write_value
 from autoseg.planning.splits import Fold
 from autoseg.stages.prepare import read_inputs
+from autoseg.training.loop import Interrupted
 
 # Raised whenever a task's baseline would score differently on the same data.
 BASELINE_RULES = 1
 
 
 def run_baseline(task: Task, spec: DatasetSpec, units: Mapping[str, Unit], fold: Fold, fingerprint_hash: str,
-                 folder: Path, *, seed: int, progress: Progress) -> Report:
-    """Scores of the task's baseline, fitted on the fold's training units, on its validation units."""
+                 folder: Path, *, seed: int, progress: Progress, should_stop: Callable[[], bool]) -> Report:
+    """Scores of the task's baseline, fitted on the fold's training units, on its validation units.
+
+    Raises:
+        Interrupted: `should_stop` said so between two cases; the baseline takes seconds and begins anew.
+    """
     inputs = hash_values(BASELINE_RULES, spec, fold, fingerprint_hash, seed)
     if is_done(folder, inputs):
         return read_value(folder / "summary.json", Report)
@@ -33,12 +38,14 @@ def run_baseline(task: Task, spec: DatasetSpec, units: Mapping[str, Unit], fold:
 
     def samples() -> Iterator[tuple[Unit, Inputs, object]]:
         for place, name in enumerate(fold.train):
+            _stop_if_asked(should_stop)
             progress("baseline", place + 1, total, name)
             yield units[name], read_inputs(units[name], spec), task.read_target(units[name], spec)
 
     predict = task.baseline(samples(), spec, rng)
     records = []
     for place, name in enumerate(fold.validation):
+        _stop_if_asked(should_stop)
         images = read_inputs(units[name], spec)
         target = task.read_target(units[name], spec)
         records.append(Record(name, task.score(predict(images), target, spec, next(iter(images.values())))))
@@ -47,3 +54,8 @@ def run_baseline(task: Task, spec: DatasetSpec, units: Mapping[str, Unit], fold:
     write_value(folder / "summary.json", report)
     mark_done(folder, inputs, [folder / "summary.json"])
     return report
+
+
+def _stop_if_asked(should_stop: Callable[[], bool]) -> None:
+    if should_stop():
+        raise Interrupted("stopped while the baseline was fitted", hint="the same command goes on from there")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from autoseg.core.case import Unit
@@ -12,7 +13,8 @@ from autoseg.core.progress import Progress
 from autoseg.core.report import Failure
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Task
-from autoseg.io.dataset import Scan, check_cases
+from autoseg.io.dataset import Scan, check_case
+from autoseg.stages.parallel import map_cases
 
 
 @dataclass(frozen=True)
@@ -22,20 +24,25 @@ class Understanding:
     Attributes:
         lines: what was understood, one fact a line.
         problems: everything that would stop planning or training.
+        warnings: what would not, but deserves a look (an empty label map).
         ignored: files that were not used, with why.
     """
 
     lines: tuple[str, ...]
     problems: tuple[Failure, ...]
+    warnings: tuple[Failure, ...]
     ignored: tuple[str, ...]
 
 
 def run_check(task: Task, spec: DatasetSpec, scan: Scan, units: Sequence[Unit], folder: Path, *,
               executor: Executor | None, progress: Progress) -> Understanding:
     """Reads every file of the dataset completely and collects all problems."""
-    deep = check_cases(spec, scan.cases, executor)
-    progress("check", len(scan.cases), len(scan.cases))
-    problems = tuple(Failure(problem.case, problem.code, problem.message) for problem in (*scan.problems, *deep))
+    results, _ = map_cases(partial(check_case, spec), scan.cases, [case.id for case in scan.cases], stage="check",
+                           executor=executor, progress=progress)
+    deep = [problem for problems in results for problem in problems]
+    found: dict[str, list[Failure]] = {"error": [], "warning": []}
+    for problem in (*scan.problems, *deep):
+        found[problem.severity].append(Failure(problem.case, problem.code, problem.message))
     groups = {unit.group for unit in units}
     channels = ", ".join(f"{entry.role}: {' + '.join(c.name for c in entry.channels)}" for entry in spec.inputs)
     labels = ", ".join(f"{label.value} {label.name}" for label in spec.labels)
@@ -48,4 +55,4 @@ def run_check(task: Task, spec: DatasetSpec, scan: Scan, units: Sequence[Unit], 
         f"licence    {spec.licence or 'not stated'}",
         f"source     {spec.source or 'not stated'}",
     )
-    return Understanding(lines, problems, scan.ignored)
+    return Understanding(lines, tuple(found["error"]), tuple(found["warning"]), scan.ignored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.core.case import Unit
+from autoseg.core.errors import AutosegError
 from autoseg.core.fingerprint import CaseFingerprint, Fingerprint, measure_channel, sum_fingerprints
 from autoseg.core.progress import Progress
 from autoseg.core.spec import DatasetSpec
@@ -20,6 +22,8 @@ from autoseg.io.values import read_value, write_value
 from autoseg.ops.crop import bounding_box, crop, nonzero_mask
 from autoseg.stages.parallel import map_cases, require_all
 from autoseg.stages.prepare import read_inputs
+
+log = logging.getLogger(__name__)
 
 # Raised whenever a case's measurement would change; cached ones are then measured anew.
 FINGERPRINT_RULES = 1
@@ -38,7 +42,10 @@ class MeasureUnit:
                           digest_unit(unit))
         cached = self.cache / f"{unit.id}.{key[:16]}.json"
         if cached.exists():
-            return key, read_value(cached, CaseFingerprint)
+            try:
+                return key, read_value(cached, CaseFingerprint)
+            except AutosegError as error:  # a cache is not flushed to disk, so a power cut can leave half of one
+                log.warning("%s; the case is measured again", error)
         measured = measure_unit(self.task, self.spec, unit)
         write_value(cached, measured, durable=False)
         return key, measured

@@ -12,6 +12,7 @@ import numpy as np
 
 from autoseg.core.budget import Budget
 from autoseg.core.case import Unit
+from autoseg.core.errors import AutosegError
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.plan import Configuration, Plan
 from autoseg.core.spec import DatasetSpec
@@ -43,6 +44,7 @@ def run_plan(task: Task, spec: DatasetSpec, units: Sequence[Unit], fingerprint: 
             plan would change with every other program on the machine.
     """
     budget = _with_earlier_measurements(budget, folder / "budget.json", keep_memory)
+    request = _with_earlier_configurations(request, budget, folder / "plan.json")
     inputs = hash_values(PLAN_RULES, spec, fingerprint, budget, request)
     if is_done(folder, inputs):
         return read_value(folder / "plan.json", Plan)
@@ -64,6 +66,20 @@ def _with_earlier_measurements(budget: Budget, path: Path, keep_memory: bool) ->
         return budget
     memory = earlier.memory_bytes if keep_memory else budget.memory_bytes
     return replace(budget, memory_bytes=memory, measured=earlier.measured)
+
+
+def _with_earlier_configurations(request: PlanRequest, budget: Budget, path: Path) -> PlanRequest:
+    """The request with what this plan holds already, so that planning 2d does not take 3d_fullres away."""
+    if not request.configurations or not path.exists():
+        return request
+    try:
+        earlier = read_value(path, Plan)
+    except AutosegError:  # of another version: it is planned anew
+        return request
+    same = (earlier.seed, earlier.budget.minutes, earlier.budget.memory_bytes, earlier.budget.target)
+    if same != (request.seed, budget.minutes, budget.memory_bytes, budget.target):
+        return request
+    return replace(request, configurations=tuple(dict.fromkeys((*earlier.configurations, *request.configurations))))
 
 
 def make_probe(task: Task, spec: DatasetSpec, units: Sequence[Unit], request: PlanRequest) -> Probe:

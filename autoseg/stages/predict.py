@@ -109,17 +109,21 @@ class PredictionManifest:
     failures: tuple[Failure, ...] = ()
 
 
-def run_predict(predictor: Predictor, cases: Sequence[Case], folder: Path, *, progress: Progress) -> PredictionManifest:
+def run_predict(predictor: Predictor, cases: Sequence[Case], folder: Path, *, refused: Sequence[Failure],
+                progress: Progress) -> PredictionManifest:
     """Predicts every case into `folder`; finished cases are skipped, an unreadable one does not stop the others.
 
     The manifest `predictions.json` is written after every case; a case counts as finished when the same inputs were
     predicted with the same bundle and options, and its outputs are still what was written.
+
+    Args:
+        refused: cases that cannot even be tried (a channel is missing); listed with the failures.
     """
     context = predictor.context
     made_with = hash_values([member.sha256 for member in predictor.bundle.members], predictor.bundle.plan,
                             predictor.bundle.decisions, context.mirror, context.probabilities)
     manifest = _earlier_manifest(folder / MANIFEST, made_with)
-    finished, failures = dict(manifest.finished), []
+    finished, failures = dict(manifest.finished), list(refused)
     for place, case in enumerate(cases):
         try:
             if not _is_finished(finished.get(case.id), case, folder):

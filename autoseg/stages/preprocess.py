@@ -13,7 +13,7 @@ from autoseg.core.progress import Progress
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Task
 from autoseg.io.atomic import hash_values
-from autoseg.io.done import mark_done
+from autoseg.io.done import DONE, mark_done
 from autoseg.io.store import Store
 from autoseg.stages.fingerprint import digest_unit
 from autoseg.stages.parallel import map_cases, require_all
@@ -50,6 +50,7 @@ def run_preprocess(task: Task, spec: DatasetSpec, units: Sequence[Unit], plan: P
     Raises:
         DatasetError: cases cannot be prepared; all of them are listed, the others are stored.
     """
+    (folder / DONE).unlink(missing_ok=True)  # until all cases are there again, nobody may train on this store
     prepare = PrepareUnit(task, spec, plan, configuration, folder)
     digests, failures = map_cases(prepare, units, [unit.id for unit in units],
                                   stage=f"preprocess {configuration.name}", executor=executor, progress=progress)

@@ -62,8 +62,8 @@ def run_report(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerpri
     columns = tuple(column for column in _columns(task, records) if column != task.headline)
     page = ReportPage(
         title=f"{spec.name}: {spec.task}",
-        subtitle=f"Plan '{plan.name}', {', '.join(f'{run.configuration} fold {run.fold}' for run in runs)}; every case "
-                 "was predicted by a network that did not see it.",
+        subtitle=f"Plan '{plan.name}', {', '.join(f'{run.configuration} fold {run.fold}' for run in runs)}; every scored "
+                 "case was predicted by a network that did not see it.",
         highlights=_highlights(task, plan, results),
         dataset=_dataset_facts(spec, fingerprint),
         headline=_headline(task, results, np.random.default_rng(plan.seed)),
@@ -84,11 +84,14 @@ def run_report(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerpri
 
 
 def _highlights(task: Task, plan: Plan, results: Results) -> tuple[Fact, ...]:
-    estimate = task.summarise(results.records, np.random.default_rng(plan.seed))[task.headline]
-    interval = f"95 % interval {estimate.lower:.3f} to {estimate.upper:.3f}, {estimate.count} cases"
+    score = Fact(task.headline, "none", "the model on all data has no validation cases")
+    if results.records:
+        estimate = task.summarise(results.records, np.random.default_rng(plan.seed))[task.headline]
+        score = Fact(task.headline, f"{estimate.mean:.3f}",
+                     f"95 % interval {estimate.lower:.3f} to {estimate.upper:.3f}, {estimate.count} cases")
     iterations = sum(plan.configuration(run.configuration).optimization.iterations for run in results.runs)
     minutes = "by dataset size" if plan.budget.minutes is None else f"{plan.budget.minutes:g} min a fold"
-    return (Fact(task.headline, f"{estimate.mean:.3f}", interval),
+    return (score,
             Fact("training steps", str(iterations), minutes),
             Fact("networks", str(len(results.runs)), f"on {plan.budget.target}, {plan.budget.device}"))
 
@@ -121,7 +124,7 @@ def _columns(task: Task, records: Sequence[Record]) -> tuple[str, ...]:
 
 
 def _headline(task: Task, results: Results, rng: np.random.Generator) -> tuple[HeadlineRow, ...]:
-    model = task.summarise(results.records, rng)
+    model = task.summarise(results.records, rng) if results.records else {}
     cheap = task.summarise(list(results.baseline.values()), rng) if results.baseline else {}
     rows = []
     for column in _columns(task, results.records):

@@ -20,9 +20,11 @@ from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Refinement, Task
 from autoseg.io.atomic import sha256_file
 from autoseg.io.bundles import write_bundle
+from autoseg.io.done import is_done
 from autoseg.io.images import image_ending
 from autoseg.io.values import read_value
 from autoseg.stages.prepare import read_inputs
+from autoseg.stages.train import Run
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Trained:
 
 
 def run_select(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerprint, units: Mapping[str, Unit],
-               runs: Sequence[Trained], folder: Path, *, baseline: Report | None, progress: Progress) -> Bundle:
+               runs: Sequence[Trained], folder: Path, *, fold_count: int, baseline: Report | None,
+               progress: Progress) -> Bundle:
     """The bundle of the best configuration with all its finished folds; `folder` receives all that prediction needs.
 
     Raises:
@@ -46,11 +49,12 @@ def run_select(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerpri
         raise UsageError(f"plan {plan.name!r} of {spec.name!r} has no finished training run",
                          hint=f"autoseg train -d {spec.name}")
     best = best_configuration(task, runs)
-    chosen = [run for run in runs if run.configuration == best]
-    decisions = decide_refinements(task, spec, units, chosen, progress)
+    validated = [run for run in runs if run.configuration == best]
+    chosen = members_of(validated, fold_count)
+    decisions = decide_refinements(task, spec, units, validated, progress)
     members = tuple(Member(best, run.fold, f"members/{best}_fold_{run.fold}.safetensors",
                            sha256_file(weights_of(run))) for run in chosen)
-    card = model_card(task, spec, plan, chosen, decisions, baseline)
+    card = model_card(task, spec, plan, validated, chosen, decisions, baseline)
     bundle = Bundle(spec, plan, members, decisions, fingerprint, card)
     weights = {member.weights: weights_of(run) for member, run in zip(members, chosen, strict=True)}
     write_bundle(folder, bundle, weights)
@@ -62,23 +66,36 @@ def weights_of(run: Trained) -> Path:
     return run.folder / "training" / "model.safetensors"
 
 
-def finished_runs(folders: Mapping[tuple[str, str], Path]) -> list[Trained]:
-    """The finished runs among (configuration, fold) -> folder."""
-    return [Trained(configuration, fold, folder, read_value(folder / "summary.json", Report))
-            for (configuration, fold), folder in sorted(folders.items()) if (folder / "done.json").exists()]
+def finished_runs(runs: Sequence[Run]) -> list[Trained]:
+    """Those of the runs that are finished, from the same plan, folds and data as now."""
+    return [Trained(run.configuration.name, run.fold_name, run.folder, read_value(run.folder / "summary.json", Report))
+            for run in runs if is_done(run.folder, run.inputs_hash())]
+
+
+def members_of(runs: Sequence[Trained], fold_count: int) -> list[Trained]:
+    """The runs of one configuration that predict together: all folds, or else the model on all data, or else what is there.
+
+    The average of all folds is the better predictor; the model on all data the better one than some folds, which have
+    each seen a part.
+    """
+    folds = [run for run in runs if run.fold != "all"]
+    whole = [run for run in runs if run.fold == "all"]
+    return whole if whole and len(folds) < fold_count else folds
 
 
 def best_configuration(task: Task, runs: Sequence[Trained]) -> str:
-    """The configuration with the best headline score on the folds that all of them have; ties go to the first."""
+    """The configuration with the best headline score; ties go to the first.
+
+    Compared on the folds that all of them have, or on what each has where there is no common fold.
+    """
     names = sorted({run.configuration for run in runs})
-    folds = set.intersection(*({run.fold for run in runs if run.configuration == name} for name in names))
-    if len(names) == 1:
-        return names[0]
+    common = set.intersection(*({run.fold for run in runs if run.configuration == name} for name in names)) - {"all"}
 
     def headline(name: str) -> float:
-        records = [record for run in runs if run.configuration == name and run.fold in folds
+        records = [record for run in runs if run.configuration == name and (run.fold in common or not common)
                    for record in run.report.records]
-        return mean_score(records, task.headline) if records else -np.inf
+        value = mean_score(records, task.headline)
+        return -np.inf if np.isnan(value) else value
 
     return max(names, key=headline)
 
@@ -137,8 +154,8 @@ def read_validation(task: Task, spec: DatasetSpec, run: Trained, unit: Unit) -> 
     return task.read_prediction(run.folder / "validation" / unit.id / f"{unit.id}{ending}", spec)
 
 
-def model_card(task: Task, spec: DatasetSpec, plan: Plan, runs: Sequence[Trained], decisions: Decisions,
-               baseline: Report | None) -> str:
+def model_card(task: Task, spec: DatasetSpec, plan: Plan, runs: Sequence[Trained], members: Sequence[Trained],
+               decisions: Decisions, baseline: Report | None) -> str:
     """What the bundle was trained on and how well it did, in Markdown."""
     records = [record for run in runs for record in run.report.records]
     rng = np.random.default_rng(plan.seed)
@@ -150,8 +167,8 @@ def model_card(task: Task, spec: DatasetSpec, plan: Plan, runs: Sequence[Trained
         f"# {spec.name}: {spec.task} model",
         "", "Not a medical device. For research only.",
         "", f"Trained by autoseg, plan `{plan.name}`, on {spec.name} ({spec.licence or 'licence not stated'}).",
-        f"Members: {', '.join(f'{run.configuration} fold {run.fold}' for run in runs)}.",
-        "", "## Scores on cases that the respective member did not see",
+        f"Members: {', '.join(f'{run.configuration} fold {run.fold}' for run in members)}.",
+        "", "## Scores on cases that the network of the fold did not see",
         "", "| score | mean | 95 % interval | median | cases |", "|---|---|---|---|---|", *rows,
         "", *([f"Baseline, {task.headline}: {cheap.mean:.4f} ({cheap.lower:.4f} to {cheap.upper:.4f})."] if cheap else []),
         "", "## Decisions", "", *(f"- {line}" for line in decisions.because), ""])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +27,10 @@ from autoseg.planning.splits import Fold
 from autoseg.stages.prepare import read_inputs
 from autoseg.training.loader import BatchLoader
 from autoseg.training.log import MetricsLog
-from autoseg.training.loop import train
+from autoseg.training.loop import Interrupted, train
 from autoseg.training.step import arrange
+
+log = logging.getLogger(__name__)
 
 # Raised whenever the same plan and data would give other weights.
 TRAIN_RULES = 1
@@ -41,6 +45,7 @@ class Run:
     Attributes:
         fold_name: `0` to `4`, or `all`.
         units: all units by id.
+        sources: digest of the files of each unit, by id: other data make another run.
         folder: receives `checkpoint/`, `metrics.jsonl`, `training/model.safetensors`, `validation/`, `summary.json`, `done.json`.
     """
 
@@ -51,6 +56,7 @@ class Run:
     fold: Fold
     fold_name: str
     units: Mapping[str, Unit]
+    sources: Mapping[str, str]
     store: CaseStore
     folder: Path
 
@@ -60,9 +66,15 @@ class Run:
         return self.plan.seed, ALL_FOLD_NUMBER if self.fold_name == "all" else int(self.fold_name)
 
     def inputs_hash(self) -> str:
-        """Digest of all that decides the weights."""
+        """Digest of all that decides the weights and the validation scores."""
+        data = [self.sources[name] for name in (*self.fold.train, *self.fold.validation)]
         return hash_values(TRAIN_RULES, self.spec, self.configuration, self.plan.inputs, self.plan.transpose,
-                           self.stream, self.fold)
+                           self.stream, self.fold, data)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of this run's checkpoints; those of another plan, fold or state of the data lie in another one."""
+        return self.folder / "checkpoint" / self.inputs_hash()[:16]
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,7 @@ def run_train(run: Run, *, device: str, workers: int, progress: Progress,
         _train_network(run, network, device=device, workers=workers, progress=progress, should_stop=should_stop)
         save_weights(weights, network)
         mark_done(run.folder / "training", inputs, [weights])
-    report = validate(run, network, device=device, progress=progress)
+    report = validate(run, network, device=device, progress=progress, should_stop=should_stop)
     write_value(run.folder / "summary.json", report)
     mark_done(run.folder, inputs, [weights, run.folder / "summary.json"])
     return report
@@ -107,6 +119,10 @@ def fresh_network(run: Run) -> nn.Module:
 
 def _train_network(run: Run, network: nn.Module, *, device: str, workers: int, progress: Progress,
                    should_stop: Callable[[], bool]) -> None:
+    for other in run.checkpoints.parent.glob("*"):
+        if other != run.checkpoints:
+            log.warning("%s was trained with another plan, fold or data; training anew", run.folder)
+            shutil.rmtree(other)
     draw = DrawBatch(run.task, tuple(run.units[name] for name in run.fold.train), run.store, run.configuration)
     stage = f"train {run.configuration.name} fold {run.fold_name}"
 
@@ -117,16 +133,24 @@ def _train_network(run: Run, network: nn.Module, *, device: str, workers: int, p
     optimization = run.configuration.optimization
     with BatchLoader(draw, seed=seed, fold=fold, count=optimization.iterations, workers=workers) as loader:
         train(network, run.task.phases(run.configuration), loader, optimization, device=device,
-              checkpoint=run.folder / "checkpoint", log=MetricsLog(run.folder / "metrics.jsonl"), progress=tell,
+              checkpoint=run.checkpoints, log=MetricsLog(run.folder / "metrics.jsonl"), progress=tell,
               should_stop=should_stop)
 
 
-def validate(run: Run, network: nn.Module, *, device: str, progress: Progress) -> Report:
-    """Predicts every validation case of the fold whole and scores it; finished cases are not predicted again."""
+def validate(run: Run, network: nn.Module, *, device: str, progress: Progress,
+             should_stop: Callable[[], bool]) -> Report:
+    """Predicts every validation case of the fold whole and scores it; finished cases are not predicted again.
+
+    Raises:
+        Interrupted: `should_stop` said so between two cases.
+    """
     context = Context(device=device)
     network = arrange(network.to(device), run.configuration.inference.memory_format).eval()
     records: list[Record] = []
     for place, name in enumerate(run.fold.validation):
+        if should_stop():
+            raise Interrupted(f"stopped after {place} of {len(run.fold.validation)} validation cases",
+                              hint="the same command goes on from there")
         records.append(_validate_unit(run, network, run.units[name], context))
         progress(f"validate {run.configuration.name} fold {run.fold_name}", place + 1, len(run.fold.validation), name)
     rng = np.random.default_rng(run.stream)

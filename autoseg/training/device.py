@@ -152,7 +152,7 @@ def _cuda_device(index: int) -> Device:
 
     if not torch.cuda.is_available():
         raise UsageError("no CUDA device can be used: torch is a CPU build, or the driver does not answer",
-                         hint="use --device cpu, or install a CUDA build of torch")
+                         hint="use cpu instead of cuda, or install a CUDA build of torch")
     count = torch.cuda.device_count()
     if index >= count:
         raise UsageError(f"cuda:{index} does not exist; this machine has {count} (cuda:0 to cuda:{count - 1})")

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from autoseg.io.atomic import write_text
+from autoseg.io.atomic import explaining, write_text
 
 Record = dict[str, Any]
 
@@ -23,7 +23,7 @@ class MetricsLog:
         """Write one record; numbers that are not finite become null."""
         line = json.dumps({key: _plain(value) for key, value in record.items()}, allow_nan=False)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
+        with explaining(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -25,6 +25,7 @@ _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 class DivergedError(AutosegError):
     """A loss or its gradient is not a finite number any more; weights are as before the step."""
 
+    exit_code = 3
     default_code = "E_DIVERGED"
 
 
@@ -184,5 +185,5 @@ def _diverged(what: str, phase: Phase, iteration: int, losses: dict[str, float],
     cases: Iterable[str] = batch.get("cases", ())
     return DivergedError(
         f"iteration {iteration}, phase {phase.name!r}: the {what} is not finite ({values}); the batch held the cases "
-        f"{', '.join(cases) or 'unknown'}. Look at these images for broken intensities, or plan with a smaller "
-        "learning rate or in fp32")
+        f"{', '.join(cases) or 'unknown'}. Look at these images for broken intensities",
+        hint="autoseg check lists what is wrong with images; without a finding, please report this")

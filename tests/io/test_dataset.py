@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,7 @@ from autoseg.core.errors import DatasetError
 from autoseg.core.geometry import Geometry
 from autoseg.core.image import Image
 from autoseg.core.spec import ChannelSpec, DatasetSpec, GroupingSpec, InputSpec, LabelSpec, LayoutSpec
-from autoseg.io.dataset import Problem, check_cases, list_inputs, require_no_problems, scan
+from autoseg.io.dataset import Problem, check_case, list_inputs, require_no_problems, scan
 from autoseg.io.images import write_label_map, write_volume
 from autoseg.io.specs import load_spec
 
@@ -178,7 +177,7 @@ def test_a_wrong_table_is_refused(tmp_path, content, words):
 )
 def test_images_to_predict_are_found_in_every_usual_form(tmp_path, names, ids):
     touch(tmp_path, *names)
-    cases = list_inputs(HIPPOCAMPUS, tmp_path)
+    cases = list_inputs(HIPPOCAMPUS, tmp_path).cases
     assert [case.id for case in cases] == ids
     assert all(case.targets == {} and len(case.inputs["image"]) == 1 for case in cases)
 
@@ -190,33 +189,39 @@ def test_several_channels_to_predict_are_found_flat_nested_and_with_numbers(tmp_
         ("numbers", [f"P_000{index}.mha" for index in range(4)]),
     ):
         touch(tmp_path / folder, *names)
-        [case] = list_inputs(BRATS, tmp_path / folder)
+        [case] = list_inputs(BRATS, tmp_path / folder).cases
         assert case.id == "P" and case.inputs["image"] == tuple(tmp_path / folder / name for name in names)
 
 
 def test_a_single_file_is_a_case(tmp_path):
     touch(tmp_path, "x_0000.nii.gz", "a b.nii.gz", "x.txt")
-    [case] = list_inputs(HIPPOCAMPUS, tmp_path / "x_0000.nii.gz")
+    [case] = list_inputs(HIPPOCAMPUS, tmp_path / "x_0000.nii.gz").cases
     assert case.id == "x" and case.inputs == {"image": (tmp_path / "x_0000.nii.gz",)}
     for name in ("a b.nii.gz", "x.txt"):
         with pytest.raises(DatasetError):
             list_inputs(HIPPOCAMPUS, tmp_path / name)
 
 
-def test_missing_channels_and_twins_are_all_listed_before_predicting(tmp_path):
+def test_missing_channels_and_twins_are_problems_and_the_other_cases_are_predicted(tmp_path):
     touch(
         tmp_path,
         *(f"P_{part}.nii.gz" for part in ("t1", "t1ce")),
         *(f"Q_{part}.nii.gz" for part in ("t1", "t1ce", "t2", "flair")),
     )
-    with pytest.raises(DatasetError, match=r"P: no image file \{case\}_t2.nii.gz, \{case\}_flair.nii.gz"):
-        list_inputs(BRATS, tmp_path)
-    touch(tmp_path / "b", "p.nii", "p.nrrd")
-    with pytest.raises(DatasetError, match="E_DUPLICATE"):
-        list_inputs(HIPPOCAMPUS, tmp_path / "b")
+    found = list_inputs(BRATS, tmp_path)
+    assert [case.id for case in found.cases] == ["Q"]
+    [problem] = found.problems
+    assert problem.case == "P" and "{case}_t2.nii.gz, {case}_flair.nii.gz" in problem.message
+    touch(tmp_path / "b", "p.nii", "p.nrrd", "q.nii")
+    twins = list_inputs(HIPPOCAMPUS, tmp_path / "b")
+    assert [case.id for case in twins.cases] == ["q"] and {problem.code for problem in twins.problems} == {"E_DUPLICATE"}
     touch(tmp_path / "c", "notes.txt")
     with pytest.raises(DatasetError, match="holds no case"):
         list_inputs(HIPPOCAMPUS, tmp_path / "c")
+
+
+def check_all(spec, cases):
+    return tuple(problem for case in cases for problem in check_case(spec, case))
 
 
 @pytest.fixture
@@ -252,7 +257,7 @@ def dataset(tmp_path):
 def test_reading_every_file_finds_every_problem(dataset):
     spec, folder = dataset
     cases = scan(spec, folder).cases
-    problems = check_cases(spec, cases)
+    problems = check_all(spec, cases)
     assert codes(problems) == [
         ("empty", "W_LABEL_EMPTY"),
         ("label", "E_LABEL_VALUE"),
@@ -260,13 +265,11 @@ def test_reading_every_file_finds_every_problem(dataset):
         ("nan", "E_NONFINITE"),
     ]
     assert "[3]" in problems[1].message and "{1: 'one', 5: 'five'}" in problems[1].message
-    with ThreadPoolExecutor(2) as pool:
-        assert check_cases(spec, cases, pool) == problems
 
 
 def test_problems_are_raised_as_one_error_that_lists_them(dataset):
     spec, folder = dataset
-    problems = check_cases(spec, scan(spec, folder).cases)
+    problems = check_all(spec, scan(spec, folder).cases)
     with pytest.raises(DatasetError) as caught:
         require_no_problems(problems, spec)
     lines = str(caught.value).splitlines()
@@ -281,11 +284,11 @@ def test_warnings_do_not_stop(dataset):
 
 def test_targets_that_are_images_must_lie_on_the_grid_of_the_image(dataset):
     spec, folder = dataset
-    problems = check_cases(replace(spec, labels=()), scan(spec, folder).cases)
+    problems = check_all(replace(spec, labels=()), scan(spec, folder).cases)
     assert codes(problems) == [("moved", "E_GRID"), ("nan", "E_NONFINITE")]
 
 
 def test_real_hippocampus_has_200_sound_cases(real_data):
     found = scan(HIPPOCAMPUS, real_data / "Dataset004_Hippocampus")
     assert (len(found.cases), found.layout, found.problems, found.ignored) == (200, "nnunet", (), ())
-    assert check_cases(HIPPOCAMPUS, found.cases[::20]) == ()
+    assert check_all(HIPPOCAMPUS, found.cases[::20]) == ()

@@ -10,7 +10,7 @@ from autoseg.core.progress import silent
 from autoseg.core.report import Record, Report
 from autoseg.io.images import read_label_map, write_label_map
 from autoseg.stages.prepare import read_inputs
-from autoseg.stages.select import Trained, best_configuration, decide_refinements, run_select
+from autoseg.stages.select import Trained, best_configuration, decide_refinements, members_of, run_select
 from autoseg.tasks.segmentation.target import Segmentation, read_target
 
 
@@ -66,14 +66,22 @@ def test_the_configuration_with_the_best_headline_wins_and_ties_go_to_the_first(
     assert best_configuration(toy.task, reports(flat=0.8, full=0.8)) == "flat"
 
 
-def test_configurations_without_a_common_fold_are_compared_on_nothing_and_the_first_wins(toy):
+def test_configurations_without_a_common_fold_are_compared_on_what_each_has(toy):
     runs = reports(flat=0.7)
     runs += [Trained("full", "1", None, Report((Record("b", {"mean.dice": 0.9}),), {}))]
-    assert best_configuration(toy.task, runs) == "flat"
+    assert best_configuration(toy.task, runs) == "full"
+
+
+def test_a_model_on_all_data_replaces_some_folds_but_not_all_of_them():
+    folds = [Trained("full", str(number), None, Report((), {})) for number in range(4)]
+    whole = Trained("full", "all", None, Report((), {}))
+    assert members_of([folds[0], whole], 4) == [whole]
+    assert members_of([*folds, whole], 4) == folds
+    assert members_of(folds[:2], 4) == folds[:2]
 
 
 def test_selecting_before_training_says_what_to_type(toy, tmp_path):
     with pytest.raises(UsageError) as error:
-        run_select(toy.task, toy.workspace.spec, toy.plan, toy.workspace.fingerprint, {}, [], tmp_path, baseline=None,
-                   progress=silent)
+        run_select(toy.task, toy.workspace.spec, toy.plan, toy.workspace.fingerprint, {}, [], tmp_path, fold_count=4,
+                   baseline=None, progress=silent)
     assert error.value.hint == "autoseg train -d ToyLabels"

@@ -70,4 +70,19 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_weights(toy, tmp_path
 def test_another_plan_trains_anew_instead_of_taking_the_old_weights(toy, tmp_path):
     base = pipeline.make_run(toy.workspace, shortened(toy.plan, "3d_fullres", 2), "3d_fullres", "0")
     first, other = replace(base, folder=tmp_path), replace(base, folder=tmp_path, plan=replace(base.plan, seed=1))
-    assert first.inputs_hash() != other.inputs_hash()
+    weights = []
+    for run in (first, other):
+        run_train(run, device="cpu", workers=0, progress=silent, should_stop=lambda: False)
+        weights.append((tmp_path / "training" / "model.safetensors").read_bytes())
+    assert weights[0] != weights[1]
+    assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == [other.inputs_hash()[:16]]
+
+
+def test_a_stop_during_validation_keeps_what_is_done(toy, tmp_path):
+    run = replace(pipeline.make_run(toy.workspace, shortened(toy.plan, "3d_fullres", 1), "3d_fullres", "0"), folder=tmp_path)
+    asked = []
+    with pytest.raises(Interrupted, match="1 of 2 validation cases"):
+        run_train(run, device="cpu", workers=0, progress=silent, should_stop=lambda: asked.append(1) or len(asked) > 2)
+    assert len(list((tmp_path / "validation").glob("*/scores.json"))) == 1
+    report = run_train(run, device="cpu", workers=0, progress=silent, should_stop=lambda: False)
+    assert len(report.records) == 2

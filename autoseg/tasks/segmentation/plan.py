@@ -33,6 +33,10 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
         ResourceError: no patch fits into the memory budget.
     """
     channels = channel_count(spec)
+    roles = [entry.role for entry in spec.inputs]
+    if roles != ["image"]:
+        raise DatasetError(f"dataset {spec.name!r} has the inputs {', '.join(roles)}; segmentation reads one input, which must "
+                           "be called image (several channels are channels of it)")
     if not spec.labels:
         raise DatasetError(f"dataset {spec.name!r} has no labels to segment; list them under 'labels' in its specification")
     if fingerprint.channel_count != channels:
