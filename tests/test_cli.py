@@ -40,7 +40,7 @@ def call(folder, capsys, *arguments):
     return code, json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("verb", ["", *(verb.__name__ for verb in VERBS)])
+@pytest.mark.parametrize("verb", ["", *(verb.__name__ for verb in VERBS if verb.__name__ != "task")])
 def test_help_imports_nothing_heavy(verb):
     script = ("import sys; from autoseg.cli.app import run\n"
               f"code = run({[verb, '--help'] if verb else ['--help']!r})\n"
@@ -186,6 +186,15 @@ def test_errors_are_json_with_code_and_hint_where_json_is_asked_for(tmp_path, ca
     ("8GB", 8 * 10**9), ("512 MB", 512 * 10**6), ("1.5GiB", 3 * 2**29), ("2g", 2 * 10**9)])
 def test_memory_is_read_with_its_unit(text, expected):
     assert parse_bytes(text) == expected
+
+
+def test_a_task_of_ones_own_brings_its_own_commands(capsys):
+    assert run(["task", "toy_tasks.intensity", "halve", "6", "--times", "2"]) == 0
+    assert capsys.readouterr().out == "half of it is 1.5\n"
+    assert run(["task", "toy_tasks.intensity", "--help"]) == 0
+    assert "Halve a number." in capsys.readouterr().out
+    assert run(["task", "segmentation", "anything"]) == 2
+    assert "no commands of its own" in capsys.readouterr().err
 
 
 def test_memory_without_a_unit_is_refused():

@@ -37,8 +37,11 @@ NEXT = {
     143: "repeat the command; it resumes",
 }
 
+# What follows the name of a task belongs to the task's own command, its --help too.
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
 for verb in verbs.VERBS:
-    app.command(name=verb.__name__.rstrip("_"))(verb)
+    app.command(name=verb.__name__, context_settings=PASS_ON if verb is verbs.task else None)(verb)
 
 
 def _print_version(asked: bool) -> None:

@@ -193,8 +193,28 @@ def fit(dataset: Dataset = None, data: DataFolder = None, minutes: Minutes = Non
     screen.finish(folds=reports, bundle=workspace.layout.bundle(made.name), report=page)
 
 
+def task(context: typer.Context,
+         name: Annotated[str, typer.Argument(help="A task of autoseg, or the dotted module path of your own; it runs code.")],
+         ) -> None:
+    """Run an extra command of a task: autoseg task NAME COMMAND ...; with --help after NAME, the commands there are."""
+    from autoseg.core.errors import UsageError
+    from autoseg.tasks import load_task
+
+    screen = start("task", as_json=False)
+    loaded = load_task(name, trusted=name)
+    if not loaded.verbs:
+        raise UsageError(f"task {name!r} has no commands of its own", hint="autoseg --help lists those of every task")
+    commands = typer.Typer(name=f"autoseg task {name}", no_args_is_help=True, pretty_exceptions_enable=False)
+    commands.callback()(lambda: None)
+    for verb in loaded.verbs:
+        commands.command(name=verb.name, help=verb.help)(verb.run)
+    result = commands(context.args, prog_name=f"autoseg task {name}", standalone_mode=False)
+    if isinstance(result, str):
+        screen.say(result)
+
+
 RULE_BOOKS = ("default", "nnunet")
-VERBS = (datasets, check, plan, plan_and_preprocess, train, predict, evaluate, report, fit)
+VERBS = (datasets, check, plan, plan_and_preprocess, train, predict, evaluate, report, fit, task)
 
 
 def make_plan(workspace: Workspace, target: str | None, memory: str | None, minutes: float | None,

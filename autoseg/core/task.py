@@ -125,7 +125,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Verb:
-    """An extra command of a task; the command line mounts it."""
+    """An extra command of a task, `autoseg task NAME VERB`; the text that `run` returns is printed.
+
+    Attributes:
+        run: its parameters, with their types, become the command's options and arguments.
+    """
 
     name: str
     help: str

@@ -12,7 +12,7 @@ from torch import nn
 from autoseg.core.budget import StepTime
 from autoseg.core.case import Unit
 from autoseg.core.plan import Augmentation, Configuration, Inference, Loss, Network, Optimization, Plan, Reason, Resampling
-from autoseg.core.task import Description, Phase, Picture, Refinement, Task
+from autoseg.core.task import Description, Phase, Picture, Refinement, Task, Verb
 from autoseg.inference.averaging import averaged
 from autoseg.inference.sliding_window import predict_logits
 from autoseg.io.images import read_image, write_volume
@@ -134,6 +134,11 @@ def figures(prediction, target, image, spec):
     return (Picture(np.repeat(grey[:, :, None], 3, axis=2), "middle slice"),)
 
 
+def halve(value: float, times: int = 1) -> str:
+    """An extra command."""
+    return f"half of it is {value / 2**times}"
+
+
 TASK = Task("toy_tasks.intensity", "voxels.accuracy", Options, index, read_target, describe, make_plan, prepare_target,
             draw_batch, build_network, phases, infer, restore, write, read_prediction,
-            score, summarise, baseline, refinements, figures, ())
+            score, summarise, baseline, refinements, figures, (Verb("halve", "Halve a number.", halve),))

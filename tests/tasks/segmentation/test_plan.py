@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from autoseg.core.budget import Budget
 from autoseg.core.errors import DatasetError, UsageError
 from autoseg.core.fingerprint import CASE_WEIGHT, EDGES, Fingerprint, Moments
-from autoseg.core.plan import unexplained_values
+from autoseg.core.plan import Plan, unexplained_values
 from autoseg.core.spec import ChannelSpec, DatasetSpec, InputSpec, LabelSpec, LayoutSpec
 from autoseg.core.task import PlanRequest
+from autoseg.io.values import read_value
 from autoseg.planning.explain import explain
 from autoseg.tasks.segmentation.plan import RAREST_FREQUENCY, frequency_bias, make_plan
 
@@ -249,3 +251,14 @@ def test_outputs_start_from_the_frequencies_of_the_labels():
 def test_a_label_that_never_occurs_starts_as_a_rare_one():
     counted = replace(HIPPOCAMPUS, properties={"voxels.label_0": 10**9, "voxels.label_1": 1})
     assert np.diff(frequency_bias(counted, 1)) == pytest.approx([math.log(RAREST_FREQUENCY)], abs=2e-3)
+
+
+GOLDEN_FILE = Path(__file__).parent / "golden" / "hippocampus_nnunet_format_1.json"
+
+
+def test_a_plan_written_in_format_1_is_still_read_and_still_made():
+    """A change of this file is a change of format or of nnU-Net's rules: neither may happen unnoticed."""
+    fingerprint = make_fingerprint((36, 50, 35), (1.0, 1.0, 1.0), 260)
+    made = make_plan(make_spec(2), fingerprint, Budget("cpu", 8 * GB), NNUNET, refuse)
+    written = read_value(GOLDEN_FILE, Plan)
+    assert replace(written, reasons={}) == replace(made, reasons={})
