@@ -41,12 +41,14 @@ def fit_baseline(samples: Iterable[tuple[Unit, Inputs, Segmentation]], spec: Dat
     class_count = len(spec.labels) + 1
     atlas = np.zeros((class_count, *ATLAS_SHAPE), dtype=np.float64)
     drawn: list[tuple[NDArray, NDArray, NDArray]] = []
+    counts = np.zeros(class_count)
     for _, inputs, target in samples:
         image = inputs["image"]
         box = bounding_box(nonzero_mask(image.voxels))
         label = crop(target.label, box)
         one_hot = (label[None] == np.arange(class_count)[:, None, None, None]).astype(np.float32)
         atlas += resample(one_hot, ATLAS_SHAPE, order=1, separate_axis=None)
+        counts += np.bincount(label.ravel(), minlength=class_count)
         voxels = _draw_voxels(label, class_count, rng)
         drawn.append((voxels / np.array(label.shape), _intensities(image, box)[:, *voxels.T].T, label[tuple(voxels.T)]))
     prior = np.log(atlas / max(len(drawn), 1) + PRIOR_FLOOR)
@@ -54,6 +56,7 @@ def fit_baseline(samples: Iterable[tuple[Unit, Inputs, Segmentation]], spec: Dat
     features = np.concatenate([intensities, places, places**2, _look_up(prior, places)], axis=1)
     scaler = StandardScaler().fit(features)
     model = LogisticRegression(max_iter=300).fit(scaler.transform(features), labels)
+    undo_oversampling(model, labels, counts)
     return lambda inputs: _predict(inputs["image"], prior, scaler, model)
 
 
@@ -63,6 +66,16 @@ def _draw_voxels(label: NDArray, class_count: int, rng: np.random.Generator) -> 
     present = [np.argwhere(label == index) for index in range(1, class_count) if (label == index).any()]
     share = VOXELS_PER_CASE // 2 // max(len(present), 1)
     return np.concatenate([anywhere, *(places[rng.integers(0, len(places), share)] for places in present)])
+
+
+def undo_oversampling(model: LogisticRegression, drawn: NDArray, counts: NDArray) -> None:
+    """Shifts the intercepts from the label frequencies of the drawn voxels to those of all voxels, in place.
+
+    Source: King and Zeng 2001, "Logistic regression in rare events data", prior correction.
+    """
+    share = np.bincount(drawn, minlength=len(counts))[model.classes_] / len(drawn)
+    shift = np.log(counts[model.classes_] / counts.sum()) - np.log(share)
+    model.intercept_ += shift if len(shift) > 2 else shift[1] - shift[0]  # two classes have one intercept: of the second
 
 
 def _intensities(image: Image, box) -> NDArray[np.float32]:
