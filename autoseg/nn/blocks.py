@@ -93,23 +93,14 @@ class ResidualBlock(nn.Module):
         return functional.leaky_relu(self.main(features) + self.shortcut(features), LEAKY_SLOPE)
 
 
-def residual_stage(
-        in_channels: int, out_channels: int, *, count: int, kernel: Sequence[int], stride: Sequence[int],
-) -> nn.Sequential:
-    """`count` residual blocks; the first one strides and changes the width."""
-    unit = (1,) * len(kernel)
-    return nn.Sequential(*(
-        ResidualBlock(out_channels if index else in_channels, out_channels, kernel=kernel, stride=unit if index else stride)
-        for index in range(count)))
-
-
 def conv_stage(
         in_channels: int, out_channels: int, *, count: int, kernel: Sequence[int], stride: Sequence[int],
+        block: type[ConvBlock] | type[ResidualBlock] = ConvBlock,
 ) -> nn.Sequential:
-    """`count` convolution blocks; the first one strides and changes the width."""
+    """`count` blocks; the first one strides and changes the width."""
     unit = (1,) * len(kernel)
     return nn.Sequential(*(
-        ConvBlock(out_channels if index else in_channels, out_channels, kernel=kernel, stride=unit if index else stride)
+        block(out_channels if index else in_channels, out_channels, kernel=kernel, stride=unit if index else stride)
         for index in range(count)))
 
 

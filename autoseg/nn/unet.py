@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from autoseg.core.errors import IncompatibleError
 from autoseg.core.plan import Network
-from autoseg.nn.blocks import PointwiseConv, conv_stage, initialise, residual_stage, upsampling
+from autoseg.nn.blocks import ConvBlock, PointwiseConv, ResidualBlock, conv_stage, initialise, upsampling
 
-ENCODERS = {"plain_unet": conv_stage, "residual_unet": residual_stage}
+ENCODER_BLOCKS: dict[str, type[ConvBlock] | type[ResidualBlock]] = {"plain_unet": ConvBlock, "residual_unet": ResidualBlock}
 
 
 class UNet(nn.Module):
@@ -30,8 +30,8 @@ class UNet(nn.Module):
         self.deep_supervision = network.deep_supervision
         self.divisor = tuple(_product(column) for column in zip(*network.strides, strict=True))
         self.encoder = nn.ModuleList(
-            ENCODERS[network.kind](widths[s], widths[s + 1], count=network.convs_encoder[s],
-                                   kernel=network.kernel_sizes[s], stride=network.strides[s]) for s in range(stages))
+            conv_stage(widths[s], widths[s + 1], count=network.convs_encoder[s], kernel=network.kernel_sizes[s],
+                       stride=network.strides[s], block=ENCODER_BLOCKS[network.kind]) for s in range(stages))
         deepest_first = range(stages - 2, -1, -1)
         self.upsamplings = nn.ModuleList(
             upsampling(network.features[s + 1], network.features[s], network.strides[s + 1]) for s in deepest_first)
