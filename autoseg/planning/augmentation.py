@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from autoseg.core.plan import Augmentation
-from autoseg.planning.recipes import Recipe
+from autoseg.planning.recipes import MANY_PASSES, Recipe
 from autoseg.planning.spacing import ANISOTROPY
 
 # nnU-Net 2.8.1, nnUNetTrainer.py:472-513, degrees.
@@ -16,10 +16,16 @@ TILT_2D = (-15.0, 15.0)
 LONG_PATCH_2D = 1.5
 
 
-def plan_augmentation(recipe: Recipe, patch: Sequence[int]) -> Augmentation:
-    """The recipe's augmentation for a patch of two or three axes (model order)."""
-    rotation = recipe.rotation_deg or rotation_range(patch)
-    return replace(recipe.augmentation, dummy_2d=is_flat(patch), rotation_deg=rotation,
+def plan_augmentation(recipe: Recipe, patch: Sequence[int], passes: float) -> Augmentation:
+    """The recipe's augmentation for a patch of two or three axes (model order).
+
+    Args:
+        passes: how often the run draws the voxels of the dataset.
+    """
+    is_long = recipe.long_augmentation is not None and passes >= MANY_PASSES
+    chosen = recipe.long_augmentation if is_long and recipe.long_augmentation else recipe.augmentation
+    return replace(chosen, dummy_2d=is_flat(patch),
+                   rotation_deg=rotation_range(patch) if recipe.fits_rotation else chosen.rotation_deg,
                    mirror_axes=mirror_axes(len(patch)) if recipe.mirrors else ())
 
 

@@ -109,6 +109,7 @@ def plan_unet(blueprint: Blueprint) -> Configuration:
     fit = fit_blueprint(blueprint)
     patch = fit.topology.patch_size
     batch = plan_batch(blueprint, fit)
+    passes = run.iterations * batch * math.prod(patch) / grid.dataset_voxels
     configuration = Configuration(
         name=blueprint.name,
         spacing_mm=(None, *grid.spacing_mm[1:]) if flat else grid.spacing_mm,
@@ -118,7 +119,7 @@ def plan_unet(blueprint: Blueprint) -> Configuration:
         resampling=Resampling(),
         network=plan_network(blueprint, fit),
         loss=Loss(dict(blueprint.wanted.loss_terms), uses_batch_dice(blueprint, fit), recipe.smooth),
-        augmentation=plan_augmentation(recipe, patch),
+        augmentation=plan_augmentation(recipe, patch, passes),
         optimization=plan_optimization(recipe, run.iterations, precision=run.precision, memory_format=run.memory_format),
         inference=plan_inference(blueprint, batch),
         oversample_foreground=recipe.oversample_foreground,

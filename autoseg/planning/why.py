@@ -120,7 +120,7 @@ def _cascade_reason(blueprint: Blueprint) -> Reason:
 
 def _training_reasons(configuration: Configuration, blueprint: Blueprint, budget: Budget) -> Reasons:
     recipe, run = blueprint.recipe, configuration.optimization
-    ranges = "nnU-Net's ranges for this patch" if recipe.rotation_deg is None else "patients lie upright in canonical axes"
+    ranges = "nnU-Net's ranges for this patch" if recipe.fits_rotation else "patients lie upright in canonical axes"
     mirrors = "every axis is mirrored with probability one half" if recipe.mirrors else \
         "a mirrored patient does not occur, and learning it takes steps that a CPU does not have"
     target = f"target {budget.target}, bf16 {'faster than fp32' if budget.supports_bf16 else 'not faster than fp32'}"
@@ -128,7 +128,11 @@ def _training_reasons(configuration: Configuration, blueprint: Blueprint, budget
                        "nnU-Net's book", recipe.source)
     layout = Reason(target, "the layout of the recipe; only a plan with a time budget times both", recipe.source)
     return {
-        "augmentation": Reason("none", f"probabilities and ranges of the recipe: {recipe.because}", recipe.source),
+        "augmentation": Reason(
+            f"{run.iterations} steps of {configuration.batch_size} patches, {blueprint.grid.dataset_voxels:.4g} voxels in the "
+            "dataset", f"probabilities and ranges of the recipe: {recipe.because}" + (
+                f"; stronger in runs that draw the dataset {recipes.MANY_PASSES} times and more, which would learn it by heart"
+                if recipe.long_augmentation else ""), recipe.source),
         "augmentation.rotation_deg": Reason(f"patch {configuration.patch_size}", ranges, recipe.source),
         "augmentation.dummy_2d": Reason(f"patch {configuration.patch_size}", "3-D and longest axis / axis 0 above 3: rotated "
                                         "within slices only", recipes.NNUNET_TRAINER),

@@ -9,7 +9,7 @@ from autoseg.core.errors import ResourceError
 from autoseg.planning.budget import Stopwatch, candidate_key, climb, fastest
 from autoseg.planning.recipes import CPU
 from autoseg.planning.spacing import Grid
-from autoseg.planning.unet import Blueprint, Limits, Run, Wanted, plan_unet
+from autoseg.planning.unet import Blueprint, Limits, Wanted, plan_unet
 
 BLUEPRINT = Blueprint("3d_fullres", Grid((0, 1, 2), (3.0, 2.0, 1.0), (20, 50, 35), 20, 200), Wanted(1, 3, {"dice": 1.0}), CPU,
                       Limits(1.0, 2**20))
@@ -23,7 +23,7 @@ def refuse(configuration):
 
 def test_key_ignores_length_and_prediction_but_not_what_costs_time():
     key = candidate_key(CONFIGURATION)
-    longer = plan_unet(replace(BLUEPRINT, run=Run(5_000)))
+    longer = replace(CONFIGURATION, optimization=replace(CONFIGURATION.optimization, iterations=5_000))
     assert candidate_key(longer) == key
     assert candidate_key(replace(CONFIGURATION, inference=replace(CONFIGURATION.inference, tile_step=0.7))) == key
     slower = [
