@@ -74,6 +74,15 @@ def test_sigterm_ends_with_143_and_the_same_command_goes_on(tmp_path):
     assert autoseg(*arguments).returncode == 0
 
 
+def test_the_200_real_cases_get_nnunets_published_plan(real_data, tmp_path):
+    planned = autoseg("plan", "-d", "Hippocampus", "-i", real_data / "Dataset004_Hippocampus", "--plan", "nnunet", "--target",
+                      "cpu", "--root", tmp_path, "--json")
+    assert planned.returncode == 0, planned.stderr
+    configurations = json.loads(planned.stdout)["plan"]["configurations"]
+    assert {name: (c["patch_size"], c["batch_size"]) for name, c in configurations.items()} == {
+        "3d_fullres": ([40, 56, 40], 7), "2d": ([1, 56, 40], 277)}
+
+
 @pytest.mark.slow
 def test_real_hippocampi_are_segmented_far_better_than_by_the_baseline(real_data, tmp_path):
     source = real_data / "Dataset004_Hippocampus"
