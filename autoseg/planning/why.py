@@ -131,7 +131,7 @@ def _training_reasons(configuration: Configuration, blueprint: Blueprint, budget
         "augmentation": Reason(
             f"{run.iterations} steps of {configuration.batch_size} patches, {blueprint.grid.dataset_voxels:.4g} voxels in the "
             "dataset", f"probabilities and ranges of the recipe: {recipe.because}" + (
-                f"; stronger in runs that draw the dataset {recipes.MANY_PASSES} times and more, which are likelier to learn it by heart"
+                f"; stronger in runs that draw the dataset {recipes.MANY_PASSES} times and more, likelier to learn it by heart"
                 if recipe.long_augmentation else ""), recipe.source),
         "augmentation.rotation_deg": Reason(f"patch {configuration.patch_size}", ranges, recipe.source),
         "augmentation.dummy_2d": Reason(f"patch {configuration.patch_size}", "3-D and longest axis / axis 0 above 3: rotated "
