@@ -21,9 +21,7 @@ from autoseg.ops.resample import resample, separate_axis
 from autoseg.tasks.segmentation.target import Segmentation, indices_to_values, values_to_indices
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from autoseg.inference.sliding_window import Forward
+    from torch import nn
 
 
 def infer(networks: Sequence[nn.Module], inputs: Arrays, configuration: Configuration,
@@ -32,12 +30,13 @@ def infer(networks: Sequence[nn.Module], inputs: Arrays, configuration: Configur
     import torch  # here, because planning loads this file too and needs no torch
 
     from autoseg.inference.averaging import averaged
+    from autoseg.inference.engine import forward_of
     from autoseg.inference.mirroring import mirrored
     from autoseg.inference.sliding_window import predict_logits
 
     rules = configuration.inference
     mirror = rules.mirror if context.mirror is None else context.mirror
-    forward = averaged([_forward(network, configuration, context) for network in networks])
+    forward = averaged([forward_of(network, rules, context.device) for network in networks])
     if mirror:
         forward = mirrored(forward, rules.mirror_axes)
     voxels = torch.from_numpy(np.ascontiguousarray(inputs["image"], dtype=np.float32)).to(context.device)
@@ -45,18 +44,6 @@ def infer(networks: Sequence[nn.Module], inputs: Arrays, configuration: Configur
                             gaussian_sigma=rules.gaussian_sigma, tiles_per_batch=rules.tiles_per_batch,
                             out_channels=configuration.network.out_channels, dims=configuration.network.dims)
     return logits.cpu().numpy()
-
-
-def _forward(network: nn.Module, configuration: Configuration, context: Context) -> Forward:
-    from autoseg.training.step import autocast
-
-    device_type, precision = context.device.partition(":")[0], configuration.inference.precision
-
-    def forward(tiles: Tensor) -> Tensor:
-        with autocast(device_type, precision):
-            return network(tiles).float()
-
-    return forward
 
 
 def restore(raw: NDArray[np.float32], record: GridRecord, configuration: Configuration,
