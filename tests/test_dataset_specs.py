@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from official_trees import TREES, Tree, write_label
@@ -9,10 +12,11 @@ from official_trees import TREES, Tree, write_label
 from autoseg.io.dataset import check_case, list_inputs, scan, spec_of_folder
 from autoseg.io.images import read_image, read_label_map
 from autoseg.io.images.endings import ENDINGS
-from autoseg.io.specs import known_specs, load_spec
+from autoseg.io.specs import known_specs, load_spec, read_spec
 from autoseg.planning.splits import make_folds
 from autoseg.tasks.segmentation.spec import index_units
 
+ROOT = Path(__file__).resolve().parents[1]
 PNG = pytest.mark.skipif(".png" not in ENDINGS, reason="PNG files are not read yet")
 
 
@@ -44,6 +48,36 @@ def test_every_shipped_spec_says_where_the_data_come_from_and_under_which_terms(
     for text in (spec.description, spec.source, spec.licence, spec.reference):
         assert len(text) > 5 and text == " ".join(text.split())
     assert "http" in spec.source and ("doi:" in spec.reference or "arXiv:" in spec.reference or "http" in spec.reference)
+
+
+def test_the_table_of_specifications_lists_each_once():
+    page = (ROOT / "dataset_specs" / "README.md").read_text()
+    table = page[page.index("## Specifications in this folder"):]
+    assert re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE) == list(known_specs())
+
+
+def test_the_specification_in_the_guide_understands_the_folder_in_the_guide(tmp_path):
+    page = (ROOT / "docs" / "write_a_spec.md").read_text()
+    tree, text = page.split("```\n")[1], page.split("```yaml\n")[1].split("```")[0]
+    for name in tree.split()[1:]:
+        (tmp_path / "study" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "study" / name).touch()
+    (tmp_path / "lesions.yaml").write_text(text)
+    found = scan(read_spec(tmp_path / "lesions.yaml"), tmp_path / "study")
+    assert [(case.id, case.group) for case in found.cases] == [
+        ("patient01_month0", "patient01"), ("patient01_month6", "patient01"), ("patient02_month0", "patient02")]
+    assert [path.name for path in found.cases[0].inputs["image"]] == ["t1.nii.gz", "flair.nii.gz"]
+    assert found.problems == () and found.ignored == ("report.pdf: text",)
+
+
+@pytest.mark.parametrize("page", ["dataset_specs/README.md", "docs/write_a_spec.md"])
+def test_complete_examples_in_the_documentation_are_valid(tmp_path, page):
+    examples = [text for text in re.findall(r"^```yaml\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+                if "name:" in text and "layouts:" in text]
+    assert examples
+    for text in examples:
+        (tmp_path / "example.yaml").write_text(text)
+        assert read_spec(tmp_path / "example.yaml").task == "segmentation"
 
 
 @every_tree
