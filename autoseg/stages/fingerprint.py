@@ -16,7 +16,7 @@ from autoseg.core.fingerprint import CaseFingerprint, Fingerprint, measure_chann
 from autoseg.core.progress import Progress
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Inputs, Task
-from autoseg.io.atomic import hash_values, sha256_file
+from autoseg.io.atomic import hash_values, sha256_file, sha256_path
 from autoseg.io.done import is_done, mark_done
 from autoseg.io.values import read_value, write_value
 from autoseg.ops.crop import bounding_box, crop, nonzero_mask
@@ -91,7 +91,7 @@ def digest_unit(unit: Unit) -> str:
     """Digest over the content of all files of a unit."""
     return hash_values([
         [sha256_file(path) for paths in case.inputs.values() for path in paths]
-        + [sha256_file(path) for path in case.targets.values()] for case in unit.cases])
+        + [sha256_path(path) for path in case.targets.values()] for case in unit.cases])
 
 
 def _stack(inputs: Inputs) -> np.ndarray:
