@@ -28,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 _SLICES = "ZIQ"
 _CHANNELS = "CS"
 _LOSSY = {6, 7, 33003, 33004, 33005, 33007, 34712, 34892, 34933, 50001, 50002}  # JPEG, JPEG 2000, JPEG XR, WebP, JPEG XL
-_GREY, _RGB, _PALETTE = 1, 2, 3  # PhotometricInterpretation, TIFF 6.0 page 37
+_INVERTED, _GREY, _RGB, _PALETTE = 0, 1, 2, 3  # PhotometricInterpretation, TIFF 6.0 page 37
 _ASSOCIATED, _ALPHA = 1, (1, 2)  # ExtraSamples, TIFF 6.0 page 31
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _WHOLE_BITS = (1, 8, 16, 32)  # samples that Pillow gives as they are; it stretches those of 2 and 4 bits
@@ -133,9 +133,12 @@ def _only_series(path: Path, file: tifffile.TiffFile) -> tifffile.TiffPageSeries
     if int(page.compression) in _LOSSY:
         raise ReadError(f"{path} is compressed with loss ({_name(page.compression)}), which changes the values; use the original "
                         "images", code="E_LOSSY")
+    if int(page.photometric) == _INVERTED:
+        raise ReadError(f"{path} stores white as 0 (MINISWHITE, as tifffile does for bool arrays), which some programs invert; "
+                        "save it as 8-bit grey with black as 0", code="E_COLOUR")
     if int(page.photometric) not in (_GREY, _RGB, _PALETTE):
-        raise ReadError(f"{path} stores its values as {_name(page.photometric)}; grey with black as 0, red-green-blue and "
-                        "palettes are understood. Convert it", code="E_COLOUR")
+        raise ReadError(f"{path} stores its values as {_name(page.photometric)}; grey, red-green-blue and palettes are "
+                        "understood. Convert it", code="E_COLOUR")
     if page.dtype is None or page.dtype.kind not in "biuf":
         raise ReadError(f"{path} holds {page.dtype} values; integers or floats are expected", code="E_DTYPE")
     return found[0]
@@ -196,7 +199,7 @@ def _stored(page: tifffile.TiffPage, samples: NDArray, spacing: Spacing | None) 
     geometry, is_stated = plain_geometry(shape, spacing or UNKNOWN_SPACING_MM), spacing is not None
     if int(page.photometric) == _PALETTE and len(samples) == 1 and page.colormap is not None:
         colours = np.asarray(page.colormap).T
-        palette = (colours // 257 if colours.max() > 255 else colours).astype(np.uint8)  # some writers use 8 of the 16 bits
+        palette = (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)  # some writers use 8 of the 16 bits
         return StoredImage(samples, geometry, None, palette, is_grid_stated=is_stated)
     has_alpha = bool(page.extrasamples) and page.extrasamples[-1] in _ALPHA and len(samples) == page.samplesperpixel > 1
     colours = samples[:-1] if has_alpha else samples
