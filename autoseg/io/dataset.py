@@ -16,7 +16,7 @@ from autoseg.core.image import Image
 from autoseg.core.spec import DatasetSpec, GroupingSpec, LayoutSpec
 from autoseg.io.agreement import require_agreement
 from autoseg.io.grouping import GroupTable, read_groups
-from autoseg.io.images import image_ending, read_image, read_label_map
+from autoseg.io.images import LOSSY_ENDINGS, companion_file, format_advice, image_ending, read_image, read_label_map
 from autoseg.io.layouts import (
     Files,
     Found,
@@ -82,8 +82,9 @@ def scan(spec: DatasetSpec, folder: Path) -> Scan:
         if case is not None:
             cases.append(case)
     excluded = [f"case {case_id}: excluded by the specification" for case_id in spec.exclude if case_id in match.found.cases]
+    beside = _spacing_files(cases)
     unused = [f"{name}: matches no pattern of layout {match.layout.name}" for name in match.found.unused
-              if not _is_companion(spec, name)]
+              if not _is_companion(spec, name) and folder / name not in beside]
     left_out = [f"{name}: {reason}" for name, reason in match.found.left_out]
     return Scan(tuple(cases), tuple(problems), match.layout.name, (*excluded, *files.skipped, *left_out, *unused))
 
@@ -160,7 +161,7 @@ def _target_problems(spec: DatasetSpec, case_id: str, path: Path, image: Image |
         if reference is not None and not target.geometry.agrees_with(reference):
             return [Problem(case_id, "E_GRID", f"{path}: the target does not lie on the grid of its image; resample it")]
         return []
-    values = np.unique(read_label_map(path, reference=reference).voxels)
+    values = np.unique(read_label_map(path, reference=reference, values=[label.value for label in spec.labels]).voxels)
     known = {label.value: label.name for label in spec.labels}
     unknown = [int(value) for value in values if value != 0 and int(value) not in known]
     if unknown:
@@ -253,7 +254,7 @@ def _input_cases(spec: DatasetSpec, match: _Match) -> Scan:
 def _single_file_case(spec: DatasetSpec, path: Path) -> Case:
     ending = image_ending(path)
     if ending is None:
-        raise DatasetError(f"{path} is not an image file that can be read", code="E_FORMAT")
+        raise DatasetError(f"{path} is not an image file that can be read; {format_advice(path.suffix)}", code="E_FORMAT")
     case_id = path.name[:-len(ending)].removesuffix("_0000")
     if not is_safe_id(case_id):
         raise DatasetError(f"{path}: {case_id!r} cannot be a case id: letters, digits, '.', '_' and '-' only", code="E_CASE_ID")
@@ -264,8 +265,16 @@ def _is_companion(spec: DatasetSpec, name: str) -> bool:
     return name == spec.grouping.table or Path(name).name == "dataset.json"
 
 
+def _spacing_files(cases: Iterable[Case]) -> set[Path]:
+    """nnU-Net's files with the spacing of TIFFs; they belong to the cases."""
+    paths = [path for case in cases for path in (*(p for group in case.inputs.values() for p in group), *case.targets.values())]
+    return {beside for path in paths if (beside := companion_file(path)) is not None}
+
+
 def _nothing_found(spec: DatasetSpec, folder: Path, files: Files) -> str:
     wanted = "; ".join(f"layout {layout.name}: {', '.join(p for patterns in layout.inputs.values() for p in patterns)}"
                        for layout in spec.layouts)
     there = ", ".join(files.names[:5]) + (f" and {len(files.names) - 5} more" if len(files.names) > 5 else "")
-    return f"{folder} holds no case of dataset {spec.name}. Looked for {wanted}. There: {there or 'no file'}"
+    lossy = next((ending for name in files.names if (ending := Path(name).suffix.lower()) in LOSSY_ENDINGS), None)
+    return (f"{folder} holds no case of dataset {spec.name}. Looked for {wanted}. There: {there or 'no file'}"
+            + ("" if lossy is None else f". {format_advice(lossy)}"))

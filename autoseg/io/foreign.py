@@ -8,7 +8,7 @@ from typing import Any
 
 from autoseg.core.errors import DatasetError, IncompatibleError
 from autoseg.core.spec import DatasetSpec
-from autoseg.io.images.endings import ENDINGS
+from autoseg.io.images.endings import ENDINGS, PICTURE_ENDINGS, format_advice
 from autoseg.io.values import from_plain, read_json
 
 DATASET_JSON = "dataset.json"
@@ -119,8 +119,9 @@ def _values_by_name(path: Path, written: dict[str, Any]) -> dict[str, list[int]]
 def _nnunet_layout(path: Path, document: dict[str, Any], channels: int) -> dict[str, Any]:
     ending = document.get("file_ending", ".nii.gz")
     if ending not in ENDINGS:
-        raise DatasetError(f"{path}: files end in {ending!r}; endings that can be read are {', '.join(ENDINGS)}",
-                           code="E_FORMAT")
+        raise DatasetError(f"{path}: files end in {ending!r}; {format_advice(str(ending))}", code="E_FORMAT")
+    if channels in (3, 4) and ending in PICTURE_ENDINGS and not any((path.parent / "imagesTr").glob(f"*_0001{ending}")):
+        channels = 1  # one colour file, red, green, blue and perhaps alpha, as nnU-Net's NaturalImage2DIO reads it
     return {"name": "nnunet", "inputs": {"image": [f"imagesTr/{{case}}_{index:04d}{ending}" for index in range(channels)]},
             "targets": {"label": f"labelsTr/{{case}}{ending}"}}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from autoseg.core.spec import DatasetSpec, LayoutSpec
-from autoseg.io.images.endings import ENDINGS, image_ending
+from autoseg.io.images.endings import ENDINGS, PICTURE_ENDINGS, VOLUME_ENDINGS, image_ending
 from autoseg.io.problems import Problem
 
 # Role, and the channel's index for an input or None for a target.
@@ -150,17 +150,18 @@ def nnunet_layout(spec: DatasetSpec, files: Files) -> list[LayoutSpec]:
     if len(roles) != 1:
         return []
     endings = {ending for name in files.names if (ending := image_ending(Path(name)))}
-    count = len(roles[0].channels)
+    counts = {len(roles[0].channels), *([1] if _has_whole_files(spec, roles[0].role) else [])}
     return [LayoutSpec(f"nnunet {ending}", {roles[0].role: tuple(f"{{case}}_{index:04d}{ending}" for index in range(count))})
-            for ending in ENDINGS if ending in endings]
+            for ending in _expected_endings(spec, roles[0].role) if ending in endings for count in sorted(counts, reverse=True)]
 
 
 def single_files(spec: DatasetSpec, files: Files) -> Found | None:
-    """Every image file in the folder as a case of its own; None where a case needs several channels or there is none."""
+    """Every image file in the folder as a case of its own; None where a case needs several files or there is none."""
     roles = [entry for entry in spec.inputs if entry.kind == "image"]
-    if len(roles) != 1 or len(roles[0].channels) != 1:
+    if len(roles) != 1 or not (len(roles[0].channels) == 1 or _has_whole_files(spec, roles[0].role)):
         return None
-    layouts = [LayoutSpec("files", {roles[0].role: (f"{{case}}{ending}",)}) for ending in ENDINGS]
+    layouts = [LayoutSpec("files", {roles[0].role: (f"{{case}}{ending}",)})
+               for ending in _expected_endings(spec, roles[0].role)]
     found = [collect(layout, files) for layout in layouts]
     cases: dict[str, dict[FileKey, Path]] = {}
     problems = [problem for entry in found for problem in entry.problems]
@@ -170,6 +171,18 @@ def single_files(spec: DatasetSpec, files: Files) -> Found | None:
                 problems.append(Problem(case_id, "E_DUPLICATE", "two files have this name and different endings; remove one"))
             cases.setdefault(case_id, paths)
     return Found(cases, {}, tuple(problems), ()) if cases else None
+
+
+def _expected_endings(spec: DatasetSpec, role: str) -> tuple[str, ...]:
+    """Volumes or pictures, as the specification's own layouts say: a preview beside a volume is not a case."""
+    written = {image_ending(Path(pattern)) for layout in spec.layouts for pattern in layout.inputs.get(role, ())}
+    kinds = [kind for kind in (VOLUME_ENDINGS, PICTURE_ENDINGS) if written & set(kind)]
+    return kinds[0] if len(kinds) == 1 else ENDINGS
+
+
+def _has_whole_files(spec: DatasetSpec, role: str) -> bool:
+    """True when a layout of the specification keeps all channels in one file (4-D, or colour)."""
+    return any(len(layout.inputs.get(role, ())) == 1 for layout in spec.layouts)
 
 
 def _token_regex(token: re.Match[str], shapes: dict[str, str], seen: set[str]) -> str:

@@ -16,8 +16,9 @@ from autoseg.core.fingerprint import CaseFingerprint, Fingerprint, measure_chann
 from autoseg.core.progress import Progress
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Inputs, Task
-from autoseg.io.atomic import hash_values, sha256_file, sha256_path
+from autoseg.io.atomic import hash_values, sha256_path
 from autoseg.io.done import is_done, mark_done
+from autoseg.io.images import companion_file
 from autoseg.io.values import read_value, write_value
 from autoseg.ops.crop import bounding_box, crop, nonzero_mask
 from autoseg.stages.parallel import map_cases, require_all
@@ -88,10 +89,10 @@ def measure_unit(task: Task, spec: DatasetSpec, unit: Unit) -> CaseFingerprint:
 
 
 def digest_unit(unit: Unit) -> str:
-    """Digest over the content of all files of a unit."""
-    return hash_values([
-        [sha256_file(path) for paths in case.inputs.values() for path in paths]
-        + [sha256_path(path) for path in case.targets.values()] for case in unit.cases])
+    """Digest over the content of all files of a unit, those with the spacing of an image among them."""
+    files = [[*(path for paths in case.inputs.values() for path in paths), *case.targets.values()] for case in unit.cases]
+    beside = [[found for path in paths if (found := companion_file(path)) is not None] for paths in files]
+    return hash_values([[sha256_path(path) for path in (*paths, *more)] for paths, more in zip(files, beside, strict=True)])
 
 
 def _stack(inputs: Inputs) -> np.ndarray:

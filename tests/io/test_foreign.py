@@ -82,7 +82,8 @@ def test_name_given_by_the_user_wins_and_odd_characters_become_underscores(tmp_p
     [
         ({"dataset": {"a": {"images": ["x.nii"], "label": "y.nii"}}}, DatasetError, "'dataset'.*imagesTr"),
         ({"labels": {"background": 0, "a": 1, "ignore": 2}}, DatasetError, "ignore.*not supported"),
-        ({"file_ending": ".png"}, DatasetError, r"'\.png'.*\.nii\.gz"),
+        ({"file_ending": ".gif"}, DatasetError, r"'\.gif'.*\.nii\.gz"),
+        ({"file_ending": ".jpg"}, DatasetError, r"compressed with loss.*\.png"),
         ({"labels": {"background": 1, "a": 2}}, IncompatibleError, "background must have value 0"),
         ({"labels": {"background": 0, "a": "one"}}, IncompatibleError, "'a'.*'one'"),
         ({"labels": {"background": 0, "a": 1, "b": [1]}}, IncompatibleError, "'a' and 'b' have the same value 1"),

@@ -15,7 +15,7 @@ from autoseg.core.image import Image
 from autoseg.core.plan import Configuration
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Arrays, Context
-from autoseg.io.images import read_label_map, write_label_map, write_volume
+from autoseg.io.images import float_ending, read_label_map, split_ending, write_label_map, write_volume
 from autoseg.ops.crop import paste
 from autoseg.ops.resample import resample, separate_axis
 from autoseg.tasks.segmentation.target import Segmentation, indices_to_values, values_to_indices
@@ -72,25 +72,19 @@ def write_prediction(prediction: Segmentation, spec: DatasetSpec, image: Image, 
     """Writes the label map with the dataset's own values on the grid of the input; probabilities beside it.
 
     Args:
-        path: with the ending of the input (`out/case.nii.gz`); probabilities get `case_probabilities`.
+        path: with the ending of the input (`out/case.nii.gz`); probabilities get `case_probabilities`, and `.tif` where
+            the format of the input holds whole numbers only (PNG, BMP).
     """
     write_label_map(path, indices_to_values(prediction.label, spec), image)
     if prediction.probabilities is None:
         return (path,)
     stem, ending = split_ending(path)
-    beside = path.with_name(f"{stem}_probabilities{ending}")
+    beside = path.with_name(f"{stem}_probabilities{float_ending(ending)}")
     write_volume(beside, prediction.probabilities, image)
     return (path, beside)
 
 
-def split_ending(path: Path) -> tuple[str, str]:
-    """Name without ending, and the ending (`.nii.gz` counts as one)."""
-    for ending in (".nii.gz",):
-        if path.name.endswith(ending):
-            return path.name[: -len(ending)], ending
-    return path.stem, path.suffix
-
-
 def read_prediction(path: Path, spec: DatasetSpec) -> Segmentation:
     """The label map in a file, as indices."""
-    return Segmentation(values_to_indices(read_label_map(path).voxels[0], spec))
+    label = read_label_map(path, values=[entry.value for entry in spec.labels])
+    return Segmentation(values_to_indices(label.voxels[0], spec))

@@ -47,7 +47,7 @@ def read_target(unit: Unit, spec: DatasetSpec) -> Segmentation | None:
     path = unit.cases[0].targets.get("label")
     if path is None:
         return None
-    image = read_label_map(path, reference=_input_grid(unit))
+    image = read_label_map(path, reference=_input_grid(unit), values=[entry.value for entry in spec.labels])
     try:
         return Segmentation(values_to_indices(image.voxels[0], spec))
     except DatasetError as error:

@@ -262,3 +262,16 @@ def test_a_plan_written_in_format_1_is_still_read_and_still_made():
     made = make_plan(make_spec(2), fingerprint, Budget("cpu", 8 * GB), NNUNET, refuse)
     written = read_value(GOLDEN_FILE, Plan)
     assert replace(written, reasons={}) == replace(made, reasons={})
+
+
+@pytest.mark.parametrize("rules", ["nnunet", "default"])
+def test_pictures_are_planned_alike_whether_their_slices_are_1_or_999_mm_apart(rules):
+    """nnU-Net's reader of pictures says 999 mm along z, ours 1 mm; only the axis' one voxel may matter."""
+    ours, theirs = (make_plan(make_spec(1), make_fingerprint((1, 250, 256), (z, 1.0, 1.0), 526),
+                              Budget("cpu", 8 * GB, None, False, 2, "test"), PlanRequest("x", rules), refuse)
+                    for z in (1.0, 999.0))
+    assert list(ours.configurations) == ["2d"]
+    assert ours.transpose == theirs.transpose == (0, 1, 2)
+    assert ours.configurations == theirs.configurations
+    assert ours.configurations["2d"].spacing_mm == (None, 1.0, 1.0)
+    assert rules == "default" or ours.configurations["2d"].patch_size == (1, 256, 256)
