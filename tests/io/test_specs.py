@@ -33,7 +33,8 @@ FULL = DatasetSpec(
     ),
     inputs=(InputSpec("image", "image", (ChannelSpec("CT", "none"), ChannelSpec("no"))), InputSpec("text", "text")),
     labels=(LabelSpec("one", 1), LabelSpec("four", 4, {"SCT": "123"})),
-    regions=(RegionSpec("both", ("four", "one")),),
+    regions=(RegionSpec("both", ("four", "one")), RegionSpec("core", ("one",), "four")),
+    ignore=9,
     grouping=GroupingSpec(pattern="^(..)", table="t.csv", case_column="id", stratify_column="site"),
     exclude=("bad", "12"),
     options={"weights": {"one": 0.5}},
@@ -94,7 +95,7 @@ def test_unknown_name_with_a_described_folder_is_the_name_of_that_dataset(tmp_pa
 
 
 @pytest.mark.parametrize(
-    "spec", [FULL, replace(FULL, options={}, exclude=(), grouping=GroupingSpec(), regions=(), labels=())]
+    "spec", [FULL, replace(FULL, options={}, exclude=(), grouping=GroupingSpec(), regions=(), labels=(), ignore=None)]
 )
 def test_written_specs_come_back_equal(tmp_path, spec):
     write_spec(tmp_path / "a.yaml", spec)
@@ -130,6 +131,11 @@ def test_lists_of_entries_are_understood_like_mappings(tmp_path):
         ("labels: {no: 1}\n", ["False", "quotes"]),
         ("labels: {a: 0}\n", ["background"]),
         ("labels: {a: 1}\nregions: {r: [b]}\n", ["'r'", "'b'"]),
+        ("labels: {a: 1}\nregions: {r: {labels: [a], paints: b}}\n", ["'r'", "'b'"]),
+        ("labels: {a: 1, b: 2}\nregions: {a: [a, b]}\n", ["'a'", "like a label"]),
+        ("labels: {a: 1}\nregions: {r: []}\n", ["'r'", "no labels"]),
+        ("labels: {a: 1}\nignore: 1\n", ["ignore is the value 1"]),
+        ("labels: {a: 1}\nignore: 0\n", ["ignore is the value 0"]),
         ("inputs: {image: 3}\n", ["inputs.image", "3"]),
         ("inputs: {image: {channels: [CT, {name: MR, normalisation: none}]}}\n", ["normalisation", "normalization"]),
         ("grouping: {pattern: abc}\n", ["parentheses"]),
