@@ -25,6 +25,9 @@ from autoseg.planning.recipes import LARGEST_CPU_BATCH, NNUNET, Recipe
 from autoseg.planning.schedule import plan_optimization
 from autoseg.planning.spacing import Grid
 
+# No pixel is a million times longer than wide.
+NEVER_APART = 1e6
+
 # In the order of a plan.
 DIMENSIONS = {"3d_fullres": 3, "2d": 2}
 
@@ -126,7 +129,7 @@ def plan_unet(blueprint: Blueprint) -> Configuration:
         median_shape=(grid.median_slices, *grid.median_shape[1:]) if flat else grid.median_shape,
         patch_size=(1, patch[0], patch[1]) if flat else (patch[0], patch[1], patch[2]),
         batch_size=batch,
-        resampling=Resampling(),
+        resampling=plan_resampling(grid),
         network=plan_network(blueprint, fit),
         loss=Loss(dict(blueprint.wanted.loss_terms), uses_batch_dice(blueprint, fit), recipe.smooth),
         augmentation=plan_augmentation(recipe, patch, passes, blueprint.mirroring),
@@ -135,6 +138,14 @@ def plan_unet(blueprint: Blueprint) -> Configuration:
         oversample_foreground=recipe.oversample_foreground,
         task_values=dict(blueprint.wanted.task_values))
     return replace(configuration, predicted_peak_bytes=predict_peak_bytes(configuration))
+
+
+def plan_resampling(grid: Grid) -> Resampling:
+    """nnU-Net's orders; images of one slice have no coarse axis to treat apart, whatever the slices' thickness.
+
+    nnU-Net's readers give such images a spacing of 999 across, so that no axis within the slice is ever the coarse one.
+    """
+    return Resampling(separate_z_ratio=NEVER_APART) if grid.median_slices == 1 else Resampling()
 
 
 def fit_blueprint(blueprint: Blueprint) -> Fit:

@@ -24,8 +24,10 @@ def explain_configuration(configuration: Configuration, blueprint: Blueprint, fi
         "name": Reason("number of slices of the median case", "3-D where there is more than one slice, 2-D always", PLANNER),
         "spacing_mm": spacing_reason(fingerprint, blueprint.grid, blueprint.dims),
         "median_shape": shape_reason(fingerprint, blueprint.grid),
-        "resampling": Reason("none", "cubic splines for images, linear per label for label maps and linear for logits; nearest "
-                             "along an axis more than 3 times as coarse", "nnU-Net 2.8.1 experiment planner"),
+        "resampling": Reason(
+            f"{blueprint.grid.median_slices:g} slices in the median case", "cubic splines for images, linear per label for label "
+            "maps and linear for logits; nearest along an axis more than 3 times as coarse (which a single slice does not have)",
+            "nnU-Net 2.8.1 experiment planner"),
         "task_values": Reason("dataset specification", "the task counts its labels there", "dataset specification"),
         "oversample_foreground": Reason("none", "the last third of each batch is drawn around a label, so that small labels "
                                         "are seen in every step", recipes.NNUNET_TRAINER),
