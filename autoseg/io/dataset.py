@@ -141,7 +141,7 @@ def _target_problems(spec: DatasetSpec, case_id: str, path: Path, image: Image |
     if unknown:
         return [Problem(case_id, "E_LABEL_VALUE", f"{path} holds the values {unknown}, which the specification does not list; "
                         f"it lists {known} and 0 for the background")]
-    if not values.any():
+    if not values[values != spec.ignore].any():
         return [Problem(case_id, "W_LABEL_EMPTY", f"{path} holds background only", "warning")]
     return []
 

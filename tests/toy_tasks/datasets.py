@@ -39,6 +39,14 @@ regions: {whole: [bright, rim], core: [bright]}
 grouping: {pattern: "^(p[0-9]+)_"}
 options: {lesions: {dilation_voxels: 1, smallest_mm3: 5}}
 """,
+    "slices": """
+name: ToySlices
+task: segmentation
+inputs: [{role: image, channels: [MRI]}]
+layouts: [{name: toy, inputs: {image: ["images/{case}.nii.gz"]}, targets: {label: "labels/{case}.nii.gz"}}]
+labels: {bright: 7, dark: 3}
+grouping: {pattern: "^(p[0-9]+)_"}
+""",
     "toy_tasks.intensity": """
 name: ToyIntensity
 task: toy_tasks.intensity
@@ -76,7 +84,8 @@ def write_cases(folder: Path, task_name: str) -> None:
     """Blobs on noise; shape and spacing differ on every axis and between cases."""
     for number in range(CASES):
         rng = np.random.default_rng(number)
-        geometry = Geometry((14 + number % 3, 18, 21), (1.0, 1.0, 1.0), (5.0, -4.0, 3.0 * number))
+        slices = 1 if task_name == "slices" else 14 + number % 3
+        geometry = Geometry((slices, 18, 21), (1.0, 1.0, 1.0), (5.0, -4.0, 3.0 * number))
         blobs = gaussian_filter(rng.normal(size=geometry.shape), 2.5)
         blobs /= blobs.std()
         image = Image.canonical((blobs + rng.normal(0, 0.2, geometry.shape) + 5)[None].astype(np.float32), geometry)
