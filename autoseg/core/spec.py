@@ -84,10 +84,16 @@ class LabelSpec:
 
 @dataclass(frozen=True, config=STRICT)
 class RegionSpec:
-    """A union of labels that is scored beside them (whole tumour, tumour core)."""
+    """A union of labels (whole tumour, tumour core); the order of regions is the order in which they are painted.
+
+    Attributes:
+        paints: the label that a voxel gets where this region is predicted and no later one is; None: what the region has
+            and no later one, where that is a single label.
+    """
 
     name: str
     labels: tuple[str, ...]
+    paints: str | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -133,6 +139,7 @@ class DatasetSpec:
 
     Attributes:
         format: version of this file format.
+        ignore: value of voxels that nobody annotated: they count in no loss and no score; None: all are annotated.
         options: options of the task itself; validated against the type that the task declares.
         exclude: case ids to leave out, each for a reason the author knows.
     """
@@ -151,6 +158,7 @@ class DatasetSpec:
     exclude: tuple[str, ...] = ()
     options: dict[str, Any] = Field(default_factory=dict)
     format: int = SPEC_FORMAT
+    ignore: int | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> DatasetSpec:
@@ -164,10 +172,10 @@ class DatasetSpec:
             raise ValueError(f"label names and values must each be unique, found {dict(zip(names, values, strict=True))}")
         if 0 in values:
             raise ValueError("label value 0 is the background and is not listed")
-        for region in self.regions:
-            unknown = set(region.labels) - set(names)
-            if unknown:
-                raise ValueError(f"region {region.name!r} names labels that do not exist: {sorted(unknown)}; known: {names}")
+        if self.ignore is not None and self.ignore in (0, *values):
+            raise ValueError(f"ignore is the value {self.ignore}, which is the background or a label; give the value of the "
+                             "voxels that nobody annotated")
+        self._check_regions(names)
         for layout in self.layouts:
             for entry in self.inputs:
                 count = len(layout.inputs.get(entry.role, ()))
@@ -185,10 +193,28 @@ class DatasetSpec:
                 raise ValueError(f"layout {layout.name!r} gives values to labels that do not exist: {sorted(unknown)}; known: "
                                  f"{list(written)}")
             values = list((written | layout.values).values())
-            if len(set(values)) != len(values) or 0 in values:
-                raise ValueError(f"layout {layout.name!r}: label values must each be unique and not 0, found "
-                                 f"{written | layout.values}")
+            if len(set(values)) != len(values) or 0 in values or self.ignore in values:
+                raise ValueError(f"layout {layout.name!r}: label values must each be unique, and neither 0 nor the ignored "
+                                 f"value, found {written | layout.values}")
         return self
+
+    def _check_regions(self, names: list[str]) -> None:
+        if len({region.name for region in self.regions}) < len(self.regions):
+            raise ValueError(f"region names must be unique, found {[region.name for region in self.regions]}")
+        for region in self.regions:
+            unknown = {*region.labels, *([region.paints] if region.paints else [])} - set(names)
+            if unknown:
+                raise ValueError(f"region {region.name!r} names labels that do not exist: {sorted(unknown)}; known: {names}")
+            if not region.labels:
+                raise ValueError(f"region {region.name!r} has no labels")
+            if region.name in names and region.labels != (region.name,):
+                raise ValueError(f"region {region.name!r} is called like a label but is the union of {list(region.labels)}; "
+                                 "give it another name")
+
+    @property
+    def listed_values(self) -> tuple[int, ...]:
+        """Values that files may hold beside 0: of the labels, and of voxels that nobody annotated."""
+        return (*(label.value for label in self.labels), *(() if self.ignore is None else (self.ignore,)))
 
     def input(self, role: str) -> InputSpec:
         """The input called `role`."""

@@ -26,7 +26,7 @@ def require_agreement(spec: DatasetSpec, folder: Path) -> None:
     ours, theirs = _values_by_name(spec), _values_by_name(said)
     problems = [f"{name} is {sorted(theirs[name])} there and {sorted(ours[name])} in the specification"
                 for name in theirs if name in ours and ours[name] != theirs[name]]
-    unknown = {label.value for label in said.labels} - {label.value for label in spec.labels}
+    unknown = set(said.listed_values) - set(spec.listed_values)
     problems += [f"the specification does not list the values {sorted(unknown)}"] if unknown else []
     if problems:
         raise DatasetError(f"{folder / DATASET_JSON} and the specification {spec.name!r} disagree: {'; '.join(problems)}. If "

@@ -13,6 +13,7 @@ import numpy as np
 from autoseg.core.case import Case
 from autoseg.core.errors import AutosegError, DatasetError
 from autoseg.core.image import Image
+from autoseg.core.modality import intensity_kind, name_warning
 from autoseg.core.spec import DatasetSpec, GroupingSpec, LayoutSpec
 from autoseg.io.agreement import require_agreement
 from autoseg.io.grouping import GroupTable, read_groups
@@ -144,6 +145,10 @@ def check_case(spec: DatasetSpec, case: Case) -> tuple[Problem, ...]:
             problems.append(Problem(case.id, error.code, str(error)))
         else:
             first = first or image
+            warnings = (name_warning(channel.name, intensity_kind(voxels))
+                        for channel, voxels in zip(entry.channels, image.voxels, strict=True)
+                        if channel.normalization == "auto")
+            problems += [Problem(case.id, "W_MODALITY", text, "warning") for text in warnings if text]
     for path in case.targets.values():
         if image_ending(path) is None and not path.is_dir():
             continue
@@ -161,13 +166,13 @@ def _target_problems(spec: DatasetSpec, case_id: str, path: Path, image: Image |
         if reference is not None and not target.geometry.agrees_with(reference):
             return [Problem(case_id, "E_GRID", f"{path}: the target does not lie on the grid of its image; resample it")]
         return []
-    values = np.unique(read_label_map(path, reference=reference, values=[label.value for label in spec.labels]).voxels)
-    known = {label.value: label.name for label in spec.labels}
+    values = np.unique(read_label_map(path, reference=reference, values=spec.listed_values).voxels)
+    known = {label.value: label.name for label in spec.labels} | ({} if spec.ignore is None else {spec.ignore: "ignored"})
     unknown = [int(value) for value in values if value != 0 and int(value) not in known]
     if unknown:
         return [Problem(case_id, "E_LABEL_VALUE", f"{path} holds the values {unknown}, which the specification does not list; "
                         f"it lists {known} and 0 for the background")]
-    if not values.any():
+    if not values[values != spec.ignore].any():
         return [Problem(case_id, "W_LABEL_EMPTY", f"{path} holds background only", "warning")]
     return []
 

@@ -184,12 +184,12 @@ def _written_form(spec: DatasetSpec) -> dict[str, Any]:
         plain[key] = {entry.pop(name_key): entry for entry in plain[key]}
     plain["inputs"] = {role: _written_input(entry) for role, entry in plain["inputs"].items()}
     plain["labels"] = {name: entry if entry["codes"] else entry["value"] for name, entry in plain["labels"].items()}
-    plain["regions"] = {name: entry["labels"] for name, entry in plain["regions"].items()}
+    plain["regions"] = {name: entry if entry["paints"] else entry["labels"] for name, entry in plain["regions"].items()}
     plain["layouts"] = {name: _written_layout(entry) for name, entry in plain["layouts"].items()}
     plain["grouping"] = _without_empty(plain["grouping"])
     if plain["grouping"] == {"case_column": "case"}:
         plain["grouping"] = {}
-    order = ("inputs", "labels", "regions", "layouts", "grouping", "exclude", "options")
+    order = ("inputs", "labels", "ignore", "regions", "layouts", "grouping", "exclude", "options")
     document |= {key: plain[key] for key in order}
     return _without_empty(document)
 

@@ -36,7 +36,8 @@ FULL = DatasetSpec(
     ),
     inputs=(InputSpec("image", "image", (ChannelSpec("CT", "none"), ChannelSpec("no"))), InputSpec("text", "text")),
     labels=(LabelSpec("one", 1), LabelSpec("four", 4, {"SCT": "123"})),
-    regions=(RegionSpec("both", ("four", "one")),),
+    regions=(RegionSpec("both", ("four", "one")), RegionSpec("core", ("one",), "four")),
+    ignore=9,
     grouping=GroupingSpec(pattern="^(..)", table="t.csv", case_column="id", stratify_column="site"),
     exclude=("bad", "12"),
     options={"weights": {"one": 0.5}},
@@ -93,7 +94,8 @@ def test_unknown_name_with_a_described_folder_is_the_name_of_that_dataset(tmp_pa
     [
         FULL,
         replace(FULL, grouping=GroupingSpec(strata={"yes": "^y"})),
-        replace(FULL, layouts=FULL.layouts[1:], options={}, exclude=(), grouping=GroupingSpec(), regions=(), labels=()),
+        replace(FULL, layouts=FULL.layouts[1:], options={}, exclude=(), grouping=GroupingSpec(), regions=(), labels=(),
+                ignore=None),
     ],
 )
 def test_written_specs_come_back_equal(tmp_path, spec):
@@ -131,6 +133,11 @@ def test_lists_of_entries_are_understood_like_mappings(tmp_path):
         ("labels: {no: 1}\n", ["False", "quotes"]),
         ("labels: {a: 0}\n", ["background"]),
         ("labels: {a: 1}\nregions: {r: [b]}\n", ["'r'", "'b'"]),
+        ("labels: {a: 1}\nregions: {r: {labels: [a], paints: b}}\n", ["'r'", "'b'"]),
+        ("labels: {a: 1, b: 2}\nregions: {a: [a, b]}\n", ["'a'", "like a label"]),
+        ("labels: {a: 1}\nregions: {r: []}\n", ["'r'", "no labels"]),
+        ("labels: {a: 1}\nignore: 1\n", ["ignore is the value 1"]),
+        ("labels: {a: 1}\nignore: 0\n", ["ignore is the value 0"]),
         ("inputs: {image: 3}\n", ["inputs.image", "3"]),
         ("inputs: {image: {channels: [CT, {name: MR, normalisation: none}]}}\n", ["normalisation", "normalization"]),
         ("grouping: {pattern: abc}\n", ["parentheses"]),
@@ -152,7 +159,7 @@ def test_mistakes_are_named_with_file_key_and_nearest_valid_name(tmp_path, addit
     [
         ("values: {c: 3}", ["'flat'", "['c']", "['a', 'b']"]),
         ("values: {a: 2}", ["'flat'", "unique", "{'a': 2, 'b': 2}"]),
-        ("values: {a: 0}", ["not 0"]),
+        ("values: {a: 0}", ["neither 0"]),
         ('case_id: "{group}_{case}"', ["['group']", "'{case}.nii.gz'"]),
         ('leave_outs: {"x": y}', ["leave_outs", "Did you mean 'layouts.flat.leave_out'"]),
     ],
