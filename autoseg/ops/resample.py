@@ -68,6 +68,14 @@ def resample(voxels: NDArray, shape: Shape, *, order: int, order_z: int = 0,
     return apply_operator(inside, coarse_operator(size, shape[separate_axis], order_z), 1 + separate_axis)
 
 
+def axis_operators(shape: Shape, new_shape: Shape, *, order: int, order_z: int = 0,
+                   separate_axis: int | None = None) -> tuple[Operator, Operator, Operator]:
+    """What `resample` does along z, y and x with the same arguments, apart from its clipping for orders above 1."""
+    z, y, x = (coarse_operator(old, new, order_z) if axis == separate_axis else spline_operator(old, new, order)
+               for axis, (old, new) in enumerate(zip(shape, new_shape, strict=True)))
+    return z, y, x
+
+
 def resample_labels(label: NDArray, shape: Shape, *, order: int = 1, order_z: int = 0,
                     separate_axis: int | None = None) -> NDArray:
     """Label map (Z, Y, X) of integers on a grid of `shape` that covers the same space; same dtype, no new labels.
