@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from autoseg.core.geometry import GridRecord
 from autoseg.core.image import Image
@@ -16,23 +17,28 @@ from autoseg.core.plan import Configuration
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Arrays, Context
 from autoseg.io.images import read_label_map, write_label_map, write_volume
-from autoseg.ops.crop import paste
-from autoseg.ops.resample import resample, separate_axis
+from autoseg.ops.crop import crop
+from autoseg.ops.largest import first_largest
+from autoseg.ops.resample import axis_operators, resample, separate_axis
+from autoseg.ops.slabs import LogitSlabs
+from autoseg.ops.streaming import can_stream, stream_labels, stream_logits
 from autoseg.tasks.segmentation.target import Segmentation, indices_to_values, values_to_indices
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def infer(networks: Sequence[nn.Module], inputs: Arrays, configuration: Configuration,
-          context: Context) -> NDArray[np.float32]:
-    """Logits (K, Z, Y, X) on the model grid: mean over members and, if asked for, over mirrorings."""
+def infer(networks: Sequence[nn.Module], inputs: Arrays, configuration: Configuration, context: Context) -> LogitSlabs:
+    """Logits (K, Z, Y, X) on the model grid, slab by slab: mean over members and, if asked for, over mirrorings.
+
+    The networks run while `restore` draws the slabs.
+    """
     import torch  # here, because planning loads this file too and needs no torch
 
     from autoseg.inference.averaging import averaged
     from autoseg.inference.engine import forward_of
     from autoseg.inference.mirroring import mirrored
-    from autoseg.inference.sliding_window import predict_logits
+    from autoseg.inference.sliding_window import predict_slabs
 
     rules = configuration.inference
     mirror = rules.mirror if context.mirror is None else context.mirror
@@ -40,39 +46,69 @@ def infer(networks: Sequence[nn.Module], inputs: Arrays, configuration: Configur
     if mirror:
         forward = mirrored(forward, rules.mirror_axes)
     voxels = torch.from_numpy(np.ascontiguousarray(inputs["image"], dtype=np.float32)).to(context.device)
-    logits = predict_logits(forward, voxels, patch_size=configuration.patch_size, tile_step=rules.tile_step,
-                            gaussian_sigma=rules.gaussian_sigma, tiles_per_batch=rules.tiles_per_batch,
-                            out_channels=configuration.network.out_channels, dims=configuration.network.dims)
-    return logits.cpu().numpy()
+    return predict_slabs(forward, voxels, patch_size=configuration.patch_size, tile_step=rules.tile_step,
+                         gaussian_sigma=rules.gaussian_sigma, tiles_per_batch=rules.tiles_per_batch,
+                         out_channels=configuration.network.out_channels, dims=configuration.network.dims)
 
 
-def restore(raw: NDArray[np.float32], record: GridRecord, configuration: Configuration,
+def decide(logits: NDArray[np.float32], configuration: Configuration) -> NDArray[np.uint8]:
+    """Labels (Z, Y, X) of logits (K, Z, Y, X): the largest, and where several are, the first of them."""
+    return first_largest(logits)
+
+
+def restore(raw: LogitSlabs | NDArray[np.float32], record: GridRecord, configuration: Configuration,
             context: Context) -> Segmentation:
-    """Label map on the canonical case grid: logits resampled to the crop, argmax, turned and pasted back.
+    """Label map on the canonical case grid: logits resampled to the crop, decided, turned and pasted back.
 
-    Voxels outside the crop are background. Where several labels share the largest logit the first one wins.
+    Voxels outside the crop are background. No array of all classes on the whole case grid is made, with two exceptions:
+    probabilities are such an array (4 bytes times classes times voxels of the case), and a planned `output_order` above 1,
+    whose splines reach over the whole image, needs all logits at once on both grids.
+
+    Args:
+        raw: logits (K, Z, Y, X) on the model grid; a stream of slabs is drawn to its end.
     """
-    rules = configuration.resampling
+    slabs = raw if isinstance(raw, LogitSlabs) else LogitSlabs.of(raw)
+    rules, paints = configuration.resampling, configuration.task_values.get("paints")
     apart = separate_axis(record.model_spacing_mm, record.turned_spacing_mm, rules.separate_z_ratio)
-    logits = resample(raw, record.turned_shape, order=rules.output_order, order_z=rules.output_order_z,
-                      separate_axis=apart)
-    back = tuple(int(axis) for axis in np.argsort(record.transpose))
-    shape = record.canonical.shape
-    label = paste(logits.argmax(axis=0).astype(np.uint8).transpose(back), record.crop_box, shape, 0)
-    if not context.probabilities:
+    operators = axis_operators(slabs.grid, record.turned_shape, order=rules.output_order, order_z=rules.output_order_z,
+                               separate_axis=apart)
+    label = np.zeros(record.canonical.shape, np.uint8)
+    inside = crop(label, record.crop_box).transpose(record.transpose)
+    if can_stream(operators) and not context.probabilities:
+        # Where two regions paint the same label, the logits that give it are a union of convex sets.
+        convex = not isinstance(paints, tuple) or len(set(paints)) == len(paints)
+        for place, plane in enumerate(stream_labels(slabs, operators, partial(decide, configuration=configuration),
+                                                    convex=convex)):
+            inside[place] = plane
         return Segmentation(label)
-    inside = softmax(logits, axis=0).transpose(0, *(1 + axis for axis in back))
-    background = np.eye(1, len(inside), dtype=np.float32)[0]
-    probabilities = np.stack([paste(plane, record.crop_box, shape, fill)
-                              for plane, fill in zip(inside, background, strict=True)])
-    return Segmentation(label, probabilities.astype(np.float32))
+    if can_stream(operators):
+        planes = stream_logits(slabs, operators)
+    else:
+        planes = iter(resample(slabs.whole(), record.turned_shape, order=rules.output_order, order_z=rules.output_order_z,
+                               separate_axis=apart).swapaxes(0, 1))
+    probabilities = _all_background(slabs.classes, record, is_class=paints is None) if context.probabilities else None
+    for place, logits in enumerate(planes):
+        inside[place] = decide(logits[:, None], configuration)[0]
+        if probabilities is not None:
+            turned = crop(probabilities, record.crop_box).transpose(0, *(1 + axis for axis in record.transpose))
+            turned[:, place] = softmax(logits, axis=0) if paints is None else expit(logits)
+    return Segmentation(label, probabilities)
+
+
+def _all_background(classes: int, record: GridRecord, *, is_class: bool) -> NDArray[np.float32]:
+    """Probabilities (K, Z, Y, X) of no label anywhere on the case grid; `is_class`: the first of them is background."""
+    probabilities = np.zeros((classes, *record.canonical.shape), np.float32)
+    if is_class:
+        probabilities[0] = 1
+    return probabilities
 
 
 def write_prediction(prediction: Segmentation, spec: DatasetSpec, image: Image, path: Path) -> tuple[Path, ...]:
     """Writes the label map with the dataset's own values on the grid of the input; probabilities beside it.
 
     Args:
-        path: with the ending of the input (`out/case.nii.gz`); probabilities get `case_probabilities`.
+        path: with the ending of the input (`out/case.nii.gz`); probabilities get `case_probabilities`. They cost as
+            much memory again while their file is made.
     """
     write_label_map(path, indices_to_values(prediction.label, spec), image)
     if prediction.probabilities is None:
