@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
+from scipy.special import softmax
 
 from autoseg.core.geometry import GridRecord
 from autoseg.core.image import Image
@@ -86,21 +86,29 @@ def restore(raw: LogitSlabs | NDArray[np.float32], record: GridRecord, configura
     else:
         planes = iter(resample(slabs.whole(), record.turned_shape, order=rules.output_order, order_z=rules.output_order_z,
                                separate_axis=apart).swapaxes(0, 1))
-    probabilities = _all_background(slabs.classes, record, is_class=paints is None) if context.probabilities else None
+    probabilities = _outside(record, configuration) if context.probabilities else None
     for place, logits in enumerate(planes):
         inside[place] = decide(logits[:, None], configuration)[0]
         if probabilities is not None:
             turned = crop(probabilities, record.crop_box).transpose(0, *(1 + axis for axis in record.transpose))
-            turned[:, place] = softmax(logits, axis=0) if paints is None else expit(logits)
+            turned[:, place] = probabilities_of(logits[:, None], configuration)[:, 0]
     return Segmentation(label, probabilities)
 
 
-def _all_background(classes: int, record: GridRecord, *, is_class: bool) -> NDArray[np.float32]:
-    """Probabilities (K, Z, Y, X) of no label anywhere on the case grid; `is_class`: the first of them is background."""
-    probabilities = np.zeros((classes, *record.canonical.shape), np.float32)
-    if is_class:
-        probabilities[0] = 1
-    return probabilities
+def _outside(record: GridRecord, configuration: Configuration) -> NDArray[np.float32]:
+    """Probabilities (K, Z, Y, X) on the case grid, everywhere as outside of the crop."""
+    outside = probabilities_outside(configuration)
+    return np.broadcast_to(outside[:, None, None, None], (len(outside), *record.canonical.shape)).copy()
+
+
+def probabilities_of(logits: NDArray[np.float32], configuration: Configuration) -> NDArray[np.float32]:
+    """Probabilities (K, Z, Y, X) of the labels, background first."""
+    return softmax(logits, axis=0)
+
+
+def probabilities_outside(configuration: Configuration) -> NDArray[np.float32]:
+    """Probabilities (K,) of a voxel outside of the crop: certainly background."""
+    return np.eye(1, configuration.network.out_channels, dtype=np.float32)[0]
 
 
 def write_prediction(prediction: Segmentation, spec: DatasetSpec, image: Image, path: Path) -> tuple[Path, ...]:
