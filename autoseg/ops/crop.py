@@ -12,7 +12,22 @@ from autoseg.core.errors import GeometryError
 from autoseg.core.geometry import Box, Shape
 
 
-def nonzero_mask(voxels: NDArray) -> NDArray[np.bool_]:
+def nonzero_box(channels: Sequence[NDArray]) -> Box:
+    """Box around all voxels (Z, Y, X) where any channel is not zero; that of `nonzero_mask`, without making the mask."""
+    seen = [np.zeros(size, bool) for size in channels[0].shape]
+    for place in range(len(channels[0])):
+        plane = channels[0][place] != 0
+        for channel in channels[1:]:
+            plane |= channel[place] != 0
+        seen[0][place] = plane.any()
+        seen[1] |= plane.any(axis=1)
+        seen[2] |= plane.any(axis=0)
+    if not seen[0].any():
+        return whole_box(channels[0].shape)
+    return _extent(np.flatnonzero(seen[0])), _extent(np.flatnonzero(seen[1])), _extent(np.flatnonzero(seen[2]))
+
+
+def nonzero_mask(voxels: NDArray | Sequence[NDArray]) -> NDArray[np.bool_]:
     """Where any channel of (C, Z, Y, X) is not zero, with enclosed holes filled: bool (Z, Y, X).
 
     A hole is a group of face-connected zero voxels that does not touch the border of the image.

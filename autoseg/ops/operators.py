@@ -17,6 +17,19 @@ _BLOCK_ROWS = 64
 
 
 @dataclass(frozen=True)
+class Tap:
+    """One old voxel that each new voxel takes a share of.
+
+    Attributes:
+        index: old index (new size,).
+        share: float32 (new size,).
+    """
+
+    index: NDArray[np.intp]
+    share: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Operator:
     """A linear map along one axis.
 
@@ -47,6 +60,21 @@ class Operator:
     def is_selection(self) -> bool:
         """True when every new voxel is a copy of one old voxel."""
         return bool(np.all((self.matrix == 0) | (self.matrix == 1)) and np.all(self.matrix.sum(axis=1) == 1))
+
+    @cached_property
+    def taps(self) -> tuple[Tap, ...] | None:
+        """The operator as at most two taps with shares of 0 to 1, the last one left out where it takes nothing; None for
+        an operator that weighs more than two old voxels or subtracts, as splines of order above 1 do.
+        """
+        used = self.matrix != 0
+        first, last = used.argmax(axis=1), self.columns - 1 - used[:, ::-1].argmax(axis=1)
+        if self.matrix.min() < 0 or (last - first).max() > 1:
+            return None
+        rows = np.arange(self.rows)
+        one = Tap(first, self.matrix[rows, first])
+        if np.array_equal(first, last):
+            return (one,)
+        return one, Tap(last, np.where(first == last, np.float32(0), self.matrix[rows, last]))
 
     @cached_property
     def blocks(self) -> tuple[tuple[slice, slice, NDArray[np.float32]], ...]:

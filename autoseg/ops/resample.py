@@ -7,15 +7,20 @@ are separable and linear: each axis is a (new x old) matrix that does not depend
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.core.geometry import Shape, Spacing
+from autoseg.core.geometry import Box, Shape, Spacing
 from autoseg.ops.operators import Operator, apply_operator, coarse_operator, spline_operator
 
 # Sums of spline weights in float32 miss an exact one half by some 1e-7; a voxel on the border of two labels
 # shall not depend on that.
 _HALF = 0.5 - 1e-6
+# Bytes of a channel that are drawn together: little beside any image that matters, and enough for fast products.
+PART_BYTES = 2**26
 
 
 def resampled_shape(shape: Shape, spacing_mm: Spacing, new_spacing_mm: Spacing) -> Shape:
@@ -66,6 +71,46 @@ def resample(voxels: NDArray, shape: Shape, *, order: int, order_z: int = 0,
         return inside
     size = voxels.shape[1 + separate_axis]
     return apply_operator(inside, coarse_operator(size, shape[separate_axis], order_z), 1 + separate_axis)
+
+
+def resample_parts(part: Callable[[Box], NDArray[np.float32]], old_shape: Shape, shape: Shape, *, order: int,
+                   order_z: int = 0, separate_axis: int | None = None) -> NDArray[np.float32]:
+    """What `resample` makes of one channel, drawn part by part, so that it never stands in memory as a whole.
+
+    The axis that shrinks least is resampled last (a separate axis always is); the others are, part after part along it.
+
+    Args:
+        part: voxels (z, y, x) inside a half-open box of the channel, float32; may be changed.
+        old_shape: of the channel.
+    Returns:
+        float32 of `shape`.
+    """
+    operators = axis_operators(old_shape, shape, order=order, order_z=order_z, separate_axis=separate_axis)
+    axes = sorted(range(3), key=lambda axis: (axis == separate_axis, operators[axis].rows / operators[axis].columns))
+    last, others = axes[2], tuple(axes[:2])
+    clips, lowest, highest = order > 1 and old_shape != tuple(shape), np.float32(np.inf), np.float32(-np.inf)
+    inside = np.empty([old_shape[axis] if axis == last else shape[axis] for axis in range(3)], np.float32)
+    step = max(1, PART_BYTES * old_shape[last] // (4 * math.prod(old_shape)))
+    for start in range(0, old_shape[last], step):
+        extents = [(0, size) for size in old_shape]
+        extents[last] = (start, min(start + step, old_shape[last]))
+        voxels = part((extents[0], extents[1], extents[2]))
+        result = _apply_all(voxels, {axis: operators[axis] for axis in others})
+        if clips and last == separate_axis:
+            np.clip(result, voxels.min(axis=others, keepdims=True), voxels.max(axis=others, keepdims=True), out=result)
+        elif clips:
+            lowest, highest = min(lowest, voxels.min()), max(highest, voxels.max())
+        inside[tuple(slice(*extents[axis]) if axis == last else slice(None) for axis in range(3))] = result
+    resampled = apply_operator(inside, operators[last], last)
+    return np.clip(resampled, lowest, highest, out=resampled) if clips and last != separate_axis else resampled
+
+
+def axis_operators(shape: Shape, new_shape: Shape, *, order: int, order_z: int = 0,
+                   separate_axis: int | None = None) -> tuple[Operator, Operator, Operator]:
+    """What `resample` does along z, y and x with the same arguments, apart from its clipping for orders above 1."""
+    z, y, x = (coarse_operator(old, new, order_z) if axis == separate_axis else spline_operator(old, new, order)
+               for axis, (old, new) in enumerate(zip(shape, new_shape, strict=True)))
+    return z, y, x
 
 
 def resample_labels(label: NDArray, shape: Shape, *, order: int = 1, order_z: int = 0,

@@ -161,7 +161,7 @@ def _input_digests(case: Case) -> dict[str, str]:
 
 
 def _predict_case(predictor: Predictor, case: Case, folder: Path) -> PredictedCase:
-    inputs = read_inputs(Unit(case.id, (case,), case.group), predictor.bundle.spec)
+    inputs = read_inputs(Unit(case.id, (case,), case.group), predictor.bundle.spec, compact=True)
     prediction = predictor.predict(inputs)
     ending = image_ending(next(iter(case.inputs.values()))[0])
     outputs = predictor.task.write(prediction, predictor.bundle.spec, next(iter(inputs.values())),

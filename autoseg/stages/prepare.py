@@ -6,26 +6,30 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoseg.core.case import Unit
 from autoseg.core.errors import GeometryError
 from autoseg.core.geometry import Box, GridRecord, Spacing
 from autoseg.core.image import Image
-from autoseg.core.plan import Configuration, Plan
+from autoseg.core.plan import Configuration, Normalization, Plan
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Arrays, Inputs
 from autoseg.io.atomic import hash_values
 from autoseg.io.images import read_image
-from autoseg.ops.crop import bounding_box, crop, nonzero_mask
-from autoseg.ops.normalize import normalize
-from autoseg.ops.resample import resample, resampled_shape, separate_axis
+from autoseg.ops.crop import crop, nonzero_box, nonzero_mask
+from autoseg.ops.normalize import measure_scaling, require_channels
+from autoseg.ops.resample import resample_parts, resampled_shape, separate_axis
 
 # Raised whenever the arrays in a store would change for the same plan; old stores are then not found and made anew.
 STORE_RULES = 1
 
 
-def read_inputs(unit: Unit, spec: DatasetSpec) -> Inputs:
+def read_inputs(unit: Unit, spec: DatasetSpec, *, compact: bool = False) -> Inputs:
     """The images of a unit by role, canonical; the roles of its k-th further case are called `role@k`.
+
+    Args:
+        compact: integers of at most 16 bits stay what they are, for `prepare_inputs`; see `read_image`.
 
     Raises:
         ReadError, GeometryError: a file cannot be read completely, or channels lie on different grids.
@@ -35,14 +39,16 @@ def read_inputs(unit: Unit, spec: DatasetSpec) -> Inputs:
         for entry in spec.inputs:
             if entry.kind == "image":
                 role = entry.role if place == 0 else f"{entry.role}@{place}"
-                inputs[role] = read_image(case.inputs[entry.role], channels=len(entry.channels))
+                inputs[role] = read_image(case.inputs[entry.role], channels=len(entry.channels),
+                                          compact=compact)
     return inputs
 
 
 def prepare_inputs(inputs: Inputs, plan: Plan, configuration: Configuration) -> tuple[Arrays, GridRecord]:
     """Images cropped to non-zero, turned, normalised and resampled to the model grid, and the way back.
 
-    Order and numbers are nnU-Net's (default_preprocessor.py): normalise before resampling, in float32.
+    Order and numbers are nnU-Net's (default_preprocessor.py): normalise before resampling, in float32. Channels are
+    read part by part as they are stored, so that beside the images little more than the result is in memory.
 
     Returns:
         float32 (C, Z, Y, X) by role in model axis order; one record, because all images of a unit share a grid.
@@ -54,19 +60,34 @@ def prepare_inputs(inputs: Inputs, plan: Plan, configuration: Configuration) -> 
         if not image.geometry.agrees_with(first.geometry):
             raise GeometryError(f"input {role!r} lies on {image.geometry} and the first input on {first.geometry}; "
                                 "resample them to one grid")
-    mask = nonzero_mask(np.concatenate([image.voxels for image in inputs.values()]))
-    box = bounding_box(mask)
+    channels = [channel for image in inputs.values() for channel in image.voxels]
+    masked = any(planned.use_mask for entry in plan.inputs for planned in entry.channels)
+    mask = nonzero_mask(channels) if masked else None
+    box = nonzero_box(channels)
     record = _grid_record(first, box, plan, configuration)
-    apart = separate_axis(record.turned_spacing_mm, record.model_spacing_mm, configuration.resampling.separate_z_ratio)
-    turn = (0, *(1 + axis for axis in plan.transpose))
-    turned_mask = crop(mask, box).transpose(plan.transpose)
+    turned_mask = None if mask is None else crop(mask, box).transpose(plan.transpose)
     arrays: Arrays = {}
     for entry in plan.inputs:
-        voxels = crop(inputs[entry.role].voxels, box).transpose(turn)
-        normalized = normalize(voxels, entry.channels, turned_mask)
-        arrays[entry.role] = resample(normalized, record.model_shape, order=configuration.resampling.image_order,
-                                      order_z=configuration.resampling.image_order_z, separate_axis=apart)
+        voxels = crop(inputs[entry.role].voxels, box).transpose(0, *(1 + axis for axis in plan.transpose))
+        require_channels(voxels, entry.channels)
+        arrays[entry.role] = np.empty((len(voxels), *record.model_shape), np.float32)
+        for place, planned in enumerate(entry.channels):
+            arrays[entry.role][place] = _prepare_channel(voxels[place], planned, turned_mask, record, configuration)
     return arrays, record
+
+
+def _prepare_channel(channel: NDArray, planned: Normalization, mask: NDArray[np.bool_] | None, record: GridRecord,
+                     configuration: Configuration) -> NDArray[np.float32]:
+    """A turned channel (Z, Y, X) of any number type, normalised and resampled, part by part."""
+    scaling = measure_scaling(channel, planned, mask)
+
+    def part(box: Box) -> NDArray[np.float32]:
+        return scaling.apply(crop(channel, box), None if mask is None else crop(mask, box))
+
+    rules = configuration.resampling
+    apart = separate_axis(record.turned_spacing_mm, record.model_spacing_mm, rules.separate_z_ratio)
+    return resample_parts(part, record.turned_shape, record.model_shape, order=rules.image_order,
+                          order_z=rules.image_order_z, separate_axis=apart)
 
 
 def _grid_record(image: Image, box: Box, plan: Plan, configuration: Configuration) -> GridRecord:

@@ -7,10 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naive import naive_logits
 from scipy import ndimage
 from torch.nn import functional
 
-from autoseg.inference.sliding_window import predict_logits, window_starts, window_weights
+from autoseg.inference import sliding_window
+from autoseg.inference.sliding_window import predict_logits, predict_slabs, window_starts, window_weights
 
 PLAN = {"patch_size": (4, 6, 5), "tile_step": 0.5, "gaussian_sigma": 1 / 8, "tiles_per_batch": 3, "out_channels": 2,
         "dims": 3}
@@ -163,6 +165,121 @@ def test_no_gradients_are_kept():
     logits = predict_logits(lambda windows: double_and_negate(windows * weight), noise(1, 4, 6, 5), **PLAN)
     assert not logits.requires_grad
     logits += 1  # an ordinary tensor, that the caller may go on with
+
+
+def blurred(windows: torch.Tensor) -> torch.Tensor:
+    """Network of two outputs whose answer depends on neighbours and on the border of the window."""
+    pool = functional.avg_pool3d if windows.ndim == 5 else functional.avg_pool2d
+    smooth = pool(windows, 3, stride=1, padding=1)
+    return torch.cat([smooth, windows - smooth], dim=1)
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 5), (3, 5, 2), (15, 13, 8), (3, 17, 5), (23, 6, 5)])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_slabs_are_bit_for_bit_those_of_one_sum_over_the_whole_image(shape, dims):
+    plan = {**PLAN, "dims": dims, "patch_size": (1, 6, 5) if dims == 2 else PLAN["patch_size"]}
+    voxels = noise(1, *shape)
+    slabs = predict_slabs(blurred, voxels, **plan)
+    assert slabs.shape == (2, *shape)
+    np.testing.assert_array_equal(np.concatenate(list(slabs.parts), axis=1), naive_logits(blurred, voxels, **plan))
+
+
+def test_planes_are_released_as_soon_as_no_later_window_reaches_them():
+    asked = []
+
+    def forward(windows: torch.Tensor) -> torch.Tensor:
+        asked.append(len(windows))
+        return double_and_negate(windows)
+
+    parts = predict_slabs(forward, noise(1, 10, 6, 5), **{**PLAN, "tiles_per_batch": 1}).parts  # starts 0, 2, 4, 6
+    assert not asked
+    seen = [(next(parts).shape[1], len(asked)) for _ in range(4)]
+    assert seen == [(2, 2), (2, 3), (2, 4), (4, 4)]
+    assert next(parts, None) is None
+
+
+def test_sums_exist_for_as_many_planes_as_the_patch_has(monkeypatch):
+    shapes = []
+    zeros = torch.zeros
+    monkeypatch.setattr(sliding_window.torch, "zeros", lambda shape, **how: shapes.append(tuple(shape)) or zeros(shape, **how))
+    list(predict_slabs(double_and_negate, noise(1, 50, 6, 5), **PLAN).parts)
+    assert shapes == [(2, 4, 6, 5)]
+
+
+def test_large_slabs_are_cut(monkeypatch):
+    monkeypatch.setattr("autoseg.ops.slabs.SLAB_BYTES", 3 * 2 * 6 * 5 * 4)
+    parts = list(predict_slabs(double_and_negate, noise(1, 4, 6, 5), **PLAN).parts)
+    assert [part.shape for part in parts] == [(2, 3, 6, 5), (2, 1, 6, 5)]
+
+
+def test_sums_above_the_limit_are_kept_in_half_precision(monkeypatch):
+    voxels = noise(1, 15, 13, 8)
+    exact = naive_logits(blurred, voxels, **PLAN)
+    monkeypatch.setattr(sliding_window, "LARGEST_SUMS_BYTES", 4 * 2 * 4 * 13 * 8 - 1)
+    parts = list(predict_slabs(blurred, voxels, **PLAN).parts)
+    halved = np.concatenate(parts, axis=1)
+    assert all(part.dtype == np.float32 for part in parts)
+    assert 0 < np.abs(halved - exact).max() < 2e-3 * np.abs(exact).max()
+
+
+def count_windows(asked: list[int]):
+    def forward(windows: torch.Tensor) -> torch.Tensor:
+        asked.append(len(windows))
+        return blurred(windows)
+    return forward
+
+
+def body_in_air(air: float) -> np.ndarray:
+    """A small object in a constant; shape (1, 20, 30, 25)."""
+    voxels = np.full((1, 20, 30, 25), air, np.float32)
+    voxels[0, 8:12, 3:9, 2:8] = noise(4, 6, 6)
+    return voxels
+
+
+@pytest.mark.parametrize("air", [0.0, -1.37])
+@pytest.mark.parametrize("tiles_per_batch", [1, 3, 1000])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_windows_of_one_value_are_asked_once_and_nothing_changes(air, tiles_per_batch, dims):
+    patch = (1, 6, 5) if dims == 2 else PLAN["patch_size"]
+    plan = {**PLAN, "tiles_per_batch": tiles_per_batch, "dims": dims, "patch_size": patch}
+    once, every = [], []
+    reused = predict_slabs(count_windows(once), body_in_air(air), **plan).whole()
+    asked = predict_slabs(count_windows(every), body_in_air(air), **plan, reuse_constant=False).whole()
+    np.testing.assert_array_equal(reused, asked)
+    np.testing.assert_array_equal(asked, naive_logits(blurred, body_in_air(air), **plan))
+    assert sum(once) < 0.2 * sum(every)
+    assert max(once) <= tiles_per_batch
+
+
+def test_different_constants_are_different_windows():
+    voxels = np.zeros((1, 8, 6, 5), np.float32)
+    voxels[:, 4:] = 2
+    plan = {**PLAN, "tile_step": 1.0, "tiles_per_batch": 1}
+    logits = predict_slabs(double_and_negate, voxels, **plan).whole()
+    np.testing.assert_array_equal(logits, np.concatenate([2 * voxels, -voxels]))
+
+
+@pytest.mark.parametrize(("spread", "asked"), [(0.0, 1), (2e-6, 1), (1e-4, 16)])
+def test_rounding_of_resampled_air_counts_as_one_value_and_faint_structure_does_not(spread, asked):
+    voxels = np.float32(-1.5) * (1 + np.float32(spread) * np.abs(noise(1, 10, 15, 5)) / 5)
+    windows = []
+    list(predict_slabs(count_windows(windows), voxels, **PLAN).parts)
+    assert sum(windows) == asked
+
+
+def test_values_of_channels_are_compared_each_on_its_own():
+    voxels = np.zeros((2, 10, 15, 5), np.float32)
+    voxels[1] = noise(1, 10, 15, 5)[0]
+    seen = []
+    list(predict_slabs(lambda windows: seen.append(len(windows)) or windows, voxels, **PLAN).parts)
+    assert sum(seen) == 16
+
+
+def test_the_network_of_a_paused_stream_does_not_switch_gradients_off_outside():
+    parts = predict_slabs(double_and_negate, noise(1, 9, 6, 5), **PLAN).parts
+    next(parts)
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
 
 
 @pytest.mark.gpu

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from autoseg.core.errors import GeometryError
-from autoseg.ops.crop import bounding_box, crop, nonzero_mask, paste
+from autoseg.ops.crop import bounding_box, crop, nonzero_box, nonzero_mask, paste
 
 MASKS = hnp.arrays(bool, st.tuples(*(st.integers(1, 7) for _ in range(3))))
 
@@ -86,3 +86,14 @@ def test_box_outside_the_image_is_refused_with_both_sizes():
 def test_box_of_another_size_is_refused():
     with pytest.raises(GeometryError, match=r"\(1, 1, 1\).*\(1, 2, 1\)"):
         paste(np.zeros((1, 1, 1)), ((0, 1), (0, 2), (0, 1)), (3, 3, 3))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_box_of_what_is_not_zero_is_that_of_the_mask(seed):
+    rng = np.random.default_rng(seed)
+    channels = (rng.random((2, 9, 11, 8)) > 0.995).astype(np.int16)
+    assert nonzero_box(list(channels)) == bounding_box(nonzero_mask(channels))
+
+
+def test_the_box_of_an_empty_image_is_all_of_it():
+    assert nonzero_box([np.zeros((3, 4, 5))]) == ((0, 3), (0, 4), (0, 5))

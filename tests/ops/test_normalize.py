@@ -5,7 +5,7 @@ import pytest
 
 from autoseg.core.errors import IncompatibleError
 from autoseg.core.plan import Normalization
-from autoseg.ops.normalize import normalize
+from autoseg.ops.normalize import measure_scaling, normalize
 
 
 def image(*values: float) -> np.ndarray:
@@ -80,3 +80,27 @@ def test_other_number_of_channels_is_refused():
 def test_ct_without_dataset_values_is_refused():
     with pytest.raises(IncompatibleError, match="needs lower, upper, mean and std"):
         normalize(image(1), [Normalization("ct", mean=1.0)])
+
+
+@pytest.mark.parametrize("scheme", [Normalization("zscore"), Normalization("zscore", use_mask=True), Normalization("none"),
+                                    Normalization("ct", False, 30.0, 40.0, -50.0, 90.0), Normalization("rescale_to_0_1"),
+                                    Normalization("rgb_to_0_1")])
+def test_parts_of_integers_are_those_of_the_whole_in_float32(scheme):
+    rng = np.random.default_rng(0)
+    channel, mask = rng.integers(-1000, 2000, (9, 8, 7)).astype(np.int16), rng.random((9, 8, 7)) < 0.7
+    whole = normalize(channel[None].astype(np.float32), [scheme], mask)[0]
+    scaling = measure_scaling(channel, scheme, mask)
+    parts = [scaling.apply(channel[part], mask[part]) for part in (slice(0, 4), slice(4, 9))]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    assert channel.dtype == np.int16
+    assert whole.dtype == np.float32
+
+
+@pytest.mark.parametrize("use_mask", [False, True])
+def test_mean_and_deviation_taken_plane_by_plane_are_those_of_numpy(use_mask):
+    rng = np.random.default_rng(0)
+    channel, mask = rng.normal(1e4, 3, (9, 8, 7)).astype(np.float32), rng.random((9, 8, 7)) < 0.7
+    scaling = measure_scaling(channel, Normalization("zscore", use_mask), mask)
+    inside = channel[mask] if use_mask else channel
+    assert scaling.subtract == pytest.approx(inside.mean(dtype=np.float64), rel=1e-14)
+    assert scaling.divide == pytest.approx(inside.std(dtype=np.float64), rel=1e-12)

@@ -59,3 +59,26 @@ def test_restricted_operator_gives_the_non_zero_part():
 def test_restriction_to_voxels_that_reach_nothing_is_empty():
     part, rows = Operator(np.array([[1, 0, 0]], np.float32)).restricted(1, 2)
     assert (rows.stop - rows.start, part.rows) == (0, 0)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize(("old", "new"), [(1, 5), (5, 1), (7, 12), (300, 90), (6, 6)])
+@pytest.mark.parametrize("make", [spline_operator, coarse_operator])
+def test_taps_are_the_whole_of_an_operator_of_order_0_or_1(make, old, new, order):
+    operator = make(old, new, order)
+    matrix = np.zeros((new, old), np.float32)
+    for tap in operator.taps:
+        matrix[np.arange(new), tap.index] += tap.share
+    np.testing.assert_array_equal(matrix, operator.matrix)
+
+
+def test_taps_of_linear_weights_by_hand():
+    first, last = spline_operator(3, 2, 1).taps
+    assert (first.index.tolist(), last.index.tolist()) == ([0, 1], [1, 2])
+    np.testing.assert_allclose([first.share, last.share], [[0.75, 0.25], [0.25, 0.75]], atol=1e-7)
+    assert len(spline_operator(4, 8, 0).taps) == 1
+
+
+def test_splines_that_weigh_many_voxels_have_no_taps():
+    assert spline_operator(9, 14, 3).taps is None
+    assert coarse_operator(9, 14, 3).taps is None

@@ -8,7 +8,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage.transform import resize
 
-from autoseg.ops.resample import resample, resample_labels, resampled_shape, separate_axis
+from autoseg.ops.crop import crop
+from autoseg.ops.resample import resample, resample_labels, resample_parts, resampled_shape, separate_axis
 
 SHAPES = st.tuples(*(st.integers(1, 7) for _ in range(3)))
 ORDERS = st.sampled_from([0, 1, 3])
@@ -112,6 +113,18 @@ def test_long_axes_in_blocks_give_the_same_numbers():
 def test_halving_a_ramp_by_linear_interpolation_gives_the_means_of_pairs():
     ramp = np.arange(6, dtype=np.float32).reshape(1, 1, 1, 6)
     np.testing.assert_allclose(resample(ramp, (1, 1, 3), order=1).ravel(), [0.5, 2.5, 4.5])
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, 2])
+@pytest.mark.parametrize("order", [0, 1, 3])
+@pytest.mark.parametrize("shape", [(16, 13, 23), (11, 9, 40), (5, 30, 14), (11, 17, 14), (30, 17, 14), (1, 1, 1)])
+@pytest.mark.parametrize("part_bytes", [1, 3000, 2**26])
+def test_a_channel_in_parts_is_resampled_as_in_one_piece(monkeypatch, axis, order, shape, part_bytes):
+    monkeypatch.setattr("autoseg.ops.resample.PART_BYTES", part_bytes)
+    voxels = noise(1, 11, 17, 14)
+    orders = {"order": order, "order_z": 1, "separate_axis": axis}
+    result = resample_parts(lambda box: crop(voxels[0], box).copy(), (11, 17, 14), shape, **orders)
+    np.testing.assert_allclose(result, resample(voxels, shape, **orders)[0], rtol=1e-6, atol=1e-4)
 
 
 @settings(max_examples=80, deadline=None)

@@ -119,10 +119,13 @@ def test_two_equal_members_predict_what_one_predicts(toy):
     unit = first_unit(toy)
     torch.manual_seed(0)
     network = toy.task.build_network(toy.configuration).eval()
-    arrays, _ = prepare_inputs(read_inputs(unit, toy.workspace.spec), toy.plan, toy.configuration)
-    one = toy.task.infer([network], arrays, toy.configuration, Context())
-    two = toy.task.infer([network, network], arrays, toy.configuration, Context())
-    assert np.allclose(one, two, atol=1e-5)
+    inputs = read_inputs(unit, toy.workspace.spec)
+    arrays, record = prepare_inputs(inputs, toy.plan, toy.configuration)
+    one, two = (toy.task.restore(toy.task.infer(networks, arrays, toy.configuration, Context()), record,
+                                 toy.configuration, Context()) for networks in ([network], [network, network]))
+    image = next(iter(inputs.values()))
+    same, itself = (toy.task.score(prediction, one, toy.workspace.spec, image) for prediction in (two, one))
+    assert same == pytest.approx(itself, abs=1e-5, nan_ok=True)
 
 
 def test_a_prediction_read_back_from_its_file_scores_the_same(toy, tmp_path):

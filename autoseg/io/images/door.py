@@ -26,13 +26,15 @@ from autoseg.io.images.labels import label_integers, smallest_type
 from autoseg.io.images.stored import UNKNOWN_SPACING_MM, StoredImage, is_plain
 
 
-def read_image(paths: Sequence[Path], *, channels: int | None = None, digests: dict[Path, str] | None = None) -> Image:
+def read_image(paths: Sequence[Path], *, channels: int | None = None, digests: dict[Path, str] | None = None,
+               compact: bool = False) -> Image:
     """The image in one file, or with one channel per file, in canonical orientation.
 
     Args:
         paths: one 3-D file per channel, in order, or one 4-D or colour file that holds all channels.
         channels: number of channels that must come out; None: any. Colours and opacity: see `channels.image_channels`.
         digests: receives the SHA-256 of every file.
+        compact: one file of integers of at most 16 bits, which float32 holds exactly, comes as a view of these.
     Returns:
         float32 voxels (C, Z, Y, X), contiguous.
     Raises:
@@ -48,6 +50,8 @@ def read_image(paths: Sequence[Path], *, channels: int | None = None, digests: d
     count = sum(map(len, found))
     orientation = canonical_orientation(stored.direction)
     geometry = orientation.apply_to_geometry(stored)
+    if compact and len(files) == 1 and files[0].voxels.dtype.kind in "iu" and files[0].voxels.dtype.itemsize <= 2:
+        return Image(orientation.apply(files[0].voxels), geometry, orientation, stored)
     voxels = np.empty((count, *geometry.shape), np.float32)
     with np.errstate(over="ignore"):  # what does not fit into float32 becomes infinite and is refused below
         np.concatenate([orientation.apply(part) for part in found], out=voxels, casting="unsafe")
@@ -228,10 +232,9 @@ def _require_same_grid(first: Path, expected: Geometry, path: Path, found: Geome
 
 
 def _require_finite(paths: Sequence[Path], voxels: NDArray) -> None:
-    finite = np.isfinite(voxels)
-    if not finite.all():
-        count = int(finite.size - np.count_nonzero(finite))
-        raise ReadError(f"{', '.join(map(str, paths))}: {count} of {finite.size} voxels are nan or infinite; replace them, "
+    count = sum(plane.size - int(np.count_nonzero(np.isfinite(plane))) for channel in voxels for plane in channel)
+    if count:
+        raise ReadError(f"{', '.join(map(str, paths))}: {count} of {voxels.size} voxels are nan or infinite; replace them, "
                         "or exclude the case", code="E_NONFINITE")
 
 

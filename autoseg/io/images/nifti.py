@@ -6,6 +6,7 @@ Reference: NIfTI-1 standard (nifti1.h, 2007), sections on data storage, qform an
 from __future__ import annotations
 
 import gzip
+import io
 import logging
 import math
 import zlib
@@ -27,6 +28,8 @@ _LOG = logging.getLogger(__name__)
 AFFINE_TOLERANCE_VOXELS = 1e-3
 # nibabel's default; label maps shrink well at any level and level 1 writes several times faster than level 6.
 _GZIP_LEVEL = 1
+_CHUNK_BYTES = 2**20
+_NO_EXTENSION = b"\0\0\0\0"
 _MAGIC_1 = b"n+1\0"
 _MAGIC_2 = b"n+2\0\r\n\x1a\n"
 _HEADER_BYTES = {"nifti1": 348, "nifti2": 540}
@@ -83,14 +86,28 @@ def encode(path: Path, voxels: NDArray, geometry: Geometry) -> bytes:
         image.set_qform(None, code=0)
         image.header["pixdim"][1:4] = geometry.spacing_mm[::-1]
     image.header.set_xyzt_units("mm")
-    content = image.to_bytes()
-    return gzip.compress(content, _GZIP_LEVEL, mtime=0) if path.name.lower().endswith(".gz") else content
+    image.header.set_slope_inter(1, 0)
+    image.header.set_data_offset(_HEADER_BYTES["nifti1"] + len(_NO_EXTENSION))
+    buffer = io.BytesIO()
+    compressed = path.name.lower().endswith(".gz")
+    file = gzip.GzipFile("", "wb", _GZIP_LEVEL, buffer, mtime=0) if compressed else buffer
+    file.write(image.header.binaryblock + _NO_EXTENSION)
+    for channel in voxels:  # plane by plane: nibabel's `to_bytes` and `gzip.compress` each hold the whole image
+        for plane in channel:
+            file.write(plane.tobytes())
+    if compressed:
+        file.close()
+    return buffer.getvalue()
 
 
-def _inflate(path: Path, content: bytes) -> bytes:
+def _inflate(path: Path, content: bytes) -> bytes | bytearray:
     """All bytes of a gzip file, its checksum and length verified."""
+    raw = bytearray()
     try:
-        return gzip.decompress(content)
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:  # gzip.decompress holds the result twice while it joins it
+            while chunk := file.read(_CHUNK_BYTES):
+                raw += chunk
+        return raw
     except EOFError as error:
         raise ReadError(f"{path} is truncated: the compressed data end too early; copy or download it again",
                         code="E_TRUNCATED") from error
@@ -98,7 +115,7 @@ def _inflate(path: Path, content: bytes) -> bytes:
         raise ReadError(f"{path} is damaged: {error}; copy or download it again", code="E_DAMAGED") from error
 
 
-def _header(path: Path, raw: bytes) -> nib.Nifti1Header:
+def _header(path: Path, raw: bytes | bytearray) -> nib.Nifti1Header:
     if raw[344:348] == _MAGIC_1:
         kind, size = nib.Nifti1Header, _HEADER_BYTES["nifti1"]
     elif raw[4:12] == _MAGIC_2:
@@ -107,7 +124,7 @@ def _header(path: Path, raw: bytes) -> nib.Nifti1Header:
         raise ReadError(f"{path} is not a single-file NIfTI image: its magic bytes are {raw[344:348]!r}; "
                         "convert it to .nii.gz", code="E_FORMAT")
     try:
-        return kind(raw[:size], check=False)
+        return kind(bytes(raw[:size]), check=False)
     except _HEADER_ERRORS as error:
         raise ReadError(f"{path} has a damaged header: {error}", code="E_HEADER") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,10 @@ from autoseg.core.plan import Configuration
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Arrays, Context
 from autoseg.io.images import float_ending, read_label_map, split_ending, write_label_map, write_volume
-from autoseg.ops.crop import paste
-from autoseg.ops.resample import resample, separate_axis
+from autoseg.ops.crop import crop
+from autoseg.ops.resample import axis_operators, resample, separate_axis
+from autoseg.ops.slabs import LogitSlabs
+from autoseg.ops.streaming import can_stream, stream_labels, stream_logits
 from autoseg.tasks.segmentation.regions import decide, probabilities_of, probabilities_outside
 from autoseg.tasks.segmentation.target import Segmentation, indices_to_values, values_to_indices
 
@@ -24,15 +27,17 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def infer(networks: Sequence[nn.Module], inputs: Arrays, configuration: Configuration,
-          context: Context) -> NDArray[np.float32]:
-    """Logits (K, Z, Y, X) on the model grid: mean over members and, if asked for, over mirrorings."""
+def infer(networks: Sequence[nn.Module], inputs: Arrays, configuration: Configuration, context: Context) -> LogitSlabs:
+    """Logits (K, Z, Y, X) on the model grid, slab by slab: mean over members and, if asked for, over mirrorings.
+
+    The networks run while `restore` draws the slabs.
+    """
     import torch  # here, because planning loads this file too and needs no torch
 
     from autoseg.inference.averaging import averaged
     from autoseg.inference.engine import forward_of
     from autoseg.inference.mirroring import mirrored
-    from autoseg.inference.sliding_window import predict_logits
+    from autoseg.inference.sliding_window import predict_slabs
 
     rules = configuration.inference
     mirror = rules.mirror if context.mirror is None else context.mirror
@@ -40,31 +45,54 @@ def infer(networks: Sequence[nn.Module], inputs: Arrays, configuration: Configur
     if mirror:
         forward = mirrored(forward, rules.mirror_axes, left_right_axis=rules.left_right_axis, pairs=rules.mirror_pairs)
     voxels = torch.from_numpy(np.ascontiguousarray(inputs["image"], dtype=np.float32)).to(context.device)
-    logits = predict_logits(forward, voxels, patch_size=configuration.patch_size, tile_step=rules.tile_step,
-                            gaussian_sigma=rules.gaussian_sigma, tiles_per_batch=rules.tiles_per_batch,
-                            out_channels=configuration.network.out_channels, dims=configuration.network.dims)
-    return logits.cpu().numpy()
+    return predict_slabs(forward, voxels, patch_size=configuration.patch_size, tile_step=rules.tile_step,
+                         gaussian_sigma=rules.gaussian_sigma, tiles_per_batch=rules.tiles_per_batch,
+                         out_channels=configuration.network.out_channels, dims=configuration.network.dims)
 
 
-def restore(raw: NDArray[np.float32], record: GridRecord, configuration: Configuration,
+def restore(raw: LogitSlabs | NDArray[np.float32], record: GridRecord, configuration: Configuration,
             context: Context) -> Segmentation:
     """Label map on the canonical case grid: logits resampled to the crop, decided, turned and pasted back.
 
-    Voxels outside the crop are background.
+    Voxels outside the crop are background. No array of all classes on the whole case grid is made, with two exceptions:
+    probabilities are such an array (4 bytes times classes times voxels of the case), and a planned `output_order` above 1,
+    whose splines reach over the whole image, needs all logits at once on both grids.
+
+    Args:
+        raw: logits (K, Z, Y, X) on the model grid; a stream of slabs is drawn to its end.
     """
-    rules = configuration.resampling
+    slabs = raw if isinstance(raw, LogitSlabs) else LogitSlabs.of(raw)
+    rules, paints = configuration.resampling, configuration.task_values.get("paints")
     apart = separate_axis(record.model_spacing_mm, record.turned_spacing_mm, rules.separate_z_ratio)
-    logits = resample(raw, record.turned_shape, order=rules.output_order, order_z=rules.output_order_z,
-                      separate_axis=apart)
-    back = tuple(int(axis) for axis in np.argsort(record.transpose))
-    shape = record.canonical.shape
-    label = paste(decide(logits, configuration).transpose(back), record.crop_box, shape, 0)
-    if not context.probabilities:
+    operators = axis_operators(slabs.grid, record.turned_shape, order=rules.output_order, order_z=rules.output_order_z,
+                               separate_axis=apart)
+    label = np.zeros(record.canonical.shape, np.uint8)
+    inside = crop(label, record.crop_box).transpose(record.transpose)
+    if can_stream(operators) and not context.probabilities:
+        # Where two regions paint the same label, the logits that give it are a union of convex sets.
+        convex = not isinstance(paints, tuple) or len(set(paints)) == len(paints)
+        for place, plane in enumerate(stream_labels(slabs, operators, partial(decide, configuration=configuration),
+                                                    convex=convex)):
+            inside[place] = plane
         return Segmentation(label)
-    inside = probabilities_of(logits, configuration).transpose(0, *(1 + axis for axis in back))
-    probabilities = np.stack([paste(plane, record.crop_box, shape, fill)
-                              for plane, fill in zip(inside, probabilities_outside(configuration), strict=True)])
-    return Segmentation(label, probabilities.astype(np.float32))
+    if can_stream(operators):
+        planes = stream_logits(slabs, operators)
+    else:
+        planes = iter(resample(slabs.whole(), record.turned_shape, order=rules.output_order, order_z=rules.output_order_z,
+                               separate_axis=apart).swapaxes(0, 1))
+    probabilities = _outside(record, configuration) if context.probabilities else None
+    for place, logits in enumerate(planes):
+        inside[place] = decide(logits[:, None], configuration)[0]
+        if probabilities is not None:
+            turned = crop(probabilities, record.crop_box).transpose(0, *(1 + axis for axis in record.transpose))
+            turned[:, place] = probabilities_of(logits[:, None], configuration)[:, 0]
+    return Segmentation(label, probabilities)
+
+
+def _outside(record: GridRecord, configuration: Configuration) -> NDArray[np.float32]:
+    """Probabilities (K, Z, Y, X) on the case grid, everywhere as outside of the crop."""
+    outside = probabilities_outside(configuration)
+    return np.broadcast_to(outside[:, None, None, None], (len(outside), *record.canonical.shape)).copy()
 
 
 def write_prediction(prediction: Segmentation, spec: DatasetSpec, image: Image, path: Path) -> tuple[Path, ...]:
@@ -72,7 +100,8 @@ def write_prediction(prediction: Segmentation, spec: DatasetSpec, image: Image, 
 
     Args:
         path: with the ending of the input (`out/case.nii.gz`); probabilities get `case_probabilities`, and `.tif` where
-            the format of the input holds whole numbers only (PNG, BMP).
+            the format of the input holds whole numbers only (PNG, BMP). They cost as much memory again while their file is
+            made.
     """
     write_label_map(path, indices_to_values(prediction.label, spec), image)
     if prediction.probabilities is None:

@@ -16,6 +16,7 @@ from scipy.special import expit, softmax
 from autoseg.core.errors import DatasetError
 from autoseg.core.plan import Configuration
 from autoseg.core.spec import DatasetSpec, RegionSpec
+from autoseg.ops.largest import first_largest
 from autoseg.tasks.segmentation.spec import segmentation_options
 
 
@@ -109,7 +110,7 @@ def decide(logits: NDArray[np.float32], configuration: Configuration) -> NDArray
     """
     paints = configuration.task_values.get("paints")
     if not isinstance(paints, tuple):
-        return logits.argmax(axis=0).astype(np.uint8)
+        return first_largest(logits)
     label = np.zeros(logits.shape[1:], np.uint8)
     for output, painted in zip(logits, paints, strict=True):
         label[output > 0] = painted  # type: ignore[call-overload]

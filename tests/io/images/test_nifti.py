@@ -3,14 +3,15 @@ from __future__ import annotations
 import gzip
 import struct
 import tracemalloc
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from autoseg.core.errors import DatasetError, GeometryError, ReadError
-from autoseg.core.geometry import Orientation
-from autoseg.io.images import read_geometry, read_image, read_label_map
+from autoseg.core.geometry import Geometry, Orientation
+from autoseg.io.images import nifti, read_geometry, read_image, read_label_map
 
 
 def nifti_bytes(array_xyz, affine=None, dtype=None):
@@ -192,3 +193,54 @@ def test_promised_but_missing_voxels_cost_no_memory(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**20
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+@pytest.mark.parametrize("shape", [(1, 5, 4, 3), (2, 5, 4, 3), (1, 1, 4, 3)])
+def test_files_are_to_the_byte_those_of_nibabel(dtype, shape):
+    voxels = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    geometry = Geometry(shape[1:], (2.5, 0.7, 1.3), (3.0, -8.0, 21.0))
+    plain = nifti.encode(Path("a.nii"), voxels, geometry)
+    image = nib.Nifti1Image.from_bytes(plain)
+    again = nib.Nifti1Image(voxels[0].T if shape[0] == 1 else voxels.T, None, header=image.header, dtype=dtype)
+    assert plain == again.to_bytes()
+    np.testing.assert_array_equal(np.asarray(image.dataobj), voxels[0].T if shape[0] == 1 else voxels.T)
+    assert gzip.decompress(nifti.encode(Path("a.nii.gz"), voxels, geometry)) == plain
+
+
+def test_reading_and_writing_hold_little_more_than_the_image(tmp_path):
+    voxels = np.random.default_rng(0).integers(0, 4, (1, 120, 128, 128)).astype(np.int16)
+    geometry = Geometry(voxels.shape[1:], (1.0, 1.0, 1.0))
+    tracemalloc.start()
+    content = nifti.encode(Path("a.nii.gz"), voxels, geometry)
+    writing = tracemalloc.get_traced_memory()[1]
+    (tmp_path / "a.nii.gz").write_bytes(content)
+    del content
+    tracemalloc.reset_peak()
+    image = read_image([tmp_path / "a.nii.gz"], compact=True)
+    reading = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert writing < 0.7 * voxels.nbytes
+    assert reading < 1.7 * voxels.nbytes
+    assert image.voxels.dtype == np.int16
+    np.testing.assert_array_equal(image.orientation.undo(image.voxels), voxels)
+
+
+@pytest.mark.parametrize(("dtype", "read"), [(np.int16, np.int16), (np.uint8, np.uint8), (np.uint16, np.uint16),
+                                             (np.int32, np.float32), (np.float64, np.float32)])
+def test_integers_that_float32_holds_exactly_can_stay_what_they_are(tmp_path, dtype, read):
+    array = np.arange(60).reshape(3, 4, 5).astype(dtype)
+    (tmp_path / "a.nii").write_bytes(nifti_bytes(array))
+    compact, plain = (read_image([tmp_path / "a.nii"], compact=compact) for compact in (True, False))
+    assert compact.voxels.dtype == read
+    assert plain.voxels.dtype == np.float32
+    np.testing.assert_array_equal(compact.voxels, plain.voxels)
+    assert compact.geometry == plain.geometry
+
+
+def test_integers_with_a_scale_are_what_they_mean(tmp_path):
+    content = nifti_bytes(np.arange(60).reshape(3, 4, 5).astype(np.int16))
+    (tmp_path / "a.nii").write_bytes(patched(content, 112, "<ff", 0.5, -1.0))
+    image = read_image([tmp_path / "a.nii"], compact=True)
+    assert image.voxels.dtype == np.float32
+    assert (image.voxels.min(), image.voxels.max()) == (-1.0, 28.5)
