@@ -367,3 +367,12 @@ def test_real_thick_slices_and_real_ct_get_the_plan_that_nnunet_2_8_1_made_for_t
     if scheme == "ct":  # nnU-Net's own numbers, from a random sample of the foreground
         window = plan.inputs[0].channels[0]
         assert (window.mean, window.std, window.lower, window.upper) == pytest.approx((-100.9, 240.4, -846, 149), abs=1.5)
+
+
+def test_regions_may_be_scored_only():
+    spec = replace(make_spec(3), regions=NESTED, options={"train_on": "labels"})
+    plan = make_plan(spec, BRATS, Budget("cpu", 8 * GB), PlanRequest(), refuse)
+    configuration = plan.configurations["3d_fullres"]
+    assert (configuration.network.out_channels, configuration.task_values) == (4, {"label_count": 3})
+    assert set(configuration.loss.terms) == {"dice", "cross_entropy"}
+    assert "scored only" in plan.reasons["configurations.3d_fullres.network.out_channels"].because
