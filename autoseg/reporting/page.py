@@ -128,7 +128,8 @@ def render(page: ReportPage) -> str:
     """The page as HTML text. Every name and text is escaped; only charts, which are `Markup`, enter as they are."""
     environment = Environment(loader=PackageLoader("autoseg.reporting"), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(score=score, interval=mean_with_interval, data_uri=_data_uri, share=_share, breakable=_breakable, counted=counted)
+    environment.filters.update(score=score, interval=mean_with_interval, data_uri=_data_uri, share=_share,
+                               breakable=_breakable, counted=counted)
     tables = {"Patients": sorted(page.patients, key=_worst_first), "Cases": sorted(page.cases, key=_worst_first)}
     legends = dict.fromkeys(picture.legend for group in page.pictures for picture in group.pictures)
     return environment.get_template("report.html").render(
