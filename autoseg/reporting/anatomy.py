@@ -54,11 +54,10 @@ def tilt_deg(direction: Direction) -> float:
 
 
 def is_placed(geometry: Geometry) -> bool:
-    """False for a single slice without any position: what a file gets that knows of no patient (PNG, TIFF)."""
-    is_flat = min(geometry.shape) == 1
-    return not (is_flat and geometry.origin_mm == (0.0, 0.0, 0.0) and geometry.direction == CANONICAL)
+    """False for a grid at the origin along the canonical axes: what a file gets that knows of no patient (PNG, TIFF)."""
+    return not (geometry.origin_mm == (0.0, 0.0, 0.0) and geometry.direction == CANONICAL)
 
 
 def has_size(geometry: Geometry) -> bool:
-    """False for such a slice whose pixels are exactly 1 by 1: their size is not known."""
-    return is_placed(geometry) or geometry.spacing_mm[1:] != (1.0, 1.0)
+    """False for such a grid whose voxels are exactly 1 by 1 by 1: their size is not known."""
+    return is_placed(geometry) or geometry.spacing_mm != (1.0, 1.0, 1.0)

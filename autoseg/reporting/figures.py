@@ -251,8 +251,9 @@ def overview(scene: Scene, backdrop: Backdrop, axis: int) -> Picture:
     pixel_mm = max(sides[1] / tile_px, sides[0] / TALLEST_PX * OVERVIEW_ROWS)
     tiles = [drawing.draw_text(overlay(scene, backdrop, whole, axis, index, pixel_mm, prediction_px=2, reference_px=1),
                                f"{index + 1}") for index in indices]
-    return Picture(tiled(tiles), f"overview: {PLANE_NAMES[axis]} slices {', '.join(str(index + 1) for index in indices)} of "
-                   f"{shape[axis]}; {backdrop.note}", legend_of(scene))
+    numbers = ", ".join(str(index + 1) for index in indices)
+    return Picture(tiled(tiles), f"overview: {plane_name(scene.geometry, axis)} {numbers} of {shape[axis]}; {backdrop.note}",
+                   legend_of(scene))
 
 
 def tiled(tiles: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
@@ -291,10 +292,8 @@ def length_text(length_mm: float) -> str:
 
 
 def _caption(scene: Scene, backdrop: Backdrop, wrong: NDArray[np.bool_], axis: int, index: int) -> str:
-    placed = is_placed(scene.geometry)
-    parts = []
-    if placed:
-        parts.append(f"{PLANE_NAMES[axis]} slice {index + 1} of {scene.geometry.shape[axis]}")
+    placed, count = is_placed(scene.geometry), scene.geometry.shape[axis]
+    parts = [f"{plane_name(scene.geometry, axis)} {index + 1} of {count}"] if placed or count > 1 else []
     if scene.reference is not None:
         count = int(np.count_nonzero(np.take(wrong, index, axis)))
         parts.append(f"{counted(count, 'voxel' if placed else 'pixel')} differ{'s' if count == 1 else ''}")
@@ -305,3 +304,8 @@ def _caption(scene: Scene, backdrop: Backdrop, wrong: NDArray[np.bool_], axis: i
     if not placed:
         parts.append("orientation not known" + ("" if has_size(scene.geometry) else ", pixel size not known"))
     return "; ".join(parts)
+
+
+def plane_name(geometry: Geometry, axis: int) -> str:
+    """`axial slice`, or `slice across z` where the orientation is not known."""
+    return f"{PLANE_NAMES[axis]} slice" if is_placed(geometry) else f"slice across {'zyx'[axis]}"

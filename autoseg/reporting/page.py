@@ -15,7 +15,7 @@ from autoseg.core.plan import Plan
 from autoseg.core.report import Estimate, Failure
 from autoseg.core.task import Legend, Picture
 from autoseg.reporting.drawing import encode_png
-from autoseg.reporting.numbers import counted, mean_with_interval, score
+from autoseg.reporting.numbers import mean_with_interval, score
 
 # Cases that stand in the table with all their scores; the others follow with the headline score only.
 LISTED_CASES = 50
@@ -129,7 +129,7 @@ def render(page: ReportPage) -> str:
     environment = Environment(loader=PackageLoader("autoseg.reporting"), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(score=score, interval=mean_with_interval, data_uri=_data_uri, share=_share,
-                               breakable=_breakable, counted=counted)
+                               breakable=_breakable)
     tables = {"Patients": sorted(page.patients, key=_worst_first), "Cases": sorted(page.cases, key=_worst_first)}
     legends = dict.fromkeys(picture.legend for group in page.pictures for picture in group.pictures)
     return environment.get_template("report.html").render(

@@ -21,7 +21,7 @@ from autoseg.core.progress import Progress
 from autoseg.core.report import Failure
 from autoseg.core.task import Context, Inputs, Task
 from autoseg.io.atomic import hash_values, sha256_file
-from autoseg.io.images import image_ending
+from autoseg.io.images import companion_file, image_ending
 from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_weights
 from autoseg.stages.prepare import prepare_inputs, read_inputs
@@ -155,7 +155,9 @@ def _is_finished(predicted: PredictedCase | None, case: Case, folder: Path) -> b
 
 
 def _input_digests(case: Case) -> dict[str, str]:
-    return {path.name: sha256_file(path) for paths in case.inputs.values() for path in paths}
+    paths = [path for group in case.inputs.values() for path in group]
+    beside = [found for path in paths if (found := companion_file(path)) is not None]
+    return {path.name: sha256_file(path) for path in (*paths, *beside)}
 
 
 def _predict_case(predictor: Predictor, case: Case, folder: Path) -> PredictedCase:

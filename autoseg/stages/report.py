@@ -78,8 +78,10 @@ def _notes(scored: Scored, best: str, runs: Sequence[Trained]) -> tuple[str, ...
              "contains it, overlaps count as 0; distances are then infinite and left out of the means, so read them beside the "
              "overlaps."]
     if has_groups(scored.records):
-        notes.append("Intervals are 95 % bootstrap intervals of the mean over cases; patients are drawn, each with all its "
-                     "cases. In the mean of patients every patient counts once, with the mean of its cases.")
+        patients = counted(len({record.patient for record in scored.records}), "patient")
+        notes.append(f"{counted(len(scored.records), 'case')} of {patients}; intervals are 95 % bootstrap intervals, for which "
+                     "patients are drawn, each with all its cases. In the mean of patients every patient counts once, with the "
+                     "mean of its cases.")
     else:
         notes.append("Intervals are 95 % bootstrap intervals of the mean over cases.")
     for name in sorted({run.configuration for run in runs} - {best}):

@@ -19,7 +19,7 @@ from autoseg.reporting.page import CaseRow, HeadlineRow
 from autoseg.stages.summary import per_patient
 
 # Measures that stand in the headline table where a task has them, in this order; volumes are in the table of cases.
-LEADING_METRICS = ("dice", "iou", "surface_dice", "hd95_mm")
+LEADING_METRICS = ("dice", "iou", "surface_dice", "hd95_mm", "lesion_dice", "lesion_hd95_mm")
 # Rows and columns that a reader can take in at once: about the height of a screen, and the width of the page.
 MAIN_ROWS, CASE_COLUMNS = 24, 12
 

@@ -39,14 +39,14 @@ def test_an_oblique_side_gets_a_second_letter_half_way_between_two_directions(an
     assert anatomy.tilt_deg(turned(angle)) == pytest.approx(angle)
 
 
-def test_only_a_slice_without_any_position_has_no_orientation():
+def test_only_a_grid_at_the_origin_along_the_axes_has_no_known_orientation():
     assert not anatomy.is_placed(Geometry((1, 4, 5), (1.0, 1.0, 1.0)))
-    assert anatomy.is_placed(Geometry((2, 4, 5), (1.0, 1.0, 1.0)))
+    assert not anatomy.is_placed(Geometry((3, 4, 5), (2.0, 0.5, 0.5)))
     assert anatomy.is_placed(Geometry((1, 4, 5), (1.0, 1.0, 1.0), (0.0, 0.0, -30.0)))
     assert anatomy.is_placed(Geometry((1, 4, 5), (1.0, 1.0, 1.0), direction=turned(10)))
 
 
-def test_pixels_of_one_by_one_without_a_position_have_no_known_size():
+def test_voxels_of_exactly_one_without_a_place_have_no_known_size():
     assert not anatomy.has_size(Geometry((1, 4, 5), (1.0, 1.0, 1.0)))
     assert anatomy.has_size(Geometry((1, 4, 5), (1.0, 0.5, 0.5)))
-    assert anatomy.has_size(Geometry((3, 4, 5), (1.0, 1.0, 1.0)))
+    assert anatomy.has_size(Geometry((3, 4, 5), (1.0, 1.0, 1.0), (0.0, 0.0, 9.0)))

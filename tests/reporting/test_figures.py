@@ -195,7 +195,7 @@ def test_overview_shows_slices_evenly_through_the_reference():
     reference = empty()
     reference[2:10, 5, 5] = 1
     pictures = figures.case_pictures(np.zeros((1, *SHAPE)), ["MRI"], [False], scene(at(11, 1, 1), reference))
-    assert pictures[-1].caption == "overview: axial slices 3, 4, 5, 6, 7, 8, 9, 10 of 12; grey from 0 to 0"
+    assert pictures[-1].caption == "overview: axial slice 3, 4, 5, 6, 7, 8, 9, 10 of 12; grey from 0 to 0"
 
 
 def test_captions_say_plane_slice_errors_window_and_tilt():
@@ -218,6 +218,13 @@ def test_a_flat_image_without_a_position_has_no_letters_and_says_so(monkeypatch)
     assert texts == ["50 px"]
     assert picture.caption == "0 pixels differ; in colour; orientation not known, pixel size not known"
     assert picture.pixels.shape == (320, 320, 3) and figures.SIDES not in picture.legend.notes
+
+
+def test_a_volume_without_a_position_names_the_axis_instead_of_a_plane():
+    stack = Geometry(SHAPE, (2.0, 0.5, 0.5))
+    pictures = figures.case_pictures(np.zeros((1, *SHAPE)), ["a"], [False], scene(at(2, 3, 4), geometry=stack))
+    assert pictures[0].caption == "slice across z 3 of 12; grey from 0 to 0; orientation not known"
+    assert pictures[0].legend.notes == ()
 
 
 def test_a_flat_sagittal_image_is_shown_across_its_own_axis():

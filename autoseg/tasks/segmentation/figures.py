@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
 from autoseg.core.image import Image
 from autoseg.core.spec import ChannelSpec, DatasetSpec
 from autoseg.core.task import Picture
 from autoseg.planning.normalization import SCHEME_OF_NAME
 from autoseg.reporting.figures import Scene, Structure, case_pictures
+from autoseg.tasks.segmentation.regions import label_sets, scored_parts
 from autoseg.tasks.segmentation.target import Segmentation
 
 
 def draw_figures(prediction: Segmentation, target: Segmentation | None, image: Image,
                  spec: DatasetSpec) -> tuple[Picture, ...]:
-    """Pictures of the channel with most contrast where prediction and reference differ most, then an overview."""
+    """Pictures of the channel with most contrast where prediction and reference differ most, then an overview.
+
+    Only annotated voxels are drawn where the reference has others.
+    """
+    if target is not None and target.ignored is not None:
+        prediction, target = (replace(part, label=np.where(target.annotated, part.label, 0)) for part in (prediction, target))
     channels = [channel for entry in spec.inputs[:1] for channel in entry.channels]
     scene = Scene(prediction.label, None if target is None else target.label, structures(spec), image.geometry)
     return case_pictures(image.voxels, [channel.name for channel in channels], [holds_hu(channel) for channel in channels],
@@ -20,11 +30,9 @@ def draw_figures(prediction: Segmentation, target: Segmentation | None, image: I
 
 
 def structures(spec: DatasetSpec) -> tuple[Structure, ...]:
-    """What is drawn: the regions, and the labels that belong to none."""
-    index = {entry.name: place for place, entry in enumerate(spec.labels, start=1)}
-    regions = tuple(Structure(region.name, tuple(index[name] for name in region.labels)) for region in spec.regions)
-    covered = {place for region in regions for place in region.indices}
-    return (*regions, *(Structure(name, (place,)) for name, place in index.items() if place not in covered))
+    """What is drawn is what is scored: labels, or regions where the network has outputs for them."""
+    indices = label_sets(spec)
+    return tuple(Structure(name, tuple(indices[name])) for name in scored_parts(spec))
 
 
 def holds_hu(channel: ChannelSpec) -> bool:

@@ -13,7 +13,7 @@ from autoseg.core.image import Image
 from autoseg.core.plan import InputPlan, Normalization, Plan
 from autoseg.core.spec import DatasetSpec, LabelSpec, LayoutSpec
 from autoseg.core.task import Context
-from autoseg.io.images import read_label_map
+from autoseg.io.images import read_image, read_label_map
 from autoseg.stages.prepare import prepare_inputs
 from autoseg.tasks.segmentation.output import restore, write_prediction
 from autoseg.tasks.segmentation.target import (
@@ -116,3 +116,14 @@ def test_values_that_are_not_consecutive_become_indices_and_come_back():
 def test_a_value_that_is_not_listed_is_refused_with_its_count():
     with pytest.raises(Exception, match=r"label values 5 \(2 voxels\).*90 far, 4 near"):
         values_to_indices(np.array([0, 5, 5, 4]), SPEC)
+
+
+@pytest.mark.parametrize("ending", [".png", ".bmp", ".tif"])
+def test_a_picture_gets_a_label_map_of_its_own_format_and_probabilities_as_float_tiff(tmp_path, ending):
+    label = np.array([[[0, 1, 2], [2, 0, 1]]], np.uint8)
+    probabilities = np.random.default_rng(0).random((3, 1, 2, 3)).astype(np.float32)
+    image = Image.canonical(probabilities[:1], Geometry((1, 2, 3), (1.0, 1.0, 1.0)))
+    written = write_prediction(Segmentation(label, probabilities), SPEC, image, tmp_path / f"a{ending}")
+    assert [path.name for path in written] == [f"a{ending}", "a_probabilities.tif"]
+    assert read_label_map(written[0]).voxels.tolist() == [[[[0, 90, 4], [4, 0, 90]]]]
+    np.testing.assert_array_equal(read_image([written[1]]).voxels, probabilities)
