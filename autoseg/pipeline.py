@@ -33,6 +33,7 @@ from autoseg.stages.fingerprint import digest_unit, run_fingerprint
 from autoseg.stages.plan import run_plan
 from autoseg.stages.prepare import grid_hash
 from autoseg.stages.preprocess import run_preprocess
+from autoseg.stages.summary import make_report
 from autoseg.tasks import load_task
 
 # Memory of decompressed cases in one process; a dataset that fits is read from disk once.
@@ -291,7 +292,7 @@ def baseline_report(workspace: Workspace, runs: Sequence) -> Report | None:
     records = [record for path in paths if path.exists() for record in read_value(path, Report).records]
     if not records:
         return None
-    return Report(tuple(records), workspace.task.summarise(records, np.random.default_rng(0)))
+    return make_report(workspace.task, records, np.random.default_rng(0))
 
 
 def report(workspace: Workspace, plan: Plan, provenance: Mapping[str, str]) -> Path:

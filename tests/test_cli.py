@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -183,6 +184,19 @@ def test_a_missing_prediction_is_a_failure_of_that_case_and_exit_4(folder, tmp_p
     assert code == 4 and document["status"] == "partial"
     assert [failure["unit"] for failure in document["failures"]] == [gone.name.removesuffix(".nii.gz")]
     assert document["summary"]["mean.dice"]["mean"] == 1.0 and document["summary"]["mean.dice"]["count"] == 7
+    assert document["summary"]["mean.dice"]["groups"] == document["per_patient"]["mean.dice"]["count"] == 4
+
+
+def test_fit_scores_cases_and_patients_and_the_page_shows_both(folder, capsys):
+    code, fitted = call(folder, capsys, "train", "-d", "ToyLabels", "-f", "0")
+    fold = fitted["folds"]["0"]
+    values = [record["scores"]["mean.dice"] for record in fold["records"]]
+    assert code == 0 and len(values) == 2 and len({record["group"] for record in fold["records"]}) == 1
+    assert fold["per_patient"]["mean.dice"]["mean"] == pytest.approx(sum(values) / 2)
+    assert (fold["summary"]["mean.dice"]["count"], fold["per_patient"]["mean.dice"]["count"]) == (2, 1)
+    page = Path(fitted["report"]).read_text()
+    assert 'id="patients"' in page and "Mean of patients" in page and "2 cases of 1 patient;" in page
+    assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
 
 
 def test_a_second_run_on_a_folder_is_refused_with_the_name_of_the_first(folder, capsys):

@@ -74,6 +74,8 @@ def training(screen: Screen, task: Task, reports: Mapping[str, Report], bundle: 
         for name, estimate in report.summary.items():
             if name.endswith(f".{metric}"):
                 rows.append([f"fold {fold}  {name}", *numbers(estimate)])
+        rows += [[f"fold {fold}  {name}, per patient", *numbers(estimate)] for name, estimate in report.per_patient.items()
+                 if name.endswith(f".{metric}")]
     if rows:
         screen.say(table(["score", "mean", "95 % interval", "median", "cases"], rows))
     screen.say(f"\nbundle  {bundle}\nreport  {page}")
@@ -82,6 +84,7 @@ def training(screen: Screen, task: Task, reports: Mapping[str, Report], bundle: 
 def report(screen: Screen, scored: Report) -> None:
     """The summary as a table, then the failures."""
     rows = [[name, *numbers(estimate)] for name, estimate in scored.summary.items()]
+    rows += [[f"{name}, per patient", *numbers(estimate)] for name, estimate in scored.per_patient.items()]
     screen.say(table(["score", "mean", "95 % interval", "median", "cases"], rows))
     screen.say("Both masks empty: not counted. One mask empty: Dice, IoU and surface Dice 0, HD95 not counted.")
     for failure in scored.failures:

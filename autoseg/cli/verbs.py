@@ -157,8 +157,8 @@ def evaluate(predictions: Annotated[Path, typer.Option("-p", "--predictions", he
     report = pipeline.evaluate(spec, predictions, labels, trusted_task=task, progress=screen.progress)
     show.report(screen, report)
     code = 4 if report.failures else 0
-    screen.finish("partial" if code else "ok", code, summary=report.summary, cases=report.records,
-                  failures=report.failures)
+    screen.finish("partial" if code else "ok", code, summary=report.summary, per_patient=report.per_patient,
+                  cases=report.records, failures=report.failures)
     return code
 
 

@@ -116,11 +116,25 @@ class Refinement:
 
 
 @dataclass(frozen=True)
+class Legend:
+    """What colours and lines of pictures mean; the report shows equal legends once.
+
+    Attributes:
+        entries: names with their colours (red, green, blue, 0 to 255).
+        notes: sentences for all pictures.
+    """
+
+    entries: tuple[tuple[str, tuple[int, int, int]], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Picture:
     """A picture for the report: (Y, X, 3) uint8 with a caption."""
 
     pixels: NDArray[np.uint8]
     caption: str
+    legend: Legend = Legend()
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,15 @@ class GroupTable:
         return (row.get(column) or None) if column is not None else None
 
 
+def patient_in_id(spec: DatasetSpec, case_id: str) -> str:
+    """The patient as the specification's pattern finds it in a case id; empty where it has none, or finds none.
+
+    For files that stand alone (a folder of predictions): tables and folders of the dataset are not at hand there.
+    """
+    found = None if spec.grouping.pattern is None else re.search(spec.grouping.pattern, case_id)
+    return (found.group(1) or "") if found else ""
+
+
 def read_groups(spec: DatasetSpec, folder: Path) -> GroupTable:
     """The grouping of the dataset in `folder`, its table read.
 

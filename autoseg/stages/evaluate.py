@@ -13,7 +13,9 @@ from autoseg.core.progress import Progress
 from autoseg.core.report import Failure, Record, Report
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Task
+from autoseg.io.grouping import patient_in_id
 from autoseg.io.images import ENDINGS, PICTURE_ENDINGS, grids_agree, image_ending, read_geometry, read_image
+from autoseg.stages.summary import make_report
 
 # Resampling of the bootstrap only; a fixed stream makes the same folders give the same interval.
 EVALUATION_SEED = 0
@@ -39,9 +41,7 @@ def run_evaluate(task: Task, spec: DatasetSpec, predictions: Path, references: P
         except AutosegError as error:
             failures.append(Failure(name, error.code, str(error)))
         progress("evaluate", place + 1, len(expected), name)
-    rng = np.random.default_rng(EVALUATION_SEED)
-    summary = task.summarise(records, rng) if records else {}
-    return Report(tuple(records), summary, tuple(failures))
+    return make_report(task, records, np.random.default_rng(EVALUATION_SEED), failures)
 
 
 def files_by_case(folder: Path) -> dict[str, Path]:
@@ -72,4 +72,4 @@ def _score_pair(task: Task, spec: DatasetSpec, name: str, found: Mapping[str, Pa
     unit = Unit(name, (Case(name, name, {}, {"label": reference}),), name)
     scores = task.score(task.read_prediction(found[name], spec), task.read_target(unit, spec), spec,
                         read_image([reference]))
-    return Record(name, scores)
+    return Record(name, scores, patient_in_id(spec, name))

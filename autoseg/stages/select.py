@@ -145,7 +145,7 @@ def _refined_record(task: Task, spec: DatasetSpec, units: Mapping[str, Unit], ru
     for refinement in refinements:
         prediction = refinement.apply(prediction, spec)
     image = next(iter(read_inputs(unit, spec).values()))
-    return Record(unit_id, task.score(prediction, task.read_target(unit, spec), spec, image))
+    return Record(unit_id, task.score(prediction, task.read_target(unit, spec), spec, image), unit.group)
 
 
 def read_validation(task: Task, spec: DatasetSpec, run: Trained, unit: Unit) -> Any:

@@ -25,6 +25,7 @@ from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_weights, save_weights
 from autoseg.planning.splits import Fold
 from autoseg.stages.prepare import read_inputs
+from autoseg.stages.summary import make_report
 from autoseg.training.loader import BatchLoader
 from autoseg.training.log import MetricsLog
 from autoseg.training.loop import Interrupted, train
@@ -154,7 +155,7 @@ def validate(run: Run, network: nn.Module, *, device: str, progress: Progress,
         records.append(_validate_unit(run, network, run.units[name], context))
         progress(f"validate {run.configuration.name} fold {run.fold_name}", place + 1, len(run.fold.validation), name)
     rng = np.random.default_rng(run.stream)
-    return Report(tuple(records), run.task.summarise(records, rng) if records else {})
+    return make_report(run.task, records, rng)
 
 
 def _validate_unit(run: Run, network: nn.Module, unit: Unit, context: Context) -> Record:
@@ -170,7 +171,8 @@ def _validate_unit(run: Run, network: nn.Module, unit: Unit, context: Context) -
     image = next(iter(inputs.values()))
     path = scored / f"{unit.id}{image_ending(next(iter(unit.cases[0].inputs.values()))[0])}"
     outputs = run.task.write(prediction, run.spec, image, path)
-    record = Record(unit.id, run.task.score(prediction, run.task.read_target(unit, run.spec), run.spec, image))
+    scores = run.task.score(prediction, run.task.read_target(unit, run.spec), run.spec, image)
+    record = Record(unit.id, scores, unit.group)
     write_value(scored / "scores.json", record)
     mark_done(scored, key, [*outputs, scored / "scores.json"])
     return record

@@ -66,13 +66,14 @@ def _score_lesions(prediction: NDArray[np.bool_], reference: NDArray[np.bool_], 
 
 
 def summarise(records: Sequence[Record], rng: np.random.Generator) -> dict[str, Estimate]:
-    """Mean and median over cases with the 95 % bootstrap interval of the mean, per score.
+    """Mean and median over cases with the 95 % bootstrap interval of the mean, per score; patients are drawn whole.
 
     Infinite distances (one mask empty) would make every mean infinite; they count as undefined, and the overlaps of the
     same case are 0.
     """
     names = dict.fromkeys(name for record in records for name in record.scores)
-    return {name: bootstrap_mean([_finite(record.scores.get(name, math.nan)) for record in records], rng)
+    patients = [record.patient for record in records]
+    return {name: bootstrap_mean([_finite(record.scores.get(name, math.nan)) for record in records], rng, groups=patients)
             for name in names}
 
 
