@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from autoseg.core.report import Estimate, Report
     from autoseg.core.spec import DatasetSpec
     from autoseg.core.task import Task
+    from autoseg.io.initial import Proposal
     from autoseg.stages.check import Understanding
     from autoseg.stages.predict import PredictionManifest
 
@@ -28,6 +29,14 @@ def datasets(screen: Screen, specs: Sequence[DatasetSpec]) -> None:
         screen.say(f"{spec.name}  ({spec.task})  {spec.description}\n"
                    f"  source   {spec.source}\n  licence  {spec.licence}\n"
                    f"  layouts  {', '.join(layout.name for layout in spec.layouts)}")
+
+
+def proposal(screen: Screen, proposed: Proposal, text: str, path: Path, folder: Path) -> None:
+    """What was found, where it was written, how many places want a look, and the next command."""
+    for line in (f"dataset     {proposed.spec.name}", *proposed.found):
+        screen.say(line)
+    screen.say(f"\nwritten     {path}, {text.count('# ?') - 1} places marked '# ?' want your knowledge\n"
+               f"next: autoseg check -d {path} -i {folder}")
 
 
 def understanding(screen: Screen, understood: Understanding) -> None:

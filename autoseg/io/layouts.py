@@ -79,16 +79,19 @@ def list_files(folder: Path) -> Files:
 
 
 def collect(layout: LayoutSpec, files: Files) -> Found:
-    """Every file that matches a pattern of `layout`, by case."""
-    patterns: list[tuple[FileKey, re.Pattern[str]]] = [
-        ((role, index), pattern_regex(pattern)) for role, written in layout.inputs.items()
-        for index, pattern in enumerate(written)]
-    patterns += [((role, None), pattern_regex(pattern)) for role, pattern in layout.targets.items()]
+    """Every file that matches a pattern of `layout`, by case.
+
+    Of several patterns the one with most literal text counts: `a_seg.png` is `{case}_seg.png` and not also `{case}.png`.
+    """
+    patterns = [(key, pattern_regex(pattern)) for key, pattern in _patterns(layout)]
+    literal = {key: len(_TOKENS.sub("", pattern)) for key, pattern in _patterns(layout)}
     cases: dict[str, dict[FileKey, Path]] = {}
     groups: dict[str, str] = {}
     problems, unused = [], []
     for name in files.names:
         matches = [(key, match) for key, regex in patterns if (match := regex.fullmatch(name))]
+        most = max((literal[key] for key, _ in matches), default=0)
+        matches = [(key, match) for key, match in matches if literal[key] == most]
         if not matches:
             unused.append(name)
         for key, match in matches:
@@ -141,6 +144,12 @@ def single_files(spec: DatasetSpec, files: Files) -> Found | None:
                 problems.append(Problem(case_id, "E_DUPLICATE", "two files have this name and different endings; remove one"))
             cases.setdefault(case_id, paths)
     return Found(cases, {}, tuple(problems), ()) if cases else None
+
+
+def _patterns(layout: LayoutSpec) -> list[tuple[FileKey, str]]:
+    inputs: list[tuple[FileKey, str]] = [((role, index), pattern) for role, written in layout.inputs.items()
+                                         for index, pattern in enumerate(written)]
+    return inputs + [((role, None), pattern) for role, pattern in layout.targets.items()]
 
 
 def _expected_endings(spec: DatasetSpec, role: str) -> tuple[str, ...]:
