@@ -21,7 +21,7 @@ from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Context, PlanRequest, Task
 from autoseg.io.atomic import hash_values
 from autoseg.io.bundles import read_bundle
-from autoseg.io.dataset import list_inputs, require_no_problems, scan
+from autoseg.io.dataset import list_inputs, require_no_problems, scan, spec_of_folder
 from autoseg.io.lock import locked
 from autoseg.io.specs import load_spec, read_spec, write_spec
 from autoseg.io.store import Store
@@ -155,7 +155,7 @@ def open_workspace(root: Path, dataset: str, data: Path | None, progress: Progre
         data = Path(read_value(layout.source, Source).folder)
     data = data or root / "raw" / spec.name
     trusted = trusted_task or (spec.task if Path(dataset).is_file() else None)
-    return Workspace(layout, spec, data.resolve(), progress, trusted)
+    return Workspace(layout, spec_of_folder(spec, data), data.resolve(), progress, trusted)
 
 
 def remember(workspace: Workspace) -> None:

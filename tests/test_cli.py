@@ -70,6 +70,32 @@ def test_datasets_lists_the_shipped_specifications(folder, capsys):
     assert all(spec["source"] and spec["licence"] for spec in document["datasets"])
 
 
+def test_datasets_in_short_fits_a_terminal_and_one_by_name_is_shown_in_full(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["datasets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    place = next(index for index, line in enumerate(lines) if line.startswith("Hippocampus"))
+    assert lines[place].split(maxsplit=1)[1] == "MRI -> Anterior, Posterior" and "CC-BY-SA-4.0" in lines[place + 1]
+    assert run(["datasets", "brats"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("1 necrotic_core, 2 edema, 4 enhancing", "layout 'nnunet'", "1 edema, 2 necrotic_core, 3 enhancing",
+                 "whole_tumour: necrotic_core + edema + enhancing", "imagesTs/* (a test case)", "arXiv:2107.02314"):
+        assert text in shown
+    assert run(["datasets", "HepaticVesel"]) == 3
+    assert "Did you mean 'HepaticVessel'" in capsys.readouterr().err
+
+
+def test_check_names_unused_files_once_per_reason(folder, tmp_path, capsys):
+    for name in ("images", "labels"):
+        shutil.copytree(folder / name, tmp_path / name)
+    for name in ("a", "b", "c", "d", "e"):
+        (tmp_path / f"{name}.txt").touch()
+    assert run(["check", "-d", str(folder / "spec.yaml"), "-i", str(tmp_path), "--root", str(tmp_path / "home")]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not used")]
+    assert line == "not used   a.txt, b.txt, c.txt and 2 more: matches no pattern of layout toy"
+
+
 def test_usage_errors_are_json_too(capsys):
     assert run(["train", "--epochs", "3", "--json"]) == 2
     document = json.loads(capsys.readouterr().out)

@@ -14,21 +14,12 @@ from autoseg.cli.screen import Screen, table
 if TYPE_CHECKING:
     from autoseg.core.plan import Plan
     from autoseg.core.report import Estimate, Report
-    from autoseg.core.spec import DatasetSpec
     from autoseg.core.task import Task
     from autoseg.io.initial import Proposal
     from autoseg.stages.check import Understanding
     from autoseg.stages.predict import PredictionManifest
 
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of weights and batches; the same seed gives the same CPU run.")]
-
-
-def datasets(screen: Screen, specs: Sequence[DatasetSpec]) -> None:
-    """One line per specification, then its layouts."""
-    for spec in specs:
-        screen.say(f"{spec.name}  ({spec.task})  {spec.description}\n"
-                   f"  source   {spec.source}\n  licence  {spec.licence}\n"
-                   f"  layouts  {', '.join(layout.name for layout in spec.layouts)}")
 
 
 def proposal(screen: Screen, proposed: Proposal, text: str, path: Path, folder: Path) -> None:
@@ -43,15 +34,22 @@ def understanding(screen: Screen, understood: Understanding) -> None:
     """What was understood, then the problems."""
     for line in understood.lines:
         screen.say(line)
-    for line in understood.ignored[:10]:
-        screen.say(f"not used   {line}")
-    if len(understood.ignored) > 10:
-        screen.say(f"not used   and {len(understood.ignored) - 10} more files")
+    for reason, names in _by_reason(understood.ignored).items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        screen.say(f"not used   {', '.join(names[:3])}{more}: {reason}")
     for warning in understood.warnings:
         screen.say(f"warning    {warning.unit}: {warning.message} [{warning.code}]")
     for problem in understood.problems:
         screen.say(f"PROBLEM    {problem.unit}: {problem.message} [{problem.code}]")
     screen.say(f"\n{len(understood.problems)} problem(s)" if understood.problems else "\nno problems")
+
+
+def _by_reason(ignored: Sequence[str]) -> dict[str, list[str]]:
+    """Names of files by the reason why they are not used; every line is `<name>: <reason>`."""
+    names: dict[str, list[str]] = {}
+    for name, _, reason in (line.partition(": ") for line in ignored):
+        names.setdefault(reason, []).append(name)
+    return names
 
 
 def plan(screen: Screen, made: Plan) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoseg.cli import show
+from autoseg.cli import catalogue, show
 from autoseg.cli.options import (
     AsJson,
     Configurations,
@@ -32,13 +32,19 @@ if TYPE_CHECKING:
     from autoseg.pipeline import Workspace
 
 
-def datasets(as_json: AsJson = False) -> None:
-    """List the specifications that autoseg knows: source, licence, layouts."""
-    from autoseg.io.specs import known_specs, read_spec
+def datasets(name: Annotated[str | None, typer.Argument(help="Show this one in full: a name, a specification (.yaml), or a "
+                                                        "folder with a dataset.json.")] = None,
+             as_json: AsJson = False) -> None:
+    """List the specifications that autoseg knows, or show one in full: source, licence, labels, layouts."""
+    from autoseg.io.specs import known_specs, load_spec, read_spec
 
     screen = start("datasets", as_json)
-    specs = [read_spec(path) for path in known_specs().values()]
-    show.datasets(screen, specs)
+    if name is not None:
+        specs = [load_spec(name)]
+        catalogue.in_full(screen, specs[0])
+    else:
+        specs = [read_spec(path) for path in known_specs().values()]
+        catalogue.overview(screen, specs)
     screen.finish(datasets=specs)
 
 

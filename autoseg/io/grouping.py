@@ -54,6 +54,11 @@ class GroupTable:
         group = self._cell(row, self.grouping.group_column) or group or case_id
         site, date, stratum = (self._cell(row, column) for column in (
             self.grouping.site_column, self.grouping.date_column, self.grouping.stratify_column))
+        if self.grouping.strata:
+            stratum = next((name for name, expression in self.grouping.strata.items() if re.search(expression, case_id)), None)
+            if stratum is None:
+                return Problem(case_id, "E_NO_STRATUM", "none of the grouping's strata is found in the id; looked for "
+                               + ", ".join(self.grouping.strata.values()))
         return GroupRow(group, site, date, stratum)
 
     @staticmethod

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.core.errors import AutosegError
+from autoseg.core.modality import intensity_kind
 from autoseg.io.images import PICTURE_ENDINGS, grids_agree, image_ending, read_image, read_label_map
 
 # Label maps that are opened: enough to meet a label that every seventh case has with 95 % probability.
@@ -19,12 +20,6 @@ SAMPLED_IMAGES = 3
 # Largest number of values in a label map; more are numbers of instances, or intensities. TotalSegmentator's 117 labels of
 # one map are the most that a public dataset has in common use.
 MOST_LABELS = 128
-# Hounsfield units: air is -1000 by definition, -1024 is the smallest number of 12-bit scanners, soft tissue and fat are
-# -150 to 100; images of other kinds do not begin below -900.
-_AIR = (-1000, -1024)
-_AIR_WIDTH = 30
-_SOFT_TISSUE = (-150, 100)
-_LARGEST_MINIMUM = -900
 
 
 @dataclass(frozen=True)
@@ -105,9 +100,5 @@ def _is_patchy(label: np.ndarray) -> bool:
 
 
 def _is_ct(voxels: np.ndarray) -> bool:
-    if voxels.min() > _LARGEST_MINIMUM or not np.array_equal(voxels, np.rint(voxels)):
-        return False
-    values, counts = np.unique(voxels, return_counts=True)
-    mode = values[counts.argmax()]
-    return bool(any(abs(mode - air) <= _AIR_WIDTH for air in _AIR) or _SOFT_TISSUE[0] <= mode <= _SOFT_TISSUE[1]
-                or mode == values[0])  # the padding outside a scanner's field of view
+    """Whole numbers with air and soft tissue where a CT in Hounsfield units has them."""
+    return np.array_equal(voxels, np.rint(voxels)) and intensity_kind(voxels) == "hounsfield"

@@ -184,13 +184,22 @@ def written_form(spec: DatasetSpec) -> dict[str, Any]:
         plain[key] = {entry.pop(name_key): entry for entry in plain[key]}
     plain["inputs"] = {role: _written_input(entry) for role, entry in plain["inputs"].items()}
     plain["labels"] = {name: entry if entry["codes"] else entry["value"] for name, entry in plain["labels"].items()}
-    plain["regions"] = {name: entry["labels"] for name, entry in plain["regions"].items()}
-    plain["grouping"] = {key: value for key, value in plain["grouping"].items() if value is not None}
+    plain["regions"] = {name: entry if entry["paints"] else entry["labels"] for name, entry in plain["regions"].items()}
+    plain["layouts"] = {name: _written_layout(entry) for name, entry in plain["layouts"].items()}
+    plain["grouping"] = _without_empty(plain["grouping"])
     if plain["grouping"] == {"case_column": "case"}:
         plain["grouping"] = {}
-    order = ("inputs", "labels", "regions", "layouts", "grouping", "exclude", "options")
+    order = ("inputs", "labels", "ignore", "regions", "layouts", "grouping", "exclude", "options")
     document |= {key: plain[key] for key in order}
-    return {key: value for key, value in document.items() if value not in ("", {}, [])}
+    return _without_empty(document)
+
+
+def _written_layout(entry: dict[str, Any]) -> dict[str, Any]:
+    return _without_empty(entry | {"case_id": "" if entry["case_id"] == "{case}" else entry["case_id"]})
+
+
+def _without_empty(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if value not in (None, "", {}, [])}
 
 
 def _written_input(entry: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from autoseg.training.log import read_metrics
 # Cases with pictures: the worst ones are what a reader must see, and three pictures of 100 kB each keep the page small.
 PICTURED_CASES = 6
 # Measures that stand in the headline table where a task has them, in this order; volumes are in the table of cases.
-LEADING_METRICS = ("dice", "iou", "surface_dice", "hd95_mm")
+LEADING_METRICS = ("dice", "iou", "surface_dice", "hd95_mm", "lesion_dice", "lesion_hd95_mm")
 
 
 @dataclass(frozen=True)

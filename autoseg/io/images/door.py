@@ -56,7 +56,9 @@ def read_image(paths: Sequence[Path], *, channels: int | None = None, digests: d
 
 
 def read_label_map(path: Path, *, reference: Geometry | None = None, values: Collection[int] | None = None) -> Image:
-    """The label map in a file, in canonical orientation.
+    """The label map in a file, or the union of those in a folder, in canonical orientation.
+
+    Where masks of a folder overlap, the larger value counts.
 
     Args:
         reference: canonical grid of the image that the label map belongs to; None: not compared. A file that says no
@@ -69,6 +71,8 @@ def read_label_map(path: Path, *, reference: Geometry | None = None, values: Col
         ReadError: see `read_image`; also values that are not integers, or beyond 32 bits.
         GeometryError: the grid is not that of `reference`.
     """
+    if path.is_dir():
+        return _united_masks(path, reference, values)
     file = _read_stored(path, None)
     stored = file.geometry if reference is None else _grid_beside(file, reference)
     orientation = canonical_orientation(stored.direction)
@@ -125,6 +129,17 @@ def write_label_map(path: Path, label: NDArray, like: Image) -> None:
 def write_volume(path: Path, voxels: NDArray, like: Image) -> None:
     """Write canonical voxels (C, Z, Y, X) as float32 on the stored grid of `like`, atomically; see `write_label_map`."""
     _write_stored(path, voxels.astype(np.float32, copy=False), like)
+
+
+def _united_masks(folder: Path, reference: Geometry | None, values: Collection[int] | None) -> Image:
+    paths = sorted(path for path in folder.iterdir() if image_ending(path) and not path.name.startswith("."))
+    if not paths:
+        raise ReadError(f"{folder} holds no mask", code="E_MISSING")
+    first = read_label_map(paths[0], reference=reference, values=values)
+    united = first.voxels
+    for path in paths[1:]:
+        united = np.maximum(united, read_label_map(path, reference=reference or first.geometry, values=values).voxels)
+    return Image(united, first.geometry, first.orientation, first.stored)
 
 
 def _write_stored(path: Path, voxels: NDArray, like: Image) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from autoseg.core.geometry import GridRecord
 from autoseg.core.image import Image
@@ -18,6 +17,7 @@ from autoseg.core.task import Arrays, Context
 from autoseg.io.images import float_ending, read_label_map, split_ending, write_label_map, write_volume
 from autoseg.ops.crop import paste
 from autoseg.ops.resample import resample, separate_axis
+from autoseg.tasks.segmentation.regions import decide, probabilities_of, probabilities_outside
 from autoseg.tasks.segmentation.target import Segmentation, indices_to_values, values_to_indices
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def infer(networks: Sequence[nn.Module], inputs: Arrays, configuration: Configur
     mirror = rules.mirror if context.mirror is None else context.mirror
     forward = averaged([forward_of(network, rules, context.device) for network in networks])
     if mirror:
-        forward = mirrored(forward, rules.mirror_axes)
+        forward = mirrored(forward, rules.mirror_axes, left_right_axis=rules.left_right_axis, pairs=rules.mirror_pairs)
     voxels = torch.from_numpy(np.ascontiguousarray(inputs["image"], dtype=np.float32)).to(context.device)
     logits = predict_logits(forward, voxels, patch_size=configuration.patch_size, tile_step=rules.tile_step,
                             gaussian_sigma=rules.gaussian_sigma, tiles_per_batch=rules.tiles_per_batch,
@@ -48,9 +48,9 @@ def infer(networks: Sequence[nn.Module], inputs: Arrays, configuration: Configur
 
 def restore(raw: NDArray[np.float32], record: GridRecord, configuration: Configuration,
             context: Context) -> Segmentation:
-    """Label map on the canonical case grid: logits resampled to the crop, argmax, turned and pasted back.
+    """Label map on the canonical case grid: logits resampled to the crop, decided, turned and pasted back.
 
-    Voxels outside the crop are background. Where several labels share the largest logit the first one wins.
+    Voxels outside the crop are background.
     """
     rules = configuration.resampling
     apart = separate_axis(record.model_spacing_mm, record.turned_spacing_mm, rules.separate_z_ratio)
@@ -58,13 +58,12 @@ def restore(raw: NDArray[np.float32], record: GridRecord, configuration: Configu
                       separate_axis=apart)
     back = tuple(int(axis) for axis in np.argsort(record.transpose))
     shape = record.canonical.shape
-    label = paste(logits.argmax(axis=0).astype(np.uint8).transpose(back), record.crop_box, shape, 0)
+    label = paste(decide(logits, configuration).transpose(back), record.crop_box, shape, 0)
     if not context.probabilities:
         return Segmentation(label)
-    inside = softmax(logits, axis=0).transpose(0, *(1 + axis for axis in back))
-    background = np.eye(1, len(inside), dtype=np.float32)[0]
+    inside = probabilities_of(logits, configuration).transpose(0, *(1 + axis for axis in back))
     probabilities = np.stack([paste(plane, record.crop_box, shape, fill)
-                              for plane, fill in zip(inside, background, strict=True)])
+                              for plane, fill in zip(inside, probabilities_outside(configuration), strict=True)])
     return Segmentation(label, probabilities.astype(np.float32))
 
 
@@ -86,5 +85,5 @@ def write_prediction(prediction: Segmentation, spec: DatasetSpec, image: Image, 
 
 def read_prediction(path: Path, spec: DatasetSpec) -> Segmentation:
     """The label map in a file, as indices."""
-    label = read_label_map(path, values=[entry.value for entry in spec.labels])
+    label = read_label_map(path, values=spec.listed_values)
     return Segmentation(values_to_indices(label.voxels[0], spec))

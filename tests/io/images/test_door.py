@@ -272,6 +272,33 @@ def test_label_map_stored_in_another_orientation_than_its_image_agrees_with_it(t
     np.testing.assert_array_equal(turned.voxels, straight.voxels)
 
 
+def test_the_masks_in_a_folder_are_united_and_the_larger_value_counts(tmp_path):
+    label = np.zeros((3, *SHAPE), np.uint8)
+    label[0, 0, 0, :3] = 1
+    label[1, 0, 0, 2:4] = 3
+    label[2, 2, 3, 4] = 1
+    (tmp_path / "masks").mkdir()
+    for place, mask in enumerate(label):
+        write_label_map(tmp_path / "masks" / f"{place}.nii.gz", mask, Image.canonical(mask[None], Geometry(SHAPE, SPACING)))
+    (tmp_path / "masks" / "notes.txt").touch()
+    (tmp_path / "masks" / "._0.nii.gz").touch()
+    united = read_label_map(tmp_path / "masks", reference=Geometry(SHAPE, SPACING))
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[0, 0, :4] = (1, 1, 3, 3)
+    expected[2, 3, 4] = 1
+    assert np.array_equal(united.voxels[0], expected) and united.geometry.agrees_with(Geometry(SHAPE, SPACING))
+
+
+def test_masks_of_one_folder_on_another_grid_and_empty_folders_are_refused(tmp_path):
+    with pytest.raises(ReadError, match="holds no mask"):
+        read_label_map(tmp_path)
+    for name, spacing in (("a.nii", SPACING), ("b.nii", (2.5, 0.7, 1.4))):
+        mask = np.ones((1, *SHAPE), np.uint8)
+        write_label_map(tmp_path / name, mask[0], Image.canonical(mask, Geometry(SHAPE, spacing)))
+    with pytest.raises(GeometryError, match="b.nii"):
+        read_label_map(tmp_path)
+
+
 def test_array_of_another_shape_than_its_image_is_refused(tmp_path):
     _, image = stored_image()
     with pytest.raises(GeometryError, match="grid of its image"):
