@@ -15,7 +15,7 @@ from autoseg.io.dataset import Scan, scan
 from autoseg.io.foreign import DATASET_JSON, dataset_name, read_dataset_json
 from autoseg.io.images.endings import LOSSY_ENDINGS, format_advice, image_ending
 from autoseg.io.layouts import Files, is_safe_id, list_files
-from autoseg.io.naming import Arrangement, Naming, arrange, channel_words, channels_of, find_namings, unlabelled
+from autoseg.io.naming import VISIT_ID, Arrangement, Naming, arrange, channel_words, channels_of, find_namings, unlabelled
 from autoseg.io.sampling import (
     MOST_LABELS,
     SAMPLED_IMAGES,
@@ -83,7 +83,7 @@ def proposal_text(proposal: Proposal, folder: Path) -> str:
     notes = {(key, f"{key}:"): text for key, text in _TEXTS.items() if not texts[key]} | proposal.notes
     lines = [f"# First specification of {folder.resolve().name}, made by `autoseg init`. Check the lines with `# ?`: the files",
              "# do not say what stands there. Every key is explained in dataset_specs/README.md.", *_annotated(document, notes)]
-    if "grouping" not in form:
+    if "grouping" not in form and not any("{group}" in target for target in proposal.spec.layouts[0].targets.values()):
         lines += ["# ? Has a patient several cases? Then say how the case id names the patient; folds do not divide patients.",
                   "# grouping:", "#   pattern: \"^([^_]+)_\""]
     return "\n".join(lines) + "\n"
@@ -112,13 +112,15 @@ def _guessed(files: Files, names: Sequence[str], name: str) -> Proposal:
     channels, notes = _channels(files.folder, arranged)
     labels, label_notes, lines = _labels(files.folder, arranged)
     layout = LayoutSpec("as found", {"image": tuple(naming.pattern for naming in arranged.channels)},
-                        {} if arranged.label is None else {"label": arranged.label.pattern})
+                        {} if arranged.label is None else {"label": arranged.label.pattern},
+                        case_id=VISIT_ID if arranged.channels[0].is_by_visit else "{case}")
     spec = DatasetSpec(name, "segmentation", (layout,), (InputSpec("image", "image", channels),), labels,
                        options={}, grouping=GroupingSpec())
     spec = _widened(spec, files.folder)
     scanned = scan(spec, files.folder)
     cases = [case.id for case in scanned.cases]
-    spec = replace(spec, grouping=_grouping(cases))
+    if not arranged.channels[0].is_by_visit:  # the patient is a folder then
+        spec = replace(spec, grouping=_grouping(cases))
     others = [naming.pattern for naming in (*arranged.others, *dropped)]
     return Proposal(spec, notes | label_notes | _grouping_note(spec.grouping, cases), (
         f"images      {', '.join(spec.layouts[0].inputs['image'])}",
@@ -209,7 +211,7 @@ def _widened(spec: DatasetSpec, folder: Path) -> DatasetSpec:
         targets = {role: _starred(pattern, depth) for role, pattern in layout.targets.items()}
         if len({*inputs, *targets.values()}) < len(inputs) + len(targets):
             continue
-        wider = replace(spec, layouts=(LayoutSpec(layout.name, {"image": inputs}, targets),))
+        wider = replace(spec, layouts=(replace(layout, inputs={"image": inputs}, targets=targets),))
         found = scan(wider, folder)
         if len(found.cases) > most and not found.problems:
             best, most = wider, len(found.cases)
@@ -218,7 +220,7 @@ def _widened(spec: DatasetSpec, folder: Path) -> DatasetSpec:
 
 def _starred(pattern: str, depth: int) -> str:
     parts = pattern.split("/")
-    return pattern if "{case}" in parts[depth] else "/".join([*parts[:depth], "*", *parts[depth + 1:]])
+    return pattern if "{" in parts[depth] else "/".join([*parts[:depth], "*", *parts[depth + 1:]])
 
 
 def _grouping(cases: Sequence[str]) -> GroupingSpec:

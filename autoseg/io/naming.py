@@ -1,4 +1,5 @@
-"""How the files of an unknown folder are named: patterns with `{case}`, found by trying every way to read a name."""
+"""How the files of an unknown folder are named: patterns with `{case}`, or `{group}` and `{visit}`, found by trying every way
+to read a name."""
 
 from __future__ import annotations
 
@@ -20,6 +21,9 @@ _CHANNEL_SHARE = 0.9
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _BORDER = re.compile(r"[_\-. ]|(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])")
 _CASE = "{case}"
+_PLACE = re.compile(r"\{[a-z]+\}")
+# The case id where it is put together from two folders: patient and visit.
+VISIT_ID = "{group}_{visit}"
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,12 @@ class Naming:
     @property
     def literal(self) -> str:
         """The pattern without what differs between cases."""
-        return self.pattern.replace(_CASE, " ")
+        return _PLACE.sub(" ", self.pattern)
+
+    @property
+    def is_by_visit(self) -> bool:
+        """The case id is made of two folders, as `VISIT_ID` says."""
+        return "{visit}" in self.pattern
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ def find_namings(names: Iterable[str]) -> list[Naming]:
     if any(len(files) > 1 for files in table.values()):
         twice |= {pattern for pattern, files in table.items() if len(files) == 1}
     plainest: dict[tuple[tuple[str, str], ...], str] = {}
-    for pattern in sorted(set(table) - twice, key=lambda p: (p.count("*"), -p.count(_CASE), p)):
+    for pattern in sorted(set(table) - twice, key=lambda p: (p.count("*"), p.count("{visit}"), -p.count(_CASE), p)):
         plainest.setdefault(tuple(sorted(table[pattern].items())), pattern)
     return [Naming(pattern, dict(files)) for files, pattern in plainest.items()]
 
@@ -77,7 +86,7 @@ def arrange(namings: Sequence[Naming]) -> Arrangement | None:
     best: tuple[tuple[float, ...], Naming] | None = None
     for naming, rank in zip(namings, ranks, strict=True):
         shared = max((_shared(naming, image) for image in images), default=0) if rank is not None else 0
-        score = (shared, -(rank or 0), _id_length(naming), -naming.pattern.count("*"))
+        score = (shared, -(rank or 0), -naming.is_by_visit, _id_length(naming), -naming.pattern.count("*"))
         if shared and (best is None or score > best[0]):
             best = (score, naming)
     if best is None:
@@ -115,9 +124,8 @@ def unlabelled(namings: Sequence[Naming]) -> Arrangement:
 
 def channel_words(patterns: Sequence[str]) -> list[str]:
     """What tells the patterns of the channels apart (`t1`, `flair`, `0000`); of a single one the words in its file name."""
-    texts = [split_ending(Path(pattern.replace(_CASE, "_")))[0] for pattern in patterns]
-    if len(patterns) > 1:
-        texts = [split_ending(Path(pattern.replace(_CASE, "_").replace("/", "_")))[0] for pattern in patterns]
+    plain = [_PLACE.sub("_", pattern) for pattern in patterns]
+    texts = [split_ending(Path(text.replace("/", "_") if len(plain) > 1 else text))[0] for text in plain]
     parts = [[word for word in re.split(r"[^A-Za-z0-9]+", text) if word] for text in texts]
     common = set.intersection(*map(set, parts)) if len(parts) > 1 else set()
     return ["_".join(word for word in words if word not in common) for words in parts]
@@ -130,6 +138,10 @@ def _readings(name: str) -> Iterator[tuple[str, str]]:
     for folder in dict.fromkeys(folders):
         parts = [_CASE if part == folder else part for part in folders]
         yield folder, "/".join([*parts, _replaced(stem, folder) + ending])
+    for first, patient in enumerate(folders):
+        for second in range(first + 1, len(folders) if any(c.isdigit() for c in patient) else 0):
+            parts = [*folders[:first], "{group}", *folders[first + 1:second], "{visit}", *folders[second + 1:]]
+            yield f"{patient}_{folders[second]}", "/".join([*parts, file])
     for case, pattern in _stem_readings(stem):
         places = ["*" if part in case and any(c.isdigit() for c in part) else part for part in folders]
         yield case, "/".join([*places, pattern + ending])

@@ -120,6 +120,19 @@ def test_sessions_of_a_patient_are_cases_of_one_patient(tmp_path):
     assert {case.group for case in found.cases} == {"sub-00", "sub-01", "sub-02"}
 
 
+def test_folders_of_visits_below_folders_of_patients_are_cases_of_one_patient(tmp_path):
+    folder = tmp_path / "study"
+    for number, place in enumerate(("patient01/month0", "patient01/month6", "patient02/month0", "patient03/month6")):
+        for channel in ("t1", "flair"):
+            write(folder / place / f"{channel}.nii.gz", tissue(number))
+        write(folder / place / "lesion_mask.nii.gz", regions(1))
+    spec, found = understood(folder, tmp_path)
+    assert spec.layouts[0].inputs["image"] == ("{group}/{visit}/flair.nii.gz", "{group}/{visit}/t1.nii.gz")
+    assert [(case.id, case.group) for case in found.cases] == [
+        ("patient01_month0", "patient01"), ("patient01_month6", "patient01"), ("patient02_month0", "patient02"),
+        ("patient03_month6", "patient03")]
+
+
 @pytest.mark.parametrize(("cases", "pattern"), [
     ([f"P{p}_slice{s}" for p in range(6) for s in range(3)], "^(.+)[_-][^_-]+$"),
     ([f"P{p}_v1_{s}" for p in range(6) for s in range(3)], "^(.+)[_-][^_-]+$"),
