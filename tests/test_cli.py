@@ -240,3 +240,19 @@ def test_a_task_of_ones_own_brings_its_own_commands(capsys):
 def test_memory_without_a_unit_is_refused():
     with pytest.raises(UsageError, match="8GB"):
         parse_bytes("8")
+
+
+def test_init_writes_a_specification_that_check_understands_and_never_overwrites(folder, tmp_path, capsys, monkeypatch):
+    write_cases(tmp_path / "found", "segmentation")
+    monkeypatch.chdir(tmp_path)
+    assert run(["init", str(tmp_path / "found"), "--name", "Mine"]) == 0
+    shown = capsys.readouterr().out
+    assert f"next: autoseg check -d Mine.yaml -i {tmp_path / 'found'}" in shown
+    written = (tmp_path / "Mine.yaml").read_text()
+    assert written.count("# ?") - 1 == int(shown.split(" places marked")[0].rsplit(" ", 1)[1])
+    code, document = call(folder, capsys, "check", "-d", "Mine.yaml", "-i", str(tmp_path / "found"))
+    assert code == 0 and document["problems"] == []
+    assert run(["init", str(tmp_path / "found"), "--name", "Mine"]) == 2
+    assert "is not overwritten" in capsys.readouterr().err
+    assert (tmp_path / "Mine.yaml").read_text() == written
+    assert run(["init", str(tmp_path / "nothing")]) == 3

@@ -15,10 +15,19 @@ if TYPE_CHECKING:
     from autoseg.core.plan import Plan
     from autoseg.core.report import Estimate, Report
     from autoseg.core.task import Task
+    from autoseg.io.initial import Proposal
     from autoseg.stages.check import Understanding
     from autoseg.stages.predict import PredictionManifest
 
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of weights and batches; the same seed gives the same CPU run.")]
+
+
+def proposal(screen: Screen, proposed: Proposal, text: str, path: Path, folder: Path) -> None:
+    """What was found, where it was written, how many places want a look, and the next command."""
+    for line in (f"dataset     {proposed.spec.name}", *proposed.found):
+        screen.say(line)
+    screen.say(f"\nwritten     {path}, {text.count('# ?') - 1} places marked '# ?' want your knowledge\n"
+               f"next: autoseg check -d {path} -i {folder}")
 
 
 def understanding(screen: Screen, understood: Understanding) -> None:

@@ -48,6 +48,27 @@ def datasets(name: Annotated[str | None, typer.Argument(help="Show this one in f
     screen.finish(datasets=specs)
 
 
+def init(folder: Annotated[Path, typer.Argument(help="A folder with images and label maps, in any arrangement.")],
+         output: Annotated[Path | None, typer.Option("-o", "--output", help="The file to write; default: NAME.yaml.")] = None,
+         name: Annotated[str | None, typer.Option("--name", help="Of the dataset; default: the folder's.")] = None,
+         as_json: AsJson = False) -> None:
+    """Look at an unknown folder and write a first specification; what the files do not say is marked with '# ?'."""
+    from autoseg.core.errors import UsageError
+    from autoseg.io.atomic import write_text
+    from autoseg.io.initial import proposal_text, propose_spec
+
+    screen = start("init", as_json)
+    proposal = propose_spec(folder, name=name)
+    path = output or Path(f"{proposal.spec.name}.yaml")
+    if path.exists():
+        raise UsageError(f"{path} exists and is not overwritten; name another file with -o, or delete it",
+                         hint=f"autoseg check -d {path} -i {folder}")
+    text = proposal_text(proposal, folder)
+    write_text(path, text)
+    show.proposal(screen, proposal, text, path, folder)
+    screen.finish(specification=path, spec=proposal.spec, found=proposal.found)
+
+
 def check(dataset: Dataset = None, data: DataFolder = None, root: Root = None, task: TaskPath = None,
           jobs: Jobs = None, as_json: AsJson = False) -> int:
     """Show what is understood of a dataset's folder, and every problem in it. Writes nothing."""
@@ -220,7 +241,7 @@ def task(context: typer.Context,
 
 
 RULE_BOOKS = ("default", "nnunet")
-VERBS = (datasets, check, plan, plan_and_preprocess, train, predict, evaluate, report, fit, task)
+VERBS = (datasets, init, check, plan, plan_and_preprocess, train, predict, evaluate, report, fit, task)
 
 
 def make_plan(workspace: Workspace, target: str | None, memory: str | None, minutes: float | None,

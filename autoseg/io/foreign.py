@@ -42,7 +42,7 @@ def read_dataset_json(folder: Path, *, name: str | None = None) -> DatasetSpec:
     channels = _channels(path, document)
     labels, regions, ignore = _labels(path, document)
     plain = {
-        "name": name or _dataset_name(folder, document),
+        "name": name or dataset_name(folder, document),
         "task": "segmentation",
         "inputs": [{"role": "image", "channels": channels}],
         "labels": labels,
@@ -149,7 +149,7 @@ def _decathlon_layout() -> dict[str, Any]:
             "targets": {"label": "labelsTr/{case}.nii.gz"}}
 
 
-def _dataset_name(folder: Path, document: dict[str, Any]) -> str:
+def dataset_name(folder: Path, document: dict[str, Any]) -> str:
     """The dataset's own name, or the folder's without nnU-Net's number, with every other character replaced by `_`."""
     written = str(document.get("name") or re.sub(r"^Dataset\d{3}_", "", folder.resolve().name))
     return re.sub(r"[^A-Za-z0-9._-]+", "_", written).strip("._-") or "dataset"

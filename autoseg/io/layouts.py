@@ -83,11 +83,15 @@ def list_files(folder: Path) -> Files:
 
 
 def collect(layout: LayoutSpec, files: Files) -> Found:
-    """Every file that matches a pattern of `layout`, by case; a folder of masks counts as one file."""
+    """Every file that matches a pattern of `layout`, by case; a folder of masks counts as one file.
+
+    Of several patterns the one with most literal text counts: `a_seg.png` is `{case}_seg.png` and not also `{case}.png`.
+    """
     patterns: list[tuple[FileKey, str]] = [((role, index), pattern) for role, written in layout.inputs.items()
                                            for index, pattern in enumerate(written)]
     patterns += [((role, None), pattern) for role, pattern in layout.targets.items()]
     compiled = [(key, pattern_regex(pattern), pattern.endswith("/")) for key, pattern in patterns]
+    literal = {key: len(_TOKENS.sub("", pattern)) for key, pattern in patterns}
     reasons = [(pattern_regex(pattern), reason) for pattern, reason in layout.leave_out.items()]
     found = Found({}, {}, (), ())
     problems, unused, left_out = [], [], []
@@ -99,6 +103,8 @@ def collect(layout: LayoutSpec, files: Files) -> Found:
         path = files.folder / name
         matches = [(key, match, path.parent if is_folder else path) for key, regex, is_folder in compiled
                    if (match := regex.fullmatch(name)) and (image_ending(path) or not is_folder)]
+        most = max((literal[key] for key, _, _ in matches), default=0)
+        matches = [(key, match, place) for key, match, place in matches if literal[key] == most]
         if not matches:
             unused.append(name)
         for key, match, place in matches:

@@ -92,7 +92,7 @@ def read_spec(path: Path) -> DatasetSpec:
 
 def write_spec(path: Path, spec: DatasetSpec) -> None:
     """Replace `path` by the YAML form of `spec`, atomically; `read_spec` gives an equal value back."""
-    document = yaml.safe_dump(_written_form(spec), sort_keys=False, allow_unicode=True, width=120)
+    document = yaml.safe_dump(written_form(spec), sort_keys=False, allow_unicode=True, width=120)
     write_text(path, document)
 
 
@@ -174,8 +174,8 @@ def _mappings(entries: Any) -> list[dict[str, Any]]:
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
-def _written_form(spec: DatasetSpec) -> dict[str, Any]:
-    """The shape people write, without what is empty or a default."""
+def written_form(spec: DatasetSpec) -> dict[str, Any]:
+    """A specification in the shape that people write, without what is empty or a default."""
     plain = to_plain(spec)
     document = {"format": plain.pop("format")}
     document |= {key: plain.pop(key) for key in ("name", "task")}

@@ -135,6 +135,19 @@ def test_unsafe_ids_are_problems(tmp_path):
     assert [(problem.case, problem.code) for problem in found.problems] == [("-rf", "E_CASE_ID"), ("a b", "E_CASE_ID")]
 
 
+def test_the_pattern_with_most_literal_text_takes_a_file(tmp_path):
+    touch(tmp_path, "a.png", "a_seg.png", "b.png", "b_seg.png")
+    found = collect(LayoutSpec("x", {"image": ("{case}.png",)}, {"label": "{case}_seg.png"}), list_files(tmp_path))
+    assert found.cases == {case: {("image", 0): tmp_path / f"{case}.png", ("label", None): tmp_path / f"{case}_seg.png"}
+                           for case in ("a", "b")}
+
+
+def test_patterns_of_equal_length_share_a_file(tmp_path):
+    touch(tmp_path, "a.nii")
+    found = collect(LayoutSpec("x", {"one": ("{case}.nii",), "two": ("{case}.nii",)}), list_files(tmp_path))
+    assert set(found.cases["a"]) == {("one", 0), ("two", 0)}
+
+
 def test_case_ids_are_put_together_from_parts_of_the_path(tmp_path):
     touch(tmp_path, "p1/t1/scan.nii", "p1/t2/scan.nii", "p2/t1/scan.nii", "p2/t1/label.nii")
     layout = LayoutSpec("x", {"image": ("{group}/{visit}/scan.nii",)}, {"label": "{group}/{visit}/label.nii"},

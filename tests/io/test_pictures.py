@@ -10,9 +10,12 @@ import pytest
 import tifffile
 from PIL import Image as PillowImage
 
+from autoseg.core.case import Unit
 from autoseg.core.spec import ChannelSpec, DatasetSpec, InputSpec, LabelSpec, LayoutSpec
 from autoseg.io.dataset import check_case, list_inputs, scan
 from autoseg.io.foreign import read_dataset_json
+from autoseg.stages.evaluate import files_by_case
+from autoseg.stages.fingerprint import digest_unit
 
 GREY = np.arange(15, dtype=np.uint8).reshape(3, 5)
 COLOUR = np.arange(45, dtype=np.uint8).reshape(3, 5, 3)
@@ -129,3 +132,24 @@ def test_real_pictures_are_understood(real_data, name, cases):
     found = scan(spec, real_data / name)
     assert len(found.cases) == cases and found.problems == ()
     assert [problem for case in found.cases[:20] for problem in check_case(spec, case)] == []
+
+
+def test_a_changed_spacing_file_changes_the_digest_of_its_case(tmp_path):
+    save(tmp_path / "images/a.tif", GREY)
+    save(tmp_path / "masks/a.tif", MASK)
+    spec = grey_spec(".tif")
+    case = scan(spec, tmp_path).cases[0]
+    unit = Unit("a", (case,), "a")
+    digests = [digest_unit(unit)]
+    for spacing in ("[1, 0.2, 0.3]", "[1, 0.2, 0.4]"):
+        (tmp_path / "images/a.json").write_text(f'{{"spacing": {spacing}}}')
+        digests.append(digest_unit(unit))
+    assert len(set(digests)) == 3
+
+
+def test_a_folder_of_pictures_is_evaluated_and_previews_beside_volumes_are_not(tmp_path):
+    for folder in ("predictions", "references"):
+        save(tmp_path / folder / "a.png", MASK)
+    assert list(files_by_case(tmp_path / "references")) == ["a"]
+    (tmp_path / "references/a.nii.gz").touch()
+    assert files_by_case(tmp_path / "references") == {"a": tmp_path / "references/a.nii.gz"}
