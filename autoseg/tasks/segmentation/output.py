@@ -118,7 +118,9 @@ def write_prediction(prediction: Segmentation, spec: DatasetSpec, image: Image, 
         path: with the ending of the input (`out/case.nii.gz`); probabilities get `case_probabilities`. They cost as
             much memory again while their file is made.
     """
-    write_label_map(path, indices_to_values(prediction.label, spec), image)
+    values = indices_to_values(np.arange(len(spec.labels) + 1, dtype=np.uint8), spec)
+    smallest = np.result_type(*map(np.min_scalar_type, values))  # a whole image of 32-bit values would be the largest of all
+    write_label_map(path, values.astype(smallest)[prediction.label], image)
     if prediction.probabilities is None:
         return (path,)
     stem, ending = split_ending(path)
