@@ -115,12 +115,14 @@ def write_prediction(prediction: Segmentation, spec: DatasetSpec, image: Image, 
     """Writes the label map with the dataset's own values on the grid of the input; probabilities beside it.
 
     Args:
-        path: with the ending of the input (`out/case.nii.gz`); probabilities get `case_probabilities`. They cost as
-            much memory again while their file is made.
+        path: with the ending of the input (`out/case.nii.gz`); probabilities get `case_probabilities`. Beside
+            them the compressed file is in memory while it is made.
     """
     values = indices_to_values(np.arange(len(spec.labels) + 1, dtype=np.uint8), spec)
-    smallest = np.result_type(*map(np.min_scalar_type, values))  # a whole image of 32-bit values would be the largest of all
-    write_label_map(path, values.astype(smallest)[prediction.label], image)
+    written = np.empty(prediction.label.shape, np.result_type(*map(np.min_scalar_type, values)))
+    for place, plane in enumerate(prediction.label):  # numpy makes 8-byte indices of a plane, not of the whole image
+        written[place] = values[plane]
+    write_label_map(path, written, image)
     if prediction.probabilities is None:
         return (path,)
     stem, ending = split_ending(path)
