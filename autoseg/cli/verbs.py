@@ -149,8 +149,9 @@ def predict(source: Annotated[Path, typer.Option("-i", "--input", help="A folder
             bundle: Annotated[Path | None, typer.Option("-b", "--bundle", help="Folder of a bundle; default: the "
                                                         "dataset's own.")] = None,
             plan: PlanName = None, tta: Tta = None,
-            save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Also write the probability "
-                                                             "of every class.")] = False,
+            save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Also write the probability of "
+                                                             "every class; takes 4 bytes of memory per class and voxel.")
+                                        ] = False,
             device: DeviceName = None, root: Root = None, task: TaskPath = None, as_json: AsJson = False) -> int:
     """Predict a folder of images with a bundle. Finished cases are skipped; a bad one does not stop the others."""
     from autoseg import pipeline

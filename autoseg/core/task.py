@@ -166,8 +166,10 @@ class Task:
         draw_batch: (units, store, configuration, rng) -> one batch of tensors by name, augmented.
         build_network: configuration -> network with fresh weights.
         phases: configuration -> optimisation phases.
-        infer: (networks, inputs on the model grid, configuration, context) -> raw output, members averaged.
-        restore: (raw, grid record, configuration, context) -> prediction on the case grid, canonical orientation.
+        infer: (networks, inputs on the model grid, configuration, context) -> raw output, members averaged; may be a stream
+            that runs the networks while `restore` draws it.
+        restore: (raw, grid record, configuration, context) -> prediction on the case grid, canonical orientation; called
+            once per raw output.
         write: (prediction, spec, image, path without ending) -> files written, in the stored orientation.
         read_prediction: (file or path without ending, spec) -> prediction, for evaluation of a folder.
         score: (prediction, target, spec, image) -> scores of one unit.

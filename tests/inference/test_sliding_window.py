@@ -11,8 +11,11 @@ from naive import naive_logits
 from scipy import ndimage
 from torch.nn import functional
 
+from autoseg.core.plan import Normalization
 from autoseg.inference import sliding_window
 from autoseg.inference.sliding_window import predict_logits, predict_slabs, window_starts, window_weights
+from autoseg.io.images import read_image
+from autoseg.ops.normalize import normalize
 
 PLAN = {"patch_size": (4, 6, 5), "tile_step": 0.5, "gaussian_sigma": 1 / 8, "tiles_per_batch": 3, "out_channels": 2,
         "dims": 3}
@@ -249,6 +252,26 @@ def test_windows_of_one_value_are_asked_once_and_nothing_changes(air, tiles_per_
     np.testing.assert_array_equal(asked, naive_logits(blurred, body_in_air(air), **plan))
     assert sum(once) < 0.2 * sum(every)
     assert max(once) <= tiles_per_batch
+
+
+def test_air_of_a_real_scan_goes_through_the_network_once_and_no_label_changes(real_data):
+    folder = real_data / "Dataset106_BraTS15Sub" / "imagesTr"
+    first = sorted(folder.glob("*_0000.nii.gz"))[0]
+    voxels = read_image([first, first.with_name(first.name.replace("_0000", "_0001"))]).voxels[:, :70]
+    voxels = normalize(voxels, [Normalization("zscore")] * 2)
+    plan = {**PLAN, "patch_size": (64, 64, 64), "out_channels": 4}
+    once, every = [], []
+    torch.manual_seed(1)
+    network = torch.nn.Sequential(torch.nn.Conv3d(2, 6, 3, padding=1), torch.nn.InstanceNorm3d(6), torch.nn.ReLU(),
+                                  torch.nn.Conv3d(6, 4, 3, padding=1))
+
+    def counted(asked):
+        return lambda windows: (asked.append(len(windows)), network(windows))[1]
+
+    reused = predict_slabs(counted(once), voxels, **plan).whole()
+    asked = predict_slabs(counted(every), voxels, **plan, reuse_constant=False).whole()
+    np.testing.assert_array_equal(reused.argmax(axis=0), asked.argmax(axis=0))
+    assert sum(once) < sum(every)
 
 
 def test_different_constants_are_different_windows():

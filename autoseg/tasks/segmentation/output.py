@@ -100,10 +100,14 @@ def write_prediction(prediction: Segmentation, spec: DatasetSpec, image: Image, 
 
     Args:
         path: with the ending of the input (`out/case.nii.gz`); probabilities get `case_probabilities`, and `.tif` where
-            the format of the input holds whole numbers only (PNG, BMP). They cost as much memory again while their file is
-            made.
+            the format of the input holds whole numbers only (PNG, BMP). Beside them the compressed file is in memory while
+            it is made.
     """
-    write_label_map(path, indices_to_values(prediction.label, spec), image)
+    values = indices_to_values(np.arange(len(spec.labels) + 1, dtype=np.uint8), spec)
+    written = np.empty(prediction.label.shape, np.result_type(*map(np.min_scalar_type, values)))
+    for place, plane in enumerate(prediction.label):  # numpy makes 8-byte indices of a plane, not of the whole image
+        written[place] = values[plane]
+    write_label_map(path, written, image)
     if prediction.probabilities is None:
         return (path,)
     stem, ending = split_ending(path)

@@ -91,6 +91,19 @@ def test_the_file_holds_the_stored_array_with_the_original_values(axes, flips, t
     assert written.stored.agrees_with(image.stored)
 
 
+@pytest.mark.parametrize(("value", "dtype"), [(90, np.uint8), (300, np.int16), (60_000, np.uint16), (-2, np.int16), (70_000, np.int32)])
+def test_a_label_map_is_written_in_the_smallest_type_that_holds_its_values(tmp_path, value, dtype):
+    geometry = Geometry((2, 3, 4), (1.0, 1.0, 1.0))
+    label = np.zeros(geometry.shape, np.uint8)
+    label[1, 2, 3] = 1
+    spec = replace(SPEC, labels=(LabelSpec("far", value), LabelSpec("near", 4)))
+    path, = write_prediction(Segmentation(label), spec, Image.canonical(label[None], geometry), tmp_path / "case.nii.gz")
+    read = read_label_map(path)
+    assert read.voxels[0, 1, 2, 3] == value
+    assert np.count_nonzero(read.voxels) == 1
+    assert read.voxels.dtype == dtype
+
+
 def test_a_constant_image_stays_constant_on_every_grid(configuration):
     geometry = Geometry((9, 14, 12), (3.0, 1.1, 0.7))
     image = Image(np.full((1, 9, 14, 12), 7.5, np.float32), geometry, Orientation(), geometry)
