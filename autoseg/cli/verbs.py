@@ -113,9 +113,9 @@ def train(dataset: Dataset = None, configuration: Annotated[str | None, typer.Op
         made = make_plan(workspace, target, memory, minutes, None, plan, 0, jobs)
         preprocess(workspace, made, [configuration or default_configuration(made)], jobs)
     reports = train_folds(workspace, made, configuration, fold, device, jobs)
-    pipeline.select(workspace, made)
+    bundle = pipeline.select(workspace, made, prediction_context(device or made.budget.target))
     page = pipeline.report(workspace, made, provenance(made))
-    show.training(screen, workspace.task, reports, workspace.layout.bundle(made.name), page)
+    show.training(screen, workspace.task, reports, bundle, workspace.layout.bundle(made.name), page)
     screen.finish(folds=reports, bundle=workspace.layout.bundle(made.name), report=page)
 
 
@@ -188,9 +188,9 @@ def fit(dataset: Dataset = None, data: DataFolder = None, minutes: Minutes = Non
     chosen = configuration or default_configuration(made)
     preprocess(workspace, made, [chosen], jobs)
     reports = train_folds(workspace, made, chosen, fold, None, jobs)
-    pipeline.select(workspace, made)
+    bundle = pipeline.select(workspace, made, prediction_context(made.budget.target))
     page = pipeline.report(workspace, made, provenance(made))
-    show.training(screen, workspace.task, reports, workspace.layout.bundle(made.name), page)
+    show.training(screen, workspace.task, reports, bundle, workspace.layout.bundle(made.name), page)
     screen.say(f"\nnext: autoseg predict -d {workspace.spec.name} -i FOLDER -o OUT")
     screen.finish(folds=reports, bundle=workspace.layout.bundle(made.name), report=page)
 
@@ -312,8 +312,8 @@ def mirroring(tta: str | None) -> bool | None:
     return None if tta is None else choose({"none": False, "mirror": True}, tta, "--tta")
 
 
-def prediction_context(device: str | None, tta: str | None, probabilities: bool, engine: str, tile_step: float | None,
-                       precision: str | None) -> Context:
+def prediction_context(device: str | None, tta: str | None = None, probabilities: bool = False, engine: str = "auto",
+                       tile_step: float | None = None, precision: str | None = None) -> Context:
     """How to predict, from the command line.
 
     Raises:

@@ -23,7 +23,8 @@ from autoseg.metrics.bootstrap import bootstrap_mean
 from autoseg.reporting.curves import dot_plot, line_chart
 from autoseg.reporting.page import CasePictures, CaseRow, Fact, HeadlineRow, ReportPage, plan_rows, render
 from autoseg.stages.prepare import read_inputs
-from autoseg.stages.select import Trained, read_validation
+from autoseg.stages.select import read_validation
+from autoseg.stages.trained import Trained
 from autoseg.training.log import read_metrics
 
 # Cases with pictures: the worst ones are what a reader must see, and three pictures of 100 kB each keep the page small.
