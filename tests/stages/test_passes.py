@@ -11,6 +11,7 @@ from autoseg.core.plan import Inference
 from autoseg.core.progress import silent
 from autoseg.core.report import Record, Report
 from autoseg.core.task import Context
+from autoseg.io.images import read_image
 from autoseg.nn.weights import save_weights
 from autoseg.stages import passes
 from autoseg.stages.passes import Candidate, affordable, candidates, cheapest_within_one_error, decide_passes, loses_little
@@ -159,3 +160,25 @@ def test_a_precision_that_the_processor_has_not_is_not_measured(stand_in, monkey
     task, runs, measured = stand_in(lambda found: 0.8, replace(RULES, mirror_axes=(), mirror=False))
     assert decide_passes(task, runs, Decisions(), Context(engine="torch"), silent) == Decisions()
     assert measured == []
+
+
+def test_select_measures_real_networks_and_prediction_obeys(toy, tmp_path):
+    configuration = replace(toy.configuration, inference=replace(toy.configuration.inference, mirror_axes=(1, 2), mirror=True),
+                            optimization=replace(toy.configuration.optimization, iterations=5, iterations_per_epoch=5))
+    plan = replace(toy.plan, name="mirrored", configurations={configuration.name: configuration})
+    for fold in ("0", "1", "2", "3"):
+        pipeline.train(toy.workspace, plan, configuration.name, fold, device="cpu", workers=0, should_stop=lambda: False)
+    bundle = pipeline.select(toy.workspace, plan, Context(engine="torch"))
+    lines = [line for line in bundle.decisions.because if "passes a case" in line]
+    assert bundle.decisions.mirror is not None and len(lines) == 2 and all(line in bundle.card for line in lines)
+    kept = sorted(toy.workspace.layout.root.glob("ToyLabels/runs/mirrored/*/fold_*/candidates/*.json"))
+    assert len(kept) == 8  # a quarter of 8 cases of 4 passes are 8 cases of 1 pass
+    written = [path.stat().st_mtime_ns for path in kept]
+    assert pipeline.select(toy.workspace, plan, Context(engine="torch")) == bundle
+    assert [path.stat().st_mtime_ns for path in kept] == written
+    outputs = []
+    for name, mirror in (("decided", None), ("asked", bundle.decisions.mirror)):
+        pipeline.predict(toy.workspace.layout.bundle("mirrored"), toy.folder / "images", tmp_path / name,
+                         Context(engine="torch", mirror=mirror), trusted_task=None, progress=silent)
+        outputs.append([read_image([path]).voxels for path in sorted((tmp_path / name).glob("*.nii.gz"))])
+    assert len(outputs[0]) == 8 and all(np.array_equal(*pair) for pair in zip(*outputs, strict=True))
