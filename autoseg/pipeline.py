@@ -262,20 +262,20 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
                workspace.sources, store, workspace.layout.run(plan.name, configuration_name, fold_name))
 
 
-def select(workspace: Workspace, plan: Plan) -> Bundle:
-    """The bundle of all finished runs of a plan."""
+def select(workspace: Workspace, plan: Plan, context: Context | None = None) -> Bundle:
+    """The bundle of all finished runs of a plan; ways to predict are compared with the device and engine of `context`."""
     from autoseg.stages.select import run_select
 
     runs = all_runs(workspace, plan)
     with locked(workspace.layout.bundle(plan.name), "select"):
         return run_select(workspace.task, workspace.spec, plan, workspace.fingerprint, workspace.units_by_id, runs,
                           workspace.layout.bundle(plan.name), fold_count=len(workspace.folds()),
-                          baseline=baseline_report(workspace, runs), progress=workspace.progress)
+                          baseline=baseline_report(workspace, runs), context=context or Context(), progress=workspace.progress)
 
 
 def all_runs(workspace: Workspace, plan: Plan) -> list:
     """The finished runs of a plan."""
-    from autoseg.stages.select import finished_runs
+    from autoseg.stages.trained import finished_runs
 
     names = [*(str(number) for number in range(len(workspace.folds()))), "all"]
     return finished_runs([make_run(workspace, plan, configuration, fold)

@@ -12,6 +12,7 @@ import typer
 from autoseg.cli.screen import Screen, table
 
 if TYPE_CHECKING:
+    from autoseg.core.bundle import Bundle
     from autoseg.core.plan import Plan
     from autoseg.core.report import Estimate, Report
     from autoseg.core.task import Task
@@ -75,8 +76,8 @@ def explanation(screen: Screen, made: Plan) -> None:
         screen.say(f"{row.path} = {row.value}\n    from    {row.inputs}\n    because {row.because}\n    source  {row.source}")
 
 
-def training(screen: Screen, task: Task, reports: Mapping[str, Report], bundle: Path, page: Path) -> None:
-    """The headline score and its parts per fold, the bundle and the page."""
+def training(screen: Screen, task: Task, reports: Mapping[str, Report], bundle: Bundle, folder: Path, page: Path) -> None:
+    """The headline score and its parts per fold, what was decided for prediction, the bundle's folder and the page."""
     metric = task.headline.rpartition(".")[2]
     rows = []
     for fold, report in reports.items():
@@ -87,7 +88,9 @@ def training(screen: Screen, task: Task, reports: Mapping[str, Report], bundle: 
                  if name.endswith(f".{metric}")]
     if rows:
         screen.say(table(["score", "mean", "95 % interval", "median", "cases"], rows))
-    screen.say(f"\nbundle  {bundle}\nreport  {page}")
+    for line in bundle.decisions.because:
+        screen.say(f"decided  {line}")
+    screen.say(f"\nbundle  {folder}\nreport  {page}")
 
 
 def report(screen: Screen, scored: Report) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -14,13 +14,16 @@ from autoseg.cli.options import (
     DataFolder,
     Dataset,
     DeviceName,
+    EngineName,
     Jobs,
     Memory,
     Minutes,
     PlanName,
+    PrecisionName,
     Root,
     Target,
     TaskPath,
+    TileStep,
     Tta,
 )
 from autoseg.cli.run import make_budget, open_dataset, root_folder, start, stop_signal, workers
@@ -28,7 +31,7 @@ from autoseg.cli.screen import Screen, versions
 
 if TYPE_CHECKING:
     from autoseg.core.plan import Plan
-    from autoseg.core.task import PlanRequest
+    from autoseg.core.task import Context, PlanRequest
     from autoseg.pipeline import Workspace
 
 
@@ -137,9 +140,9 @@ def train(dataset: Dataset = None, configuration: Annotated[str | None, typer.Op
         made = make_plan(workspace, target, memory, minutes, None, plan, 0, jobs)
         preprocess(workspace, made, [configuration or default_configuration(made)], jobs)
     reports = train_folds(workspace, made, configuration, fold, device, jobs)
-    pipeline.select(workspace, made)
+    bundle = pipeline.select(workspace, made, prediction_context(device or made.budget.target))
     page = pipeline.report(workspace, made, provenance(made))
-    show.training(screen, workspace.task, reports, workspace.layout.bundle(made.name), page)
+    show.training(screen, workspace.task, reports, bundle, workspace.layout.bundle(made.name), page)
     screen.finish(folds=reports, bundle=workspace.layout.bundle(made.name), report=page)
 
 
@@ -152,15 +155,14 @@ def predict(source: Annotated[Path, typer.Option("-i", "--input", help="A folder
             save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Also write the probability of "
                                                              "every class; takes 4 bytes of memory per class and voxel.")
                                         ] = False,
+            engine: EngineName = "auto", tile_step: TileStep = None, precision: PrecisionName = None,
             device: DeviceName = None, root: Root = None, task: TaskPath = None, as_json: AsJson = False) -> int:
     """Predict a folder of images with a bundle. Finished cases are skipped; a bad one does not stop the others."""
     from autoseg import pipeline
-    from autoseg.core.task import Context
-    from autoseg.training.device import detect_device
 
     screen = start("predict", as_json)
+    context = prediction_context(device, tta, save_probabilities, engine, tile_step, precision)
     folder = bundle or default_bundle(screen, root, dataset, plan, task)
-    context = Context(detect_device(device or "auto").address, mirroring(tta), save_probabilities)
     manifest = pipeline.predict(folder, source, output, context, trusted_task=task, progress=screen.progress)
     code = 4 if manifest.failures else 0
     show.predictions(screen, manifest, output)
@@ -214,9 +216,9 @@ def fit(dataset: Dataset = None, data: DataFolder = None, minutes: Minutes = Non
     chosen = configuration or default_configuration(made)
     preprocess(workspace, made, [chosen], jobs)
     reports = train_folds(workspace, made, chosen, fold, None, jobs)
-    pipeline.select(workspace, made)
+    bundle = pipeline.select(workspace, made, prediction_context(made.budget.target))
     page = pipeline.report(workspace, made, provenance(made))
-    show.training(screen, workspace.task, reports, workspace.layout.bundle(made.name), page)
+    show.training(screen, workspace.task, reports, bundle, workspace.layout.bundle(made.name), page)
     screen.say(f"\nnext: autoseg predict -d {workspace.spec.name} -i FOLDER -o OUT")
     screen.finish(folds=reports, bundle=workspace.layout.bundle(made.name), report=page)
 
@@ -336,3 +338,22 @@ def mirroring(tta: str | None) -> bool | None:
     from autoseg.core.errors import choose
 
     return None if tta is None else choose({"none": False, "mirror": True}, tta, "--tta")
+
+
+def prediction_context(device: str | None, tta: str | None = None, probabilities: bool = False, engine: str = "auto",
+                       tile_step: float | None = None, precision: str | None = None) -> Context:
+    """How to predict, from the command line.
+
+    Raises:
+        UsageError: an option has a value that it cannot have.
+    """
+    from autoseg.core.errors import UsageError, choose
+    from autoseg.core.plan import Precision
+    from autoseg.core.task import Context, Engine
+    from autoseg.training.device import detect_device
+
+    if tile_step is not None and not 0 < tile_step <= 1:
+        raise UsageError(f"--tile-step {tile_step:g} is not above 0 and at most 1; 0.5 lets neighbouring windows overlap by half")
+    chosen = choose({name: name for name in get_args(Engine)}, engine, "--engine")
+    wanted = None if precision is None else choose({name: name for name in get_args(Precision)}, precision, "--precision")
+    return Context(detect_device(device or "auto").address, mirroring(tta), probabilities, chosen, tile_step, wanted)

@@ -24,8 +24,9 @@ from autoseg.reporting.numbers import counted, has_interval, score
 from autoseg.reporting.page import CasePictures, Fact, ReportPage, plan_rows, render
 from autoseg.stages.prepare import read_inputs
 from autoseg.stages.report_tables import Scored, case_columns, case_rows, headline_rows, patient_rows, score_of
-from autoseg.stages.select import Trained, best_configuration, mean_score, read_validation
+from autoseg.stages.select import best_configuration, read_validation
 from autoseg.stages.summary import per_patient
+from autoseg.stages.trained import Trained, mean_score
 from autoseg.training.log import read_metrics
 
 # The worst cases are what a reader must see, the median and the best one say how typical they are.
