@@ -19,13 +19,15 @@ from autoseg.reporting.numbers import counted
 # Slices three times as far apart as their pixels are not cut across: nnU-Net 2.8.1 (ANISO_THRESHOLD) treats them apart too.
 THICK_SLICE_RATIO = 3.0
 # Sizes in pixels: what stands side by side on the page (1072 wide, with gaps), and how tall and how small a picture may be.
-ROW_PX, GAP_PX, TALLEST_PX, SMALLEST_PX = 1040, 4, 640, 320
+ROW_PX, GAP_PX, TALLEST_PX, SMALLEST_PX = 1040, 4, 640, 340
 WORST_SLICES = 3
 OVERVIEW_COLUMNS, OVERVIEW_ROWS = 4, 2
 # Part of the image around the structures that is shown: a quarter of their size on every side, so that they fill two thirds
 # of the picture, and at least half of the longest side; from four fifths of the image on, the whole image.
 MARGIN_SHARE, NARROWEST_SHARE, WHOLE_FROM = 0.25, 0.5, 0.8
-PREDICTION_WIDTH_PX, REFERENCE_WIDTH_PX = 3, 2
+# Width of the lines of prediction and reference, and where a voxel has less than `THIN_BELOW_PX` pixels and lines would fill
+# small structures.
+LINES_PX, THIN_LINES_PX, THIN_BELOW_PX = (3, 2), (2, 1), 2
 REFERENCE_WHITENESS = 0.4
 # Pixels beside a line keep this part of their brightness, so that lines stand out on white too.
 HALO_BRIGHTNESS = 0.4
@@ -181,8 +183,7 @@ def pixel_size(geometry: Geometry, box: Box, axes: Sequence[int]) -> float:
     return max(sum(width for _, width in shown) / ROW_PX, max(height for height, _ in shown) / TALLEST_PX)
 
 
-def overlay(scene: Scene, backdrop: Backdrop, box: Box, axis: int, index: int, pixel_mm: float, *,
-            prediction_px: int = PREDICTION_WIDTH_PX, reference_px: int = REFERENCE_WIDTH_PX) -> NDArray[np.uint8]:
+def overlay(scene: Scene, backdrop: Backdrop, box: Box, axis: int, index: int, pixel_mm: float) -> NDArray[np.uint8]:
     """Picture (Y, X, 3) of one slice inside `box`, with contours, letters at the borders and a scale bar.
 
     Pixels are square in millimetres. Letters are left out where the place in the patient is not known.
@@ -197,7 +198,8 @@ def overlay(scene: Scene, backdrop: Backdrop, box: Box, axis: int, index: int, p
              max(1, round((columns[1] - columns[0]) * spacing[column] / pixel_mm)))
     pixels = drawing.resize(np.ascontiguousarray(backdrop.slice(axis, index)[cut]), shape)
     planes = [drawing.enlarge(view(labels, axis, index)[cut], shape) for labels in scene.label_maps]
-    pixels = draw_structures(pixels, planes, scene.structures, prediction_px, reference_px)
+    is_fine = min(spacing[row], spacing[column]) / pixel_mm < THIN_BELOW_PX
+    pixels = draw_structures(pixels, planes, scene.structures, THIN_LINES_PX if is_fine else LINES_PX)
     if is_placed(scene.geometry):
         pixels = drawing.draw_letters(pixels, side_letters(scene.geometry.direction, axis))
     units_per_pixel = (columns[1] - columns[0]) * spacing[column] / shape[1]
@@ -207,7 +209,7 @@ def overlay(scene: Scene, backdrop: Backdrop, box: Box, axis: int, index: int, p
 
 
 def draw_structures(pixels: NDArray[np.uint8], planes: Sequence[NDArray], structures: Sequence[Structure],
-                    prediction_px: int, reference_px: int) -> NDArray[np.uint8]:
+                    widths_px: tuple[int, int]) -> NDArray[np.uint8]:
     """The picture with contours, solid for the first label slice (Y, X) and dashed for the second, smaller ones on top.
 
     More structures than colours that everybody can tell apart are numbered too.
@@ -221,9 +223,9 @@ def draw_structures(pixels: NDArray[np.uint8], planes: Sequence[NDArray], struct
         for place, mask in sorted(masks.items(), key=lambda entry: (-np.count_nonzero(entry[1]), entry[0])):
             if mask.any():
                 if number == 0:
-                    line, colour = drawing.contour(mask, width=prediction_px), colours[place]
+                    line, colour = drawing.contour(mask, width=widths_px[0]), colours[place]
                 else:
-                    line = drawing.dashes(mask, width=reference_px)
+                    line = drawing.dashes(mask, width=widths_px[1])
                     colour = drawing.lighter(colours[place], REFERENCE_WHITENESS)
                 drawn[line] = colour
                 is_line |= line
@@ -249,8 +251,8 @@ def overview(scene: Scene, backdrop: Backdrop, axis: int) -> Picture:
     sides = [(whole[a][1] - whole[a][0]) * scene.geometry.spacing_mm[a] for a in (row, column)]
     tile_px = (ROW_PX - (OVERVIEW_COLUMNS - 1) * GAP_PX) // OVERVIEW_COLUMNS
     pixel_mm = max(sides[1] / tile_px, sides[0] / TALLEST_PX * OVERVIEW_ROWS)
-    tiles = [drawing.draw_text(overlay(scene, backdrop, whole, axis, index, pixel_mm, prediction_px=2, reference_px=1),
-                               f"{index + 1}") for index in indices]
+    tiles = [drawing.draw_text(overlay(scene, backdrop, whole, axis, index, pixel_mm), f"{index + 1}")
+             for index in indices]
     numbers = ", ".join(str(index + 1) for index in indices)
     return Picture(tiled(tiles), f"overview: {plane_name(scene.geometry, axis)} {numbers} of {shape[axis]}; {backdrop.note}",
                    legend_of(scene))

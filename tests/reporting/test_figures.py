@@ -105,6 +105,15 @@ def test_prediction_is_solid_and_reference_dashed_and_lighter_in_the_colour_of_t
     assert 0.4 < on_line.mean() < 0.7 and not (dashed == colour).all(axis=2).any()
 
 
+def test_lines_are_thin_where_voxels_have_few_pixels():
+    labels = empty()
+    labels[1, 5:15, 10:34] = 1
+    colour = label_colours(1)[0]
+    upper_halves = [draw(scene(labels), 0, 1, pixel)[:round(20 / pixel), round(16 / pixel)] for pixel in (0.5, 0.6)]
+    widths = [np.count_nonzero((column == colour).all(axis=1)) for column in upper_halves]
+    assert widths == [3, 2]
+
+
 def test_where_both_agree_light_dashes_lie_on_the_solid_line():
     labels = empty()
     labels[1, 5:15, 10:34] = 1
@@ -217,7 +226,7 @@ def test_a_flat_image_without_a_position_has_no_letters_and_says_so(monkeypatch)
     (picture,) = figures.case_pictures(colours, ["r", "g", "b"], [False] * 3, scene(labels, labels, geometry=flat))
     assert texts == ["50 px"]
     assert picture.caption == "0 pixels differ; in colour; orientation not known, pixel size not known"
-    assert picture.pixels.shape == (320, 320, 3) and figures.SIDES not in picture.legend.notes
+    assert picture.pixels.shape == (340, 340, 3) and figures.SIDES not in picture.legend.notes
 
 
 def test_a_volume_without_a_position_names_the_axis_instead_of_a_plane():
@@ -231,7 +240,7 @@ def test_a_flat_sagittal_image_is_shown_across_its_own_axis():
     flat = Geometry((20, 30, 1), (2.0, 1.0, 5.0), (1.0, 2.0, 3.0))
     (picture,) = figures.case_pictures(np.zeros((1, *flat.shape)), ["MRI"], [False],
                                        scene(np.zeros(flat.shape, np.uint8), geometry=flat))
-    assert picture.caption.startswith("sagittal slice 1 of 1") and picture.pixels.shape[:2] == (427, 320)
+    assert picture.caption.startswith("sagittal slice 1 of 1") and picture.pixels.shape[:2] == (453, 340)
 
 
 @pytest.mark.parametrize("count", [2, 8, 60])
