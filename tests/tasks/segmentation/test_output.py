@@ -91,7 +91,8 @@ def test_the_file_holds_the_stored_array_with_the_original_values(axes, flips, t
     assert written.stored.agrees_with(image.stored)
 
 
-@pytest.mark.parametrize(("value", "dtype"), [(90, np.uint8), (300, np.int16), (60_000, np.uint16), (-2, np.int16), (70_000, np.int32)])
+@pytest.mark.parametrize(("value", "dtype"), [(90, np.uint8), (300, np.int16), (60_000, np.uint16), (-2, np.int16),
+                                              (70_000, np.int32)])
 def test_a_label_map_is_written_in_the_smallest_type_that_holds_its_values(tmp_path, value, dtype):
     geometry = Geometry((2, 3, 4), (1.0, 1.0, 1.0))
     label = np.zeros(geometry.shape, np.uint8)
