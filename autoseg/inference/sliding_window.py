@@ -19,7 +19,7 @@ from autoseg.core.geometry import Shape
 from autoseg.ops.slabs import LogitSlabs, planes_per_slab
 
 # Sums of windows in float32 may take this much memory; above, they are kept in float16, as nnU-Net keeps all of them.
-# 2 GiB are 60 classes, 512 x 512 voxels and 34 planes: the whole prediction then stays below 3 GB beside image and network.
+# 2 GiB are 60 classes, 512 x 512 voxels and 34 planes; in float16 a patch of 68 planes stays within, a deeper one takes more.
 LARGEST_SUMS_BYTES = 2**31
 # Largest difference within a window of one value / that value. A constant that went through cubic resampling differs by
 # some 3e-7 of itself, because the float32 weights do not add up to exactly 1. Zeros stay zeros.
