@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import partial
 
 from autoseg.core.budget import Budget
 from autoseg.core.errors import DatasetError
@@ -46,7 +45,7 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
     inputs, input_reasons = plan_inputs(spec.inputs, fingerprint)
     wanted = Wanted(channels, labels + 1, LOSS_TERMS, {"label_count": labels}, frequency_bias(fingerprint, labels))
     draft = Plan(request.name, spec.name, spec.task, plan_grid(fingerprint).transpose, inputs, {}, budget, {}, request.seed)
-    planned = plan_configurations(fingerprint, budget, request, partial(probe, draft), wanted)
+    planned = plan_configurations(fingerprint, budget, request, probe, draft, wanted)
     outputs = {f"configurations.{name}.network.out_channels": Reason(
         f"{labels} labels in the dataset specification", "one output per label and one for the background",
         "dataset specification") for name in planned.configurations}
