@@ -41,10 +41,10 @@ def start(command: str, as_json: bool) -> Screen:
     Threads that wait give their core away: on a machine that others use too, spinning made a step of two threads take
     2 to 18 s instead of 1.4 s, and costs 3 % where nobody else computes (EPYC, 2 cores, torch 2.13, 2026-11-21).
     """
-    from autoseg.training.device import keep_freed_memory
+    from autoseg.training.device import prepare_allocator
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read by OpenMP when torch is imported, which comes later
-    keep_freed_memory()
+    prepare_allocator()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     _screens.append(Screen(command, as_json))
     return _screens[-1]

@@ -66,6 +66,19 @@ def plan(screen: Screen, made: Plan) -> None:
                      " ".join(map(str, c.network.features)), str(c.optimization.iterations),
                      f"{(c.predicted_peak_bytes or 0) / 1e9:.1f} GB"])
     screen.say(table(["configuration", "spacing mm", "patch", "batch", "features", "iterations", "memory"], rows))
+    timed = [[name, *(duration(s) for s in (c.predicted_seconds.preprocess, c.predicted_seconds.training,
+                                            c.predicted_seconds.validation, c.predicted_seconds.case))]
+             for name, c in made.configurations.items() if c.predicted_seconds is not None]
+    if timed:
+        screen.say(table(["predicted time", "preprocess", "training a fold", "validating it", "predicting a case"], timed))
+
+
+def duration(seconds: float) -> str:
+    """`1.3 s`, `4 min 10 s` or `2 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def explanation(screen: Screen, made: Plan) -> None:

@@ -25,6 +25,36 @@ class StepTime:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Footprint:
+    """Memory that a candidate is predicted to need; kept, so that the same file gives the same plan with another torch.
+
+    Attributes:
+        candidate: key of what was looked at (see `planning.budget.footprint_key`).
+        training_bytes: peak of a training step.
+        forward_bytes: peak of one batch of windows through the network, weights included.
+    """
+
+    candidate: str
+    training_bytes: int
+    forward_bytes: int
+
+
+@dataclass(frozen=True, config=STRICT)
+class CaseTime:
+    """Pilot cases of a candidate configuration, timed.
+
+    Attributes:
+        candidate: key of what was timed (see `planning.budget.footprint_key`).
+        prepare_seconds: to read, prepare and store one case.
+        window_seconds: to predict one window, once (no mirroring).
+    """
+
+    candidate: str
+    prepare_seconds: float
+    window_seconds: float
+
+
+@dataclass(frozen=True, config=STRICT)
 class Budget:
     """Inputs of the plan that are not the dataset.
 
@@ -36,6 +66,8 @@ class Budget:
         threads: CPU threads that training will use.
         device: name of the processor, for the reader.
         measured: step times; what is missing is measured by the probe and added.
+        footprints: predicted memory of candidates, likewise.
+        case_times: times of pilot cases, likewise.
     """
 
     target: Target
@@ -45,7 +77,17 @@ class Budget:
     threads: int = 1
     device: str = ""
     measured: tuple[StepTime, ...] = ()
+    footprints: tuple[Footprint, ...] = ()
+    case_times: tuple[CaseTime, ...] = ()
 
     def seconds_per_step(self, candidate: str) -> float | None:
         """The measured time of a candidate, None when it was not measured."""
         return next((m.seconds_per_step for m in self.measured if m.candidate == candidate), None)
+
+    def footprint(self, candidate: str) -> Footprint | None:
+        """The predicted memory of a candidate, None when it was not predicted."""
+        return next((entry for entry in self.footprints if entry.candidate == candidate), None)
+
+    def case_time(self, candidate: str) -> CaseTime | None:
+        """The measured times of pilot cases, None when they were not measured."""
+        return next((entry for entry in self.case_times if entry.candidate == candidate), None)

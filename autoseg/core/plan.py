@@ -214,6 +214,23 @@ class Inference:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Durations:
+    """Seconds that a configuration is predicted to take on the machine that was measured, in one process.
+
+    Attributes:
+        preprocess: all cases.
+        training: the optimisation steps of one fold.
+        validation: prediction of the fold's validation cases.
+        case: prediction of one median case, reading and preparing it included.
+    """
+
+    preprocess: float
+    training: float
+    validation: float
+    case: float
+
+
+@dataclass(frozen=True, config=STRICT)
 class Configuration:
     """One way to solve the task: grid, patch, network and schedule.
 
@@ -223,7 +240,9 @@ class Configuration:
         patch_size: model axis order; a 2-D configuration has patch_size[0] = 1.
         oversample_foreground: share of a batch that is drawn around a target; its last positions.
         task_values: planned values that only the task understands.
-        predicted_peak_bytes: memory that one training step needs by the plan's own estimate.
+        predicted_peak_bytes: peak memory of training.
+        predicted_inference_bytes: peak memory of predicting the median case.
+        predicted_seconds: None where nothing was measured.
     """
 
     name: str
@@ -240,6 +259,8 @@ class Configuration:
     oversample_foreground: float = 0.0
     task_values: dict[str, Value] = field(default_factory=dict)
     predicted_peak_bytes: int | None = None
+    predicted_inference_bytes: int | None = None
+    predicted_seconds: Durations | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

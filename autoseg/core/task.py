@@ -28,8 +28,6 @@ if TYPE_CHECKING:  # torch takes two seconds to import and is needed only where 
 Arrays: TypeAlias = dict[str, NDArray]
 Inputs: TypeAlias = dict[str, Image]
 Engine: TypeAlias = Literal["auto", "torch", "openvino"]
-# (draft plan, candidate configuration) -> median seconds of one optimisation step, its batch included.
-Probe: TypeAlias = Callable[[Plan, Configuration], float]
 
 
 class CaseStore(Protocol):
@@ -59,6 +57,21 @@ class Description:
 
     foreground: NDArray
     properties: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a planner may ask of the machine; planning itself imports no torch and reads no file.
+
+    Attributes:
+        seconds: (draft plan, candidate) -> median seconds of one optimisation step, its batch included.
+        peak_bytes: candidate -> predicted peaks: of a training step, and of one batch of windows through the network.
+        case_seconds: (draft plan, configuration) -> seconds to prepare one pilot case, and to predict one window.
+    """
+
+    seconds: Callable[[Plan, Configuration], float]
+    peak_bytes: Callable[[Configuration], tuple[int, int]]
+    case_seconds: Callable[[Plan, Configuration], tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -168,9 +181,11 @@ class Task:
         index: (spec, cases) -> units; folds are made on patients, units inherit.
         read_target: (unit, spec) -> target, or None where the unit has none.
         describe: (unit, inputs, target) -> what the fingerprint measures.
-        make_plan: (spec, fingerprint, budget, request, probe) -> plan; probe times a candidate of a draft plan.
+        make_plan: (spec, fingerprint, budget, request, probe) -> plan; probe measures candidates of a draft plan.
         prepare_target: (target, grid record, configuration) -> arrays stored with the case.
         draw_batch: (units, store, configuration, rng) -> one batch of tensors by name, augmented.
+        blank_batch: configuration -> zeros with the names, shapes and types of the tensors that `draw_batch` returns; its memory
+            is predicted from them.
         build_network: configuration -> network with fresh weights.
         phases: configuration -> optimisation phases.
         infer: (networks, inputs on the model grid, configuration, context) -> raw output, members averaged; may be a stream
@@ -196,6 +211,7 @@ class Task:
     make_plan: Callable[[DatasetSpec, Fingerprint, Budget, PlanRequest, Probe], Plan]
     prepare_target: Callable[[Any, GridRecord, Configuration], Arrays]
     draw_batch: Callable[[Sequence[Unit], CaseStore, Configuration, np.random.Generator], dict[str, Tensor]]
+    blank_batch: Callable[[Configuration], dict[str, Tensor]]
     build_network: Callable[[Configuration], nn.Module]
     phases: Callable[[Configuration], tuple[Phase, ...]]
     infer: Callable[[Sequence[nn.Module], Arrays, Configuration, Context], Any]

@@ -9,12 +9,14 @@ from typing import TypeAlias
 from autoseg.core.budget import Budget
 from autoseg.core.errors import UsageError, choose, unknown_name
 from autoseg.core.fingerprint import Fingerprint
-from autoseg.core.plan import Configuration, Precision
-from autoseg.core.task import PlanRequest
+from autoseg.core.plan import Configuration, Plan, Precision
+from autoseg.core.task import PlanRequest, Probe
 from autoseg.planning import recipes
-from autoseg.planning.budget import Stopwatch, Timer
+from autoseg.planning.budget import Meter
 from autoseg.planning.candidates import choose_candidate, on_rung
+from autoseg.planning.costs import cost_reasons, predicted
 from autoseg.planning.explain import Reasons, below
+from autoseg.planning.fitting import fit_to_memory
 from autoseg.planning.memory import REFERENCE_BYTES
 from autoseg.planning.recipes import CPU, CUDA, NNUNET
 from autoseg.planning.schedule import dataset_reason, fixed_reason, iterations_for_dataset, iterations_within, minutes_reason
@@ -23,7 +25,7 @@ from autoseg.planning.unet import DIMENSIONS, Blueprint, Limits, Run, Wanted, pl
 from autoseg.planning.why import explain_configuration
 
 Drawn: TypeAlias = tuple[Blueprint, Reasons]
-Book: TypeAlias = Callable[[str, Grid, Wanted, Stopwatch], Drawn]
+Book: TypeAlias = Callable[[str, Grid, Wanted, Meter], Drawn]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Planned:
     reasons: Reasons
 
 
-def plan_configurations(fingerprint: Fingerprint, budget: Budget, request: PlanRequest, timer: Timer,
+def plan_configurations(fingerprint: Fingerprint, budget: Budget, request: PlanRequest, probe: Probe, draft: Plan,
                         wanted: Wanted) -> Planned:
     """All U-Net configurations that the user asked for, by the rule book of the request.
 
@@ -44,18 +46,21 @@ def plan_configurations(fingerprint: Fingerprint, budget: Budget, request: PlanR
         UsageError: a rule book or configuration that does not exist, or that the dataset does not allow.
         DatasetError: the fingerprint holds no case.
         ResourceError: the smallest patch does not fit into the memory budget.
+    Args:
+        draft: the plan without configurations, for the probe.
     """
     book = choose(BOOKS, request.rules, "rule book")
     grid = plan_grid(fingerprint)
-    stopwatch = Stopwatch(budget, timer)
+    meter = Meter(budget, probe, draft)
     configurations: dict[str, Configuration] = {}
     reasons: Reasons = {}
     for name in _names(grid, request):
-        blueprint, decided = book(name, grid, wanted, stopwatch)
-        configurations[name] = plan_unet(blueprint)
-        why = explain_configuration(configurations[name], blueprint, fingerprint, budget) | decided
+        blueprint, decided = book(name, grid, wanted, meter)
+        configurations[name] = predicted(plan_unet(blueprint), grid, meter, timed=request.rules != "nnunet")
+        why = explain_configuration(configurations[name], blueprint, fingerprint, budget) | cost_reasons(
+            configurations[name], meter) | decided
         reasons |= below(f"configurations.{name}", why)
-    return Planned(grid, configurations, stopwatch.budget, reasons)
+    return Planned(grid, configurations, meter.budget, reasons)
 
 
 def _names(grid: Grid, request: PlanRequest) -> tuple[str, ...]:
@@ -69,40 +74,41 @@ def _names(grid: Grid, request: PlanRequest) -> tuple[str, ...]:
     return tuple(name for name in allowed if not request.configurations or name in request.configurations)
 
 
-def draw_nnunet(name: str, grid: Grid, wanted: Wanted, stopwatch: Stopwatch) -> Drawn:
+def draw_nnunet(name: str, grid: Grid, wanted: Wanted, meter: Meter) -> Drawn:
     """nnU-Net's blueprint; of the budget only the target matters, for the precision."""
-    precision: Precision = "fp16" if stopwatch.budget.target == "cuda" else "fp32"
+    precision: Precision = "fp16" if meter.budget.target == "cuda" else "fp32"
     run = Run(recipes.NNUNET_ITERATIONS, precision)
-    return Blueprint(name, grid, wanted, NNUNET, Limits(), run), fixed_reason(stopwatch.budget)
+    return Blueprint(name, grid, wanted, NNUNET, Limits(), run), fixed_reason(meter.budget)
 
 
-def draw_default(name: str, grid: Grid, wanted: Wanted, stopwatch: Stopwatch) -> Drawn:
+def draw_default(name: str, grid: Grid, wanted: Wanted, meter: Meter) -> Drawn:
     """The blueprint that makes the most of target, memory and minutes."""
-    budget = stopwatch.budget
-    limits = Limits(budget.memory_bytes / REFERENCE_BYTES)
+    budget = meter.budget
+    limits = Limits(budget.memory_bytes / REFERENCE_BYTES, smallest_if_too_large=True)
     if budget.target == "cuda":
-        return _with_length((Blueprint(name, grid, wanted, CUDA, limits, Run(1, "fp16")), {}), stopwatch)
+        return _with_length(fit_to_memory(Blueprint(name, grid, wanted, CUDA, limits, Run(1, "fp16")), meter), meter)
     blueprint = Blueprint(name, grid, wanted, CPU, limits)
     if budget.minutes is not None:
-        return _with_length(choose_candidate(blueprint, stopwatch, budget.minutes), stopwatch)
+        return _with_length(choose_candidate(blueprint, meter, budget.minutes), meter)
     run = Run(1, "bf16" if budget.supports_bf16 else "fp32", CPU.memory_format)
-    return _with_length((replace(on_rung(blueprint, recipes.LADDER[recipes.START]), run=run), {}), stopwatch)
+    start = replace(on_rung(blueprint, recipes.LADDER[recipes.START]), run=run)
+    return _with_length(fit_to_memory(start, meter), meter)
 
 
 BOOKS: dict[str, Book] = {"default": draw_default, "nnunet": draw_nnunet}
 
 
-def _with_length(drawn: Drawn, stopwatch: Stopwatch) -> Drawn:
+def _with_length(drawn: Drawn, meter: Meter) -> Drawn:
     """The same with the number of iterations, from the minutes or else from the dataset."""
     blueprint, reasons = drawn
-    draft, budget = plan_unet(blueprint), stopwatch.budget
+    draft, budget = plan_unet(blueprint), meter.budget
     if budget.minutes is None:
         patch_voxels = draft.patch_size[0] * draft.patch_size[1] * draft.patch_size[2]
         step_voxels = patch_voxels * draft.batch_size
         iterations = iterations_for_dataset(blueprint.grid.dataset_voxels, step_voxels, budget.target)
         why = dataset_reason(blueprint.grid.dataset_voxels, step_voxels, budget.target)
     else:
-        seconds = stopwatch.seconds(draft)
+        seconds = meter.seconds(draft)
         iterations = iterations_within(budget.minutes, seconds)
         why = minutes_reason(budget.minutes, seconds)
     return replace(blueprint, run=replace(blueprint.run, iterations=iterations)), reasons | why

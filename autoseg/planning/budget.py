@@ -7,15 +7,12 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import TypeAlias
 
-from autoseg.core.budget import Budget, StepTime
+from autoseg.core.budget import Budget, CaseTime, Footprint, StepTime
 from autoseg.core.errors import ResourceError
-from autoseg.core.plan import Configuration
+from autoseg.core.plan import Configuration, Plan
+from autoseg.core.task import Probe
 from autoseg.planning import recipes
-
-# Candidate configuration -> median seconds of one optimisation step.
-Timer: TypeAlias = Callable[[Configuration], float]
 
 
 def candidate_key(configuration: Configuration) -> str:
@@ -35,12 +32,22 @@ def candidate_key(configuration: Configuration) -> str:
             f"{optimization.precision} {optimization.memory_format} {digest}")
 
 
-class Stopwatch:
-    """Seconds per step of candidates: looked up in the budget, else measured and remembered."""
+def footprint_key(configuration: Configuration) -> str:
+    """Name of what memory is predicted for: what is timed, and the windows that are predicted together."""
+    return f"{candidate_key(configuration)} windows {configuration.inference.tiles_per_batch}"
 
-    def __init__(self, budget: Budget, timer: Timer) -> None:
+
+class Meter:
+    """Seconds and bytes of candidates: looked up in the budget, else asked of the probe and remembered.
+
+    Args:
+        draft: the plan without configurations, for the probe.
+    """
+
+    def __init__(self, budget: Budget, probe: Probe, draft: Plan) -> None:
         self.budget = budget
-        self._timer = timer
+        self._probe = probe
+        self._draft = draft
 
     def seconds(self, configuration: Configuration) -> float:
         """Seconds per step of a candidate.
@@ -51,17 +58,35 @@ class Stopwatch:
         key = candidate_key(configuration)
         known = self.budget.seconds_per_step(key)
         if known is None:
-            known = float(self._timer(configuration))
+            known = float(self._probe.seconds(self._draft, configuration))
             self.budget = replace(self.budget, measured=(*self.budget.measured, StepTime(key, known)))
         if not (math.isfinite(known) and known > 0):
             raise ResourceError(f"candidate {key!r} took {known} s per step, expected a positive number; delete that entry "
                                 "of budget.json and plan again")
         return known
 
+    def footprint(self, configuration: Configuration) -> Footprint:
+        """Predicted memory of a candidate."""
+        key = footprint_key(configuration)
+        known = self.budget.footprint(key)
+        if known is None:
+            known = Footprint(key, *self._probe.peak_bytes(configuration))
+            self.budget = replace(self.budget, footprints=(*self.budget.footprints, known))
+        return known
 
-def fastest(candidates: Sequence[Configuration], stopwatch: Stopwatch) -> int:
+    def case_time(self, configuration: Configuration) -> CaseTime:
+        """Seconds of pilot cases of a configuration."""
+        key = footprint_key(configuration)
+        known = self.budget.case_time(key)
+        if known is None:
+            known = CaseTime(key, *self._probe.case_seconds(self._draft, configuration))
+            self.budget = replace(self.budget, case_times=(*self.budget.case_times, known))
+        return known
+
+
+def fastest(candidates: Sequence[Configuration], meter: Meter) -> int:
     """Index of the candidate with the shortest step; the first one of equals."""
-    return min(range(len(candidates)), key=lambda place: stopwatch.seconds(candidates[place]))
+    return min(range(len(candidates)), key=lambda place: meter.seconds(candidates[place]))
 
 
 def climb(count: int, start: int, iterations_of: Callable[[int], int]) -> int:

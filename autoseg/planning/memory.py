@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoseg.core.errors import ResourceError
-from autoseg.core.plan import Configuration, Network
+from autoseg.core.plan import Network
 from autoseg.planning.topology import SMALLEST_EDGE, Topology, initial_patch, plan_topology
 
 # nnU-Net 2.8.1, default_experiment_planner.py:48-72: feature-map values per sample that fill 8 GB, and at which batch.
@@ -19,12 +19,6 @@ LARGEST_SHARE_OF_DATASET = 0.05
 LOW_RESOLUTION_SHARE = 0.25
 LOW_RESOLUTION_STEP = 1.03
 LOW_RESOLUTION_GAIN = 2.0
-
-# Bytes of a training step / bytes of its feature maps. Implied by nnU-Net's reference: 2 samples of 560e6 values in
-# 16 bits fill 8 GB, 8e9 / (2 x 560e6 x 2 bytes).
-ACTIVATION_FACTOR = 3.57
-PRECISION_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-OPTIMIZER_COPIES = {"sgd": 1, "adamw": 2, "muon": 2}
 
 
 @dataclass(frozen=True)
@@ -91,34 +85,49 @@ def feature_map_values(topology: Topology, architecture: Architecture) -> int:
 
 
 def fit_patch(spacing_mm: Sequence[float], median_shape: Sequence[float], architecture: Architecture, *, scale: float,
-              largest_voxels: float = math.inf) -> Fit:
+              largest_voxels: float = math.inf, or_smallest: bool = False, shorter: int = 0) -> Fit:
     """The largest patch whose feature maps fit into `scale` times the reference memory and into `largest_voxels`.
 
-    The axis that covers most of the median shape is shortened, by what the strides divide, until the patch fits.
+    The axis that covers most of the median shape is shortened, by what the strides divide, until the patch fits, and after
+    that `shorter` times more.
 
+    Args:
+        or_smallest: where none fits, the smallest one.
     Raises:
-        ResourceError: not even the smallest patch fits.
+        ResourceError: not even the smallest patch fits, or it cannot be shortened so often.
     """
     reference = REFERENCES[len(spacing_mm)]
     topology = plan_topology(spacing_mm, initial_patch(spacing_mm, median_shape))
     values = feature_map_values(topology, architecture)
     while values / reference.batch * 2 > reference.values * scale or topology.voxels > largest_voxels:
-        topology = _shorten(topology, spacing_mm, median_shape, scale)
+        smaller = _shorten(topology, spacing_mm, median_shape)
+        if smaller is None and or_smallest:
+            break
+        topology = _or_refuse(smaller, topology, scale)
         values = feature_map_values(topology, architecture)
-    return Fit(topology, values)
+    for _ in range(shorter):
+        topology = _or_refuse(_shorten(topology, spacing_mm, median_shape), topology, scale)
+    return Fit(topology, feature_map_values(topology, architecture))
 
 
-def _shorten(topology: Topology, spacing_mm: Sequence[float], median_shape: Sequence[float], scale: float) -> Topology:
+def _shorten(topology: Topology, spacing_mm: Sequence[float], median_shape: Sequence[float]) -> Topology | None:
+    """The next smaller patch, None where the axis that is to be shortened has its smallest size."""
     size = list(topology.patch_size)
     axis = int(np.argsort([p / m for p, m in zip(size, median_shape, strict=True)])[-1])
     trial = list(size)
     trial[axis] -= topology.divisor[axis]
     if trial[axis] < SMALLEST_EDGE:
+        return None
+    size[axis] -= plan_topology(spacing_mm, trial).divisor[axis]
+    return plan_topology(spacing_mm, size)
+
+
+def _or_refuse(smaller: Topology | None, topology: Topology, scale: float) -> Topology:
+    if smaller is None:
         raise ResourceError(f"a memory budget of {scale * REFERENCE_BYTES / 1e9:.2f} GB does not hold one training step on "
                             f"a patch of {tuple(topology.patch_size)} voxels (model axes), and the patch cannot shrink "
                             "further; give more memory with --memory")
-    size[axis] -= plan_topology(spacing_mm, trial).divisor[axis]
-    return plan_topology(spacing_mm, size)
+    return smaller
 
 
 def batch_that_fits(fit: Fit, dims: int, scale: float) -> int:
@@ -153,27 +162,6 @@ def low_resolution_spacing(spacing_mm: Sequence[float], median_shape: Sequence[f
     return tuple(float(value) for value in target) if is_smaller else None
 
 
-def network_values(network: Network, patch: Sequence[int]) -> int:
-    """Values that the convolutions of a network write for one sample; as `feature_map_values`, of a finished network.
-
-    A residual block writes two maps, and one for its shortcut where it strides or changes the width. Source: nnU-Net
-    2.8.1, `compute_conv_feature_map_size` of the residual encoder.
-    """
-    size = list(patch)
-    total, width, voxels = 0, network.in_channels, []
-    for features, stride, convs in zip(network.features, network.strides, network.convs_encoder, strict=True):
-        size = [edge // step for edge, step in zip(size, stride, strict=True)]
-        voxels.append(math.prod(size))
-        maps = convs
-        if network.kind == "residual_unet":
-            maps = 2 * convs + (features != width or max(stride) > 1)
-        total += maps * features * voxels[-1]
-        width = features
-    shallow = list(zip(network.features, voxels, strict=True))[:-1]
-    total += sum((convs + 1) * f * v for (f, v), convs in zip(shallow, reversed(network.convs_decoder), strict=True))
-    return total + network.out_channels * voxels[0]
-
-
 def parameter_count(network: Network) -> int:
     """Weights and biases of a U-Net: convolutions, affine norms, transposed convolutions, 1 x 1 outputs."""
     count, width = 0, network.in_channels
@@ -198,16 +186,3 @@ def _stage_parameters(kind: str, width: int, features: int, kernel_voxels: int, 
     blocks = [width, *[features] * (convs - 1)]
     main = sum(kernel_voxels * (one + features) * features + 6 * features for one in blocks)
     return main + (width * features + 3 * features if width != features else 0)
-
-
-def predict_peak_bytes(configuration: Configuration) -> int:
-    """First estimate of the memory of one training step, in bytes.
-
-    Parameters, gradients, optimiser state and average in 32 bits, plus the feature maps of the batch in the precision of
-    the forward pass times `ACTIVATION_FACTOR`.
-    """
-    network, optimization = configuration.network, configuration.optimization
-    copies = 2 + OPTIMIZER_COPIES[optimization.optimizer] + (optimization.ema_decay is not None)
-    values = network_values(network, configuration.patch_size[-network.dims:]) * configuration.batch_size
-    activations = values * PRECISION_BYTES[optimization.precision] * ACTIVATION_FACTOR
-    return int(copies * 4 * parameter_count(network) + activations)

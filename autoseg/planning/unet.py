@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from autoseg.core.plan import Configuration, Inference, Loss, MemoryFormat, Network, Precision, Resampling, Value
@@ -18,7 +18,6 @@ from autoseg.planning.memory import (
     fit_patch,
     limit_batch,
     low_resolution_spacing,
-    predict_peak_bytes,
     stage_widths,
 )
 from autoseg.planning.recipes import LARGEST_CPU_BATCH, NNUNET, Recipe
@@ -61,10 +60,16 @@ class Limits:
     Attributes:
         scale: memory / nnU-Net's 8 GB.
         step_voxels: voxels of a batch; a patch has at most half of them. None: memory alone decides.
+        smallest_if_too_large: where nnU-Net's count holds no patch, the smallest one is taken all the same.
+        shorter: times that the patch is shortened after nnU-Net's count holds it, because its predicted memory does not fit.
+        largest_batch: for the same reason.
     """
 
     scale: float = 1.0
     step_voxels: int | None = None
+    smallest_if_too_large: bool = False
+    shorter: int = 0
+    largest_batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ def plan_unet(blueprint: Blueprint) -> Configuration:
     patch = fit.topology.patch_size
     batch = plan_batch(blueprint, fit)
     passes = run.iterations * batch * math.prod(patch) / grid.dataset_voxels
-    configuration = Configuration(
+    return Configuration(
         name=blueprint.name,
         spacing_mm=(None, *grid.spacing_mm[1:]) if flat else grid.spacing_mm,
         median_shape=(grid.median_slices, *grid.median_shape[1:]) if flat else grid.median_shape,
@@ -137,7 +142,6 @@ def plan_unet(blueprint: Blueprint) -> Configuration:
         inference=plan_inference(blueprint, batch),
         oversample_foreground=recipe.oversample_foreground,
         task_values=dict(blueprint.wanted.task_values))
-    return replace(configuration, predicted_peak_bytes=predict_peak_bytes(configuration))
 
 
 def plan_resampling(grid: Grid) -> Resampling:
@@ -153,7 +157,8 @@ def fit_blueprint(blueprint: Blueprint) -> Fit:
     dims, limits = blueprint.dims, blueprint.limits
     largest = math.inf if limits.step_voxels is None else limits.step_voxels / SMALLEST_BATCH
     return fit_patch(blueprint.grid.spacing_mm[-dims:], blueprint.grid.median_shape[-dims:], blueprint.architecture,
-                     scale=limits.scale, largest_voxels=largest)
+                     scale=limits.scale, largest_voxels=largest, or_smallest=limits.smallest_if_too_large,
+                     shorter=limits.shorter)
 
 
 def plan_batch(blueprint: Blueprint, fit: Fit) -> int:
@@ -162,6 +167,8 @@ def plan_batch(blueprint: Blueprint, fit: Fit) -> int:
     batch = batch_that_fits(fit, dims, limits.scale)
     if limits.step_voxels is not None:
         batch = min(batch, limits.step_voxels // fit.topology.voxels, LARGEST_CPU_BATCH[dims])
+    if limits.largest_batch is not None:
+        batch = min(batch, limits.largest_batch)
     return limit_batch(batch, blueprint.grid.dataset_voxels, fit.topology.voxels)
 
 

@@ -9,7 +9,7 @@ from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.plan import Configuration, Reason
 from autoseg.planning import recipes
 from autoseg.planning.explain import Reasons
-from autoseg.planning.memory import ACTIVATION_FACTOR, REFERENCES, parameter_count
+from autoseg.planning.memory import REFERENCES
 from autoseg.planning.spacing import PLANNER, shape_reason, spacing_reason
 from autoseg.planning.topology import INITIAL_EDGE, SMALLEST_EDGE
 from autoseg.planning.unet import Blueprint, fit_blueprint, low_resolution
@@ -57,11 +57,6 @@ def _size_reasons(configuration: Configuration, blueprint: Blueprint, budget: Bu
             f"most first, until it fits into {held}{cpu}; padded to what the strides divide", PLANNER),
         "batch_size": Reason(f"{memory}; {voxels}", f"what {held} holds{few}; at most 5 % of the dataset's voxels, at least 2",
                              PLANNER if limits.step_voxels is None else f"{PLANNER}; {blueprint.recipe.source}"),
-        "predicted_peak_bytes": Reason(
-            f"{parameter_count(configuration.network)} parameters, {fit.values} feature-map values x batch "
-            f"{configuration.batch_size}, {configuration.optimization.precision}",
-            "first estimate: parameters, gradients, optimiser state and average in 32 bits, plus the feature maps in their "
-            f"precision times {ACTIVATION_FACTOR}", "factor implied by nnU-Net's reference: 8 GB / (2 x 560e6 x 2 bytes)"),
     }
 
 

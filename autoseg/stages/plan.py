@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,17 +17,17 @@ from autoseg.core.errors import AutosegError
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.plan import Configuration, Plan
 from autoseg.core.spec import DatasetSpec
-from autoseg.core.task import PlanRequest, Probe, Task
+from autoseg.core.task import Context, PlanRequest, Probe, Task
 from autoseg.io.atomic import hash_values
 from autoseg.io.done import is_done, mark_done
 from autoseg.io.store import Store
 from autoseg.io.values import read_value, write_value
-from autoseg.stages.prepare import prepare_inputs, read_inputs
+from autoseg.stages.preprocess import PrepareUnit
 
 log = logging.getLogger(__name__)
 
 # Raised whenever the same inputs would give another plan.
-PLAN_RULES = 1
+PLAN_RULES = 2
 # Units whose batches are timed: enough that a batch is not one case repeated, few enough to prepare in a second.
 PILOT_UNITS = 4
 # Steps of a candidate: one to warm up, three of which the median counts.
@@ -48,7 +49,7 @@ def run_plan(task: Task, spec: DatasetSpec, units: Sequence[Unit], fingerprint: 
     inputs = hash_values(PLAN_RULES, spec, fingerprint, budget, request)
     if is_done(folder, inputs):
         return read_value(folder / "plan.json", Plan)
-    plan = task.make_plan(spec, fingerprint, budget, request, make_probe(task, spec, units, request))
+    plan = task.make_plan(spec, fingerprint, budget, request, make_probe(task, spec, units, request, budget))
     write_value(folder / "budget.json", plan.budget)
     write_value(folder / "plan.json", plan)
     mark_done(folder, hash_values(PLAN_RULES, spec, fingerprint, plan.budget, request),
@@ -65,7 +66,8 @@ def _with_earlier_measurements(budget: Budget, path: Path, keep_memory: bool) ->
         log.info("budget.json was measured on %s with %d threads; measuring anew", earlier.device, earlier.threads)
         return budget
     memory = earlier.memory_bytes if keep_memory else budget.memory_bytes
-    return replace(budget, memory_bytes=memory, measured=earlier.measured)
+    return replace(budget, memory_bytes=memory, measured=earlier.measured, footprints=earlier.footprints,
+                   case_times=earlier.case_times)
 
 
 def _with_earlier_configurations(request: PlanRequest, budget: Budget, path: Path) -> PlanRequest:
@@ -82,27 +84,60 @@ def _with_earlier_configurations(request: PlanRequest, budget: Budget, path: Pat
     return replace(request, configurations=tuple(dict.fromkeys((*earlier.configurations, *request.configurations))))
 
 
-def make_probe(task: Task, spec: DatasetSpec, units: Sequence[Unit], request: PlanRequest) -> Probe:
-    """A function that prepares pilot units for a candidate and returns the median seconds of one real step."""
+def make_probe(task: Task, spec: DatasetSpec, units: Sequence[Unit], request: PlanRequest, budget: Budget) -> Probe:
+    """What the planner may measure: real steps and windows on pilot units, and memory on tensors without content."""
 
-    def probe(plan: Plan, configuration: Configuration) -> float:
+    def seconds(plan: Plan, configuration: Configuration) -> float:
         from autoseg.training.loader import BatchLoader
         from autoseg.training.timing import seconds_per_step
 
         pilots = pilot_units(units)
         with TemporaryDirectory() as folder:
             store = Store(Path(folder))
+            prepare = PrepareUnit(task, spec, plan, configuration, store.folder)
             for unit in pilots:
-                arrays, record = prepare_inputs(read_inputs(unit, spec), plan, configuration)
-                target = task.read_target(unit, spec)
-                store.write_case(unit.cases[0].id, arrays | task.prepare_target(target, record, configuration), record,
-                                 source_digest="pilot", chunk_hint=configuration.patch_size)
+                prepare(unit)
             loader = BatchLoader(lambda rng: task.draw_batch(pilots, store, configuration, rng), seed=request.seed,
                                  fold=0, count=PROBE_STEPS)
             return seconds_per_step(task.build_network(configuration), task.phases(configuration), loader,
                                     configuration.optimization, plan.budget.target, steps=PROBE_STEPS - 1)
 
-    return probe
+    def peak_bytes(configuration: Configuration) -> tuple[int, int]:
+        from autoseg.training.memory import predict_peaks
+
+        return predict_peaks(task, configuration, target=budget.target, threads=budget.threads)
+
+    def case_seconds(plan: Plan, configuration: Configuration) -> tuple[float, float]:
+        from autoseg.training.timing import median_seconds
+
+        pilots = pilot_units(units)
+        with TemporaryDirectory() as folder:
+            prepare = PrepareUnit(task, spec, plan, configuration, Path(folder))
+            prepared = median_seconds([partial(prepare, unit) for unit in pilots], plan.budget.target)
+            store = Store(Path(folder))
+            count, predict = one_batch_of_windows(task, plan, configuration, store, pilots[0].cases[0].id)
+            return prepared, median_seconds([predict] * PROBE_STEPS, plan.budget.target) / count
+
+    return Probe(seconds, peak_bytes, case_seconds)
+
+
+def one_batch_of_windows(task: Task, plan: Plan, configuration: Configuration, store: Store,
+                         case_id: str) -> tuple[int, Callable[[], object]]:
+    """A function that predicts one window of a stored case (in 2-D a batch of slices), and how many windows that are."""
+    from autoseg.training.step import arrange
+
+    rules, patch = configuration.inference, configuration.patch_size
+    size = (rules.tiles_per_batch, *patch[1:]) if patch[0] == 1 else patch
+    arrays = {}
+    for entry in plan.inputs:
+        whole = store.array(case_id, entry.role)
+        part = whole[:, :size[0], :size[1], :size[2]]
+        missing = [(0, 0), *((0, max(0, patch[axis] - part.shape[axis + 1])) for axis in range(3))]
+        arrays[entry.role] = np.pad(part, missing)
+    device = plan.budget.target
+    network = arrange(task.build_network(configuration).to(device), rules.memory_format).eval()
+    mirrored = Context(device, mirror=False)
+    return next(iter(arrays.values())).shape[1] // patch[0], lambda: task.infer([network], arrays, configuration, mirrored)
 
 
 def pilot_units(units: Sequence[Unit]) -> list[Unit]:

@@ -46,7 +46,7 @@ class Stepper:
         if optimization.precision == "fp16" and self.device.type != "cuda":
             raise IncompatibleError(f"the plan trains in fp16, which needs a CUDA device; this is {device}",
                                     hint="plan again with --target cpu")
-        self.network = arrange(network.to(self.device), optimization.memory_format)
+        self.network = arrange(_on_device(network, self.device), optimization.memory_format)
         self.optimization = optimization
         self.phases = tuple(phases)
         self.parameters = [list(phase.parameters(network)) for phase in phases]
@@ -161,6 +161,11 @@ def _optimizer(parameters: list[nn.Parameter], optimization: Optimization, kerne
     groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
               {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
     return AdamW([group for group in groups if group["params"]], rate, betas=optimization.betas, fused=True)
+
+
+def _on_device(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on the device, in place; untouched where it lies there (`to` cannot handle fake tensors)."""
+    return network if all(parameter.device == device for parameter in network.parameters()) else network.to(device)
 
 
 def _place(batch: Batch, device: torch.device) -> dict[str, Any]:

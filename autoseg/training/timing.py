@@ -33,3 +33,14 @@ def seconds_per_step(
         synchronize(device)
         measured.append(watch.seconds())
     return statistics.median(measured[warmup:])
+
+
+def median_seconds(actions: Sequence[Callable[[], object]], device: str) -> float:
+    """Median seconds of some actions, done in turn; where there are several, the first one warms up and does not count."""
+    measured = []
+    for action in actions:
+        watch = Stopwatch()
+        action()
+        synchronize(device)
+        measured.append(watch.seconds())
+    return statistics.median(measured[1:] or measured)

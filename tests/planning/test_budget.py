@@ -6,7 +6,9 @@ import pytest
 
 from autoseg.core.budget import Budget, StepTime
 from autoseg.core.errors import ResourceError
-from autoseg.planning.budget import Stopwatch, candidate_key, climb, fastest
+from autoseg.core.plan import Plan
+from autoseg.core.task import Probe
+from autoseg.planning.budget import Meter, candidate_key, climb, fastest
 from autoseg.planning.recipes import CPU
 from autoseg.planning.spacing import Grid
 from autoseg.planning.unet import Blueprint, Limits, Wanted, plan_unet
@@ -17,8 +19,13 @@ CONFIGURATION = plan_unet(BLUEPRINT)
 BUDGET = Budget("cpu", 8 * 10**9)
 
 
-def refuse(configuration):
-    raise AssertionError(f"{configuration.name} was timed again")
+def refuse(*asked):
+    raise AssertionError("asked again")
+
+
+def meter(budget, seconds=refuse, peak_bytes=refuse, case_seconds=refuse):
+    draft = Plan("default", "Toy", "segmentation", (0, 1, 2), (), {}, budget, {})
+    return Meter(budget, Probe(seconds, peak_bytes, case_seconds), draft)
 
 
 def test_key_ignores_length_and_prediction_but_not_what_costs_time():
@@ -38,27 +45,42 @@ def test_key_ignores_length_and_prediction_but_not_what_costs_time():
 
 def test_a_candidate_is_timed_once_and_remembered():
     timed = []
-    stopwatch = Stopwatch(BUDGET, lambda configuration: timed.append(configuration) or 0.5)
-    assert [stopwatch.seconds(CONFIGURATION), stopwatch.seconds(CONFIGURATION)] == [0.5, 0.5]
+    watch = meter(BUDGET, lambda plan, configuration: timed.append(configuration) or 0.5)
+    assert [watch.seconds(CONFIGURATION), watch.seconds(CONFIGURATION)] == [0.5, 0.5]
     assert timed == [CONFIGURATION]
-    assert stopwatch.budget.measured == (StepTime(candidate_key(CONFIGURATION), 0.5),)
+    assert watch.budget.measured == (StepTime(candidate_key(CONFIGURATION), 0.5),)
 
 
 def test_a_known_time_is_looked_up():
     known = replace(BUDGET, measured=(StepTime(candidate_key(CONFIGURATION), 0.25),))
-    assert Stopwatch(known, refuse).seconds(CONFIGURATION) == 0.25
+    assert meter(known, refuse).seconds(CONFIGURATION) == 0.25
+
+
+def test_memory_is_predicted_once_and_remembered_for_these_windows():
+    asked = []
+    watch = meter(BUDGET, peak_bytes=lambda configuration: asked.append(configuration) or (300, 100))
+    other_windows = replace(CONFIGURATION, inference=replace(CONFIGURATION.inference, tiles_per_batch=7))
+    found = [watch.footprint(c).forward_bytes for c in (CONFIGURATION, CONFIGURATION, other_windows)]
+    assert (found, asked) == ([100, 100, 100], [CONFIGURATION, other_windows])
+    assert meter(watch.budget).footprint(CONFIGURATION).training_bytes == 300
+
+
+def test_case_times_are_measured_once_and_remembered():
+    watch = meter(BUDGET, case_seconds=lambda plan, configuration: (2.0, 0.5))
+    assert watch.case_time(CONFIGURATION).window_seconds == 0.5
+    assert meter(watch.budget).case_time(CONFIGURATION).prepare_seconds == 2.0
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
 def test_an_impossible_time_is_refused(seconds):
     with pytest.raises(ResourceError, match="expected a positive number"):
-        Stopwatch(BUDGET, lambda configuration: seconds).seconds(CONFIGURATION)
+        meter(BUDGET, lambda plan, configuration: seconds).seconds(CONFIGURATION)
 
 
 def test_the_fastest_candidate_wins_and_the_first_of_equals():
     others = [replace(CONFIGURATION, batch_size=batch) for batch in (5, 4, 3)]
     times = {5: 0.9, 4: 0.4, 3: 0.4}
-    assert fastest(others, Stopwatch(BUDGET, lambda configuration: times[configuration.batch_size])) == 1
+    assert fastest(others, meter(BUDGET, lambda plan, configuration: times[configuration.batch_size])) == 1
 
 
 @pytest.mark.parametrize(("iterations", "expected"), [

@@ -14,13 +14,9 @@ from autoseg.planning.memory import (
     limit_batch,
     low_resolution_spacing,
     parameter_count,
-    predict_peak_bytes,
     stage_widths,
 )
-from autoseg.planning.recipes import CPU
-from autoseg.planning.spacing import Grid
 from autoseg.planning.topology import plan_topology
-from autoseg.planning.unet import Blueprint, Limits, Run, Wanted, plan_unet
 
 
 def nnunet(out_channels, largest=320):
@@ -122,15 +118,9 @@ def test_parameters_are_those_of_the_network_that_is_built():
     assert parameter_count(TINY) == sum(p.numel() for p in build_network(TINY).parameters())
 
 
-def test_predicted_memory_is_the_stated_sum():
-    blueprint = Blueprint("3d_fullres", Grid((0, 1, 2), (1, 1, 1), (36, 50, 35), 36, 200), Wanted(1, 3, {"dice": 1.0}), CPU,
-                          Limits(1.0, 2**20), Run(100, "bf16"))
-    configuration = plan_unet(blueprint)
-    # 8, 32, 64, 128 features on 89,600, 11,200, 1,400 and 175 voxels; a residual block writes two maps and its shortcut's,
-    # a decoder stage its upsampled map and one convolution's, the output three.
-    encoder = 3 * (8 * 89_600 + 32 * 11_200 + 64 * 1_400 + 128 * 175)
-    decoder = 2 * (8 * 89_600 + 32 * 11_200 + 64 * 1_400)
-    # parameters, gradients, at most two moments and the average in 4 bytes; feature maps of two samples in bf16
-    expected = 5 * 4 * parameter_count(configuration.network) + (encoder + decoder + 3 * 89_600) * 2 * 2 * 3.57
-    assert (configuration.network.features, configuration.batch_size) == ((8, 32, 64, 128), 2)
-    assert predict_peak_bytes(configuration) == int(expected) == configuration.predicted_peak_bytes
+def test_a_patch_is_shortened_as_often_as_asked():
+    sizes = [fit_patch((1, 1, 1), (80, 400, 400), nnunet(3), scale=1, shorter=times).topology.patch_size for times in range(3)]
+    # nnU-Net's rule: the axis that covers most of the median shape, by what the strides divide
+    assert [sum(a != b for a, b in zip(*pair, strict=True)) for pair in zip(sizes, sizes[1:], strict=False)] == [1, 1]
+    smallest = fit_patch((1, 1, 1), (80, 400, 400), nnunet(3), scale=1e-7, or_smallest=True).topology.patch_size
+    assert smallest == (4, 16, 16)  # no axis can be shortened below 4 voxels

@@ -17,11 +17,12 @@ from autoseg.core.errors import UnsafeError
 from autoseg.core.plan import unexplained_values
 from autoseg.core.progress import silent
 from autoseg.core.report import Record
-from autoseg.core.task import Context
+from autoseg.core.task import Context, Probe
 from autoseg.io.images import read_geometry, read_image
 from autoseg.io.values import read_value
 from autoseg.stages.prepare import prepare_inputs, read_inputs
 from autoseg.tasks import load_task
+from autoseg.training.memory import predict_peaks
 
 
 def first_unit(toy):
@@ -60,8 +61,10 @@ def test_every_planned_value_has_a_reason(toy):
 
 
 def test_a_plan_made_from_its_own_budget_is_the_same_and_measures_nothing(toy):
-    def no_probe(plan, configuration):
+    def refuse(*asked):
         raise AssertionError("measured again")
+
+    no_probe = Probe(refuse, refuse, refuse)
 
     request = pipeline.PlanRequest("toy", "default")
     again = toy.task.make_plan(toy.workspace.spec, toy.workspace.fingerprint, toy.plan.budget, request, no_probe)
@@ -87,6 +90,20 @@ def test_a_batch_depends_on_its_generator_alone(toy):
     tensors = [name for name, value in first.items() if isinstance(value, torch.Tensor)]
     assert all(torch.equal(first[name], second[name]) for name in tensors)
     assert any(not torch.equal(first[name], other[name]) for name in tensors)
+
+
+def test_a_blank_batch_is_shaped_as_a_drawn_one(toy):
+    def shapes(batch):
+        return {name: (value.shape, value.dtype) for name, value in batch.items() if isinstance(value, torch.Tensor)}
+
+    drawn = toy.task.draw_batch(toy.workspace.units, toy.store, toy.configuration, np.random.default_rng(0))
+    assert shapes(toy.task.blank_batch(toy.configuration)) == shapes(drawn)
+
+
+def test_memory_is_predicted_without_the_task_knowing(toy):
+    training, inference = predict_peaks(toy.task, toy.configuration, target="cuda")
+    weights = sum(p.numel() * p.element_size() for p in toy.task.build_network(toy.configuration).parameters())
+    assert training > 3 * weights and inference > weights
 
 
 def test_training_on_one_batch_lowers_its_loss(toy):

@@ -53,7 +53,7 @@ def make_plan(spec, fingerprint, budget, request, probe):
         Inference(0.5, 0.125, 1, (), False))
     draft = Plan(request.name, spec.name, spec.task, (0, 1, 2), inputs, {}, budget, {}, request.seed)
     if budget.seconds_per_step("whole") is None:
-        budget = replace(budget, measured=(StepTime("whole", probe(draft, configuration)),))
+        budget = replace(budget, measured=(StepTime("whole", probe.seconds(draft, configuration)),))
     toy = Reason("nothing", "small enough for a test", "this file")
     why = {"transpose": toy, "seed": toy, "configurations.whole": toy}
     return replace(draft, configurations={"whole": configuration}, budget=budget, reasons=reasons | why)
@@ -73,6 +73,11 @@ def draw_batch(units, store, configuration, rng):
         for name, patches in batch.items():
             patches.append(read_padded(partial(store.array, case_id, name), box, shape))
     return {name: torch.from_numpy(np.stack(patches)) for name, patches in batch.items()}
+
+
+def blank_batch(configuration):
+    shape = (configuration.batch_size, 1, *configuration.patch_size)
+    return {"image": torch.zeros(shape), "intensity": torch.zeros(shape)}
 
 
 def mse_step(network, batch):
@@ -140,5 +145,5 @@ def halve(value: float, times: int = 1) -> str:
 
 
 TASK = Task("toy_tasks.intensity", "voxels.accuracy", Options, index, read_target, describe, make_plan, prepare_target,
-            draw_batch, build_network, phases, infer, restore, write, read_prediction,
+            draw_batch, blank_batch, build_network, phases, infer, restore, write, read_prediction,
             score, summarise, baseline, refinements, figures, (Verb("halve", "Halve a number.", halve),))

@@ -9,7 +9,7 @@ from autoseg.tasks.segmentation.network import build_network
 from autoseg.tasks.segmentation.output import infer, read_prediction, restore, write_prediction
 from autoseg.tasks.segmentation.plan import make_plan
 from autoseg.tasks.segmentation.refine import refinements
-from autoseg.tasks.segmentation.sample import draw_batch
+from autoseg.tasks.segmentation.sample import blank_batch, draw_batch
 from autoseg.tasks.segmentation.score import score, summarise
 from autoseg.tasks.segmentation.spec import SegmentationOptions, index_units
 from autoseg.tasks.segmentation.step import phases
@@ -25,6 +25,7 @@ TASK = Task(
     make_plan=make_plan,
     prepare_target=prepare_target,
     draw_batch=draw_batch,
+    blank_batch=blank_batch,
     build_network=build_network,
     phases=phases,
     infer=infer,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 from autoseg.core.budget import Budget
 from autoseg.core.errors import DatasetError
@@ -52,7 +51,7 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
     painting = plan_painting(spec)
     wanted = plan_outputs(spec, fingerprint, painting)
     draft = Plan(request.name, spec.name, spec.task, plan_grid(fingerprint).transpose, inputs, {}, budget, {}, request.seed)
-    planned = plan_configurations(fingerprint, budget, request, partial(probe, draft), wanted)
+    planned = plan_configurations(fingerprint, budget, request, probe, draft, wanted)
     outputs = {path: reason for name in planned.configurations
                for path, reason in below(f"configurations.{name}", output_reasons(spec, painting)).items()}
     reasons = {

@@ -43,6 +43,15 @@ def draw_batch(units: Sequence[Unit], store: CaseStore, configuration: Configura
     return batch | {"cases": cases}  # type: ignore[return-value]
 
 
+def blank_batch(configuration: Configuration) -> dict[str, Tensor]:
+    """Zeros of the shapes and types that `draw_batch` returns, on torch's default device."""
+    import torch
+
+    size = configuration.patch_size[-configuration.network.dims:]
+    return {"image": torch.zeros(configuration.batch_size, configuration.network.in_channels, *size),
+            "label": torch.zeros(configuration.batch_size, *size, dtype=torch.int8)}
+
+
 def draw_patch(case_id: str, store: CaseStore, configuration: Configuration, rng: np.random.Generator, *,
                force_label: bool) -> tuple[np.ndarray, np.ndarray]:
     """One augmented patch: image float32 (C, *patch) and label (*patch)."""
