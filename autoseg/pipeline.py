@@ -21,7 +21,7 @@ from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Context, PlanRequest, Task
 from autoseg.io.atomic import hash_values
 from autoseg.io.bundles import read_bundle
-from autoseg.io.dataset import list_inputs, require_no_problems, scan
+from autoseg.io.dataset import list_inputs, require_no_problems, scan, spec_of_folder
 from autoseg.io.lock import locked
 from autoseg.io.specs import load_spec, read_spec, write_spec
 from autoseg.io.store import Store
@@ -33,6 +33,7 @@ from autoseg.stages.fingerprint import digest_unit, run_fingerprint
 from autoseg.stages.plan import run_plan
 from autoseg.stages.prepare import grid_hash
 from autoseg.stages.preprocess import run_preprocess
+from autoseg.stages.summary import make_report
 from autoseg.tasks import load_task
 
 # Memory of decompressed cases in one process; a dataset that fits is read from disk once.
@@ -155,7 +156,7 @@ def open_workspace(root: Path, dataset: str, data: Path | None, progress: Progre
         data = Path(read_value(layout.source, Source).folder)
     data = data or root / "raw" / spec.name
     trusted = trusted_task or (spec.task if Path(dataset).is_file() else None)
-    return Workspace(layout, spec, data.resolve(), progress, trusted)
+    return Workspace(layout, spec_of_folder(spec, data), data.resolve(), progress, trusted)
 
 
 def remember(workspace: Workspace) -> None:
@@ -261,20 +262,20 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
                workspace.sources, store, workspace.layout.run(plan.name, configuration_name, fold_name))
 
 
-def select(workspace: Workspace, plan: Plan) -> Bundle:
-    """The bundle of all finished runs of a plan."""
+def select(workspace: Workspace, plan: Plan, context: Context | None = None) -> Bundle:
+    """The bundle of all finished runs of a plan; ways to predict are compared with the device and engine of `context`."""
     from autoseg.stages.select import run_select
 
     runs = all_runs(workspace, plan)
     with locked(workspace.layout.bundle(plan.name), "select"):
         return run_select(workspace.task, workspace.spec, plan, workspace.fingerprint, workspace.units_by_id, runs,
                           workspace.layout.bundle(plan.name), fold_count=len(workspace.folds()),
-                          baseline=baseline_report(workspace, runs), progress=workspace.progress)
+                          baseline=baseline_report(workspace, runs), context=context or Context(), progress=workspace.progress)
 
 
 def all_runs(workspace: Workspace, plan: Plan) -> list:
     """The finished runs of a plan."""
-    from autoseg.stages.select import finished_runs
+    from autoseg.stages.trained import finished_runs
 
     names = [*(str(number) for number in range(len(workspace.folds()))), "all"]
     return finished_runs([make_run(workspace, plan, configuration, fold)
@@ -291,7 +292,7 @@ def baseline_report(workspace: Workspace, runs: Sequence) -> Report | None:
     records = [record for path in paths if path.exists() for record in read_value(path, Report).records]
     if not records:
         return None
-    return Report(tuple(records), workspace.task.summarise(records, np.random.default_rng(0)))
+    return make_report(workspace.task, records, np.random.default_rng(0))
 
 
 def report(workspace: Workspace, plan: Plan, provenance: Mapping[str, str]) -> Path:

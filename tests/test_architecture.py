@@ -29,7 +29,7 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 HEAVY = {"torch", "SimpleITK", "nibabel", "pandas"}
 # Modules that must be quick to import; each also without what it imports in turn.
 LIGHT = ("core", "planning", "io.specs", "io.atomic", "io.values", "cli")
-IMAGE_LIBRARIES = {"SimpleITK", "nibabel"}
+IMAGE_LIBRARIES = {"SimpleITK", "nibabel", "tifffile"}
 OUTSIDE_WORLD = {
     "os.environ", "os.getenv", "os.cpu_count", "time.time", "time.monotonic", "time.perf_counter", "datetime.now",
     "datetime.today", "datetime.utcnow", "date.today", "torch.cuda.is_available", "torch.cuda.device_count",

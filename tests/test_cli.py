@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,6 +69,32 @@ def test_datasets_lists_the_shipped_specifications(folder, capsys):
     document = json.loads(capsys.readouterr().out)
     assert code == 0 and {"Hippocampus", "BraTS"} <= {spec["name"] for spec in document["datasets"]}
     assert all(spec["source"] and spec["licence"] for spec in document["datasets"])
+
+
+def test_datasets_in_short_fits_a_terminal_and_one_by_name_is_shown_in_full(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["datasets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    place = next(index for index, line in enumerate(lines) if line.startswith("Hippocampus"))
+    assert lines[place].split(maxsplit=1)[1] == "MRI -> Anterior, Posterior" and "CC-BY-SA-4.0" in lines[place + 1]
+    assert run(["datasets", "brats"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("1 necrotic_core, 2 edema, 4 enhancing", "layout 'nnunet'", "1 edema, 2 necrotic_core, 3 enhancing",
+                 "whole_tumour: necrotic_core + edema + enhancing", "imagesTs/* (a test case)", "arXiv:2107.02314"):
+        assert text in shown
+    assert run(["datasets", "HepaticVesel"]) == 3
+    assert "Did you mean 'HepaticVessel'" in capsys.readouterr().err
+
+
+def test_check_names_unused_files_once_per_reason(folder, tmp_path, capsys):
+    for name in ("images", "labels"):
+        shutil.copytree(folder / name, tmp_path / name)
+    for name in ("a", "b", "c", "d", "e"):
+        (tmp_path / f"{name}.txt").touch()
+    assert run(["check", "-d", str(folder / "spec.yaml"), "-i", str(tmp_path), "--root", str(tmp_path / "home")]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not used")]
+    assert line == "not used   a.txt, b.txt, c.txt and 2 more: matches no pattern of layout toy"
 
 
 def test_usage_errors_are_json_too(capsys):
@@ -157,6 +184,19 @@ def test_a_missing_prediction_is_a_failure_of_that_case_and_exit_4(folder, tmp_p
     assert code == 4 and document["status"] == "partial"
     assert [failure["unit"] for failure in document["failures"]] == [gone.name.removesuffix(".nii.gz")]
     assert document["summary"]["mean.dice"]["mean"] == 1.0 and document["summary"]["mean.dice"]["count"] == 7
+    assert document["summary"]["mean.dice"]["groups"] == document["per_patient"]["mean.dice"]["count"] == 4
+
+
+def test_fit_scores_cases_and_patients_and_the_page_shows_both(folder, capsys):
+    code, fitted = call(folder, capsys, "train", "-d", "ToyLabels", "-f", "0")
+    fold = fitted["folds"]["0"]
+    values = [record["scores"]["mean.dice"] for record in fold["records"]]
+    assert code == 0 and len(values) == 2 and len({record["group"] for record in fold["records"]}) == 1
+    assert fold["per_patient"]["mean.dice"]["mean"] == pytest.approx(sum(values) / 2)
+    assert (fold["summary"]["mean.dice"]["count"], fold["per_patient"]["mean.dice"]["count"]) == (2, 1)
+    page = Path(fitted["report"]).read_text()
+    assert 'id="patients"' in page and "Mean of patients" in page and "2 cases of 1 patient;" in page
+    assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
 
 
 def test_a_second_run_on_a_folder_is_refused_with_the_name_of_the_first(folder, capsys):
@@ -200,3 +240,19 @@ def test_a_task_of_ones_own_brings_its_own_commands(capsys):
 def test_memory_without_a_unit_is_refused():
     with pytest.raises(UsageError, match="8GB"):
         parse_bytes("8")
+
+
+def test_init_writes_a_specification_that_check_understands_and_never_overwrites(folder, tmp_path, capsys, monkeypatch):
+    write_cases(tmp_path / "found", "segmentation")
+    monkeypatch.chdir(tmp_path)
+    assert run(["init", str(tmp_path / "found"), "--name", "Mine"]) == 0
+    shown = capsys.readouterr().out
+    assert f"next: autoseg check -d Mine.yaml -i {tmp_path / 'found'}" in shown
+    written = (tmp_path / "Mine.yaml").read_text()
+    assert written.count("# ?") - 1 == int(shown.split(" places marked")[0].rsplit(" ", 1)[1])
+    code, document = call(folder, capsys, "check", "-d", "Mine.yaml", "-i", str(tmp_path / "found"))
+    assert code == 0 and document["problems"] == []
+    assert run(["init", str(tmp_path / "found"), "--name", "Mine"]) == 2
+    assert "is not overwritten" in capsys.readouterr().err
+    assert (tmp_path / "Mine.yaml").read_text() == written
+    assert run(["init", str(tmp_path / "nothing")]) == 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -35,11 +35,14 @@ def augment(
     """
     drawn = draw_motion(augmentation, patch_size, rng) if motion is None else motion
     voxels, labels = torch.from_numpy(_readable(image)), torch.from_numpy(_readable(_signed(label)))[None]
-    flips = [axis + 1 for axis in augmentation.mirror_axes if rng.random() < 0.5]
+    flipped = [axis for axis in augmentation.mirror_axes if rng.random() < 0.5]
+    flips = [axis + 1 for axis in flipped]
     with seeded(int(rng.integers(2**32))):
         voxels, labels = _move(voxels, labels, augmentation, patch_size, drawn)
         # copies: the transforms write in place, and a crop is a view of the caller's array
         voxels, labels = torch.flip(voxels, flips), torch.flip(labels, flips)
+        if augmentation.left_right_axis in flipped:
+            labels = _swap(labels, augmentation.mirror_pairs)
         planar = voxels.squeeze(1) if patch_size[0] == 1 else voxels
         changed = change_intensity(planar, augmentation).reshape(voxels.shape)
     return changed.numpy(), labels[0].numpy().astype(label.dtype, copy=False)
@@ -69,6 +72,14 @@ def _move(
     slices, labels = (centre_crop(voxels, (depth, *voxels.shape[2:])).flatten(0, 1) for voxels in (image, label))
     slices, labels = move(slices, labels, patch_size[1:], motion)
     return slices.unflatten(0, (-1, depth)), labels.unflatten(0, (-1, depth))
+
+
+def _swap(labels: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """The labels with those of every pair exchanged, in place: the mirror image of a left kidney is a right one."""
+    for first, second in pairs:
+        was_first, was_second = labels == first, labels == second
+        labels[was_first], labels[was_second] = second, first
+    return labels
 
 
 def _signed(label: NDArray) -> NDArray:

@@ -29,3 +29,9 @@ PlanName = Annotated[str | None, typer.Option("--plan", help="Rule book (default
                                               "otherwise. Default: the plan made last.")]
 DeviceName = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:N; default: the plan's target.")]
 Tta = Annotated[str | None, typer.Option("--tta", help="Test-time augmentation: none or mirror; default: as planned.")]
+EngineName = Annotated[str, typer.Option("--engine", help="What runs the network: torch, openvino, or auto: torch on a GPU, "
+                                         "OpenVINO on a CPU where it is installed.")]
+TileStep = Annotated[float | None, typer.Option("--tile-step", help="Distance of windows / window size, above 0 and at most 1; "
+                                                "default: as decided by cross-validation, else as planned.")]
+PrecisionName = Annotated[str | None, typer.Option("--precision", help="fp32, bf16 or fp16, where the processor has it; default: "
+                                                   "as decided by cross-validation, else as planned.")]

@@ -9,8 +9,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA = "autoseg.result/1"
-# Without a terminal a line now and then is enough for a log; more would bury the rest.
+# Without a terminal a line now and then is enough for a log; more would bury the rest: at most so many for a stage, and
+# none within so many seconds of the one before.
+LINES_PER_STAGE = 25
 SECONDS_BETWEEN_LINES = 15.0
+
+
+@dataclass
+class Course:
+    """How a stage goes: from which step on it was watched, since when, and when its last line was written."""
+
+    first_done: int
+    started: float
+    last_line: float
+
+    def seconds_left(self, done: int, total: int, now: float) -> float | None:
+        """At the speed since the stage was first seen, so that steps of an earlier run do not count; None: not known yet."""
+        if done <= self.first_done:
+            return None
+        return (now - self.started) / (done - self.first_done) * (total - done)
 
 
 @dataclass
@@ -28,8 +45,7 @@ class Screen:
     result: dict[str, Any] = field(default_factory=dict)
     _bar: Any = None
     _tasks: dict[str, Any] = field(default_factory=dict)
-    _first_seen: dict[str, float] = field(default_factory=dict)
-    _last_line: float = float("-inf")
+    _courses: dict[str, Course] = field(default_factory=dict)
 
     def progress(self, stage: str, done: int, total: int, detail: str = "") -> None:
         """A bar with the time left on a terminal, plain lines otherwise."""
@@ -76,13 +92,27 @@ class Screen:
 
     def _show_line(self, stage: str, done: int, total: int, detail: str) -> None:
         now = time.monotonic()
-        first = self._first_seen.setdefault(stage, now)
-        if done < total and now - self._last_line < SECONDS_BETWEEN_LINES:
+        course = self._courses.setdefault(stage, Course(done, now, now))
+        left = course.seconds_left(done, total, now)
+        whole = now - course.started + (left or 0.0)
+        if done < total and now - course.last_line < max(SECONDS_BETWEEN_LINES, whole / LINES_PER_STAGE):
             return
-        self._last_line = now
-        left = (now - first) / max(done, 1) * (total - done)
-        eta = f", {left:.0f} s left" if done < total else ""
-        print(f"{stage}: {done}/{total}{eta} {detail}".rstrip(), file=sys.stderr, flush=True)
+        course.last_line = now
+        if done >= total:
+            del self._courses[stage]  # a stage that comes again begins anew
+        eta = "" if done >= total or left is None else f", {duration(left)} left"
+        print(f"{stage}: {done:,}/{total:,}{eta} {detail}".rstrip(), file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """A time to wait in the two units that matter: 45 s, 12 min, 3 h 05 min, 2 d 4 h."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 def versions() -> dict[str, str]:

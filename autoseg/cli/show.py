@@ -12,37 +12,45 @@ import typer
 from autoseg.cli.screen import Screen, table
 
 if TYPE_CHECKING:
+    from autoseg.core.bundle import Bundle
     from autoseg.core.plan import Plan
     from autoseg.core.report import Estimate, Report
-    from autoseg.core.spec import DatasetSpec
     from autoseg.core.task import Task
+    from autoseg.io.initial import Proposal
     from autoseg.stages.check import Understanding
     from autoseg.stages.predict import PredictionManifest
 
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of weights and batches; the same seed gives the same CPU run.")]
 
 
-def datasets(screen: Screen, specs: Sequence[DatasetSpec]) -> None:
-    """One line per specification, then its layouts."""
-    for spec in specs:
-        screen.say(f"{spec.name}  ({spec.task})  {spec.description}\n"
-                   f"  source   {spec.source}\n  licence  {spec.licence}\n"
-                   f"  layouts  {', '.join(layout.name for layout in spec.layouts)}")
+def proposal(screen: Screen, proposed: Proposal, text: str, path: Path, folder: Path) -> None:
+    """What was found, where it was written, how many places want a look, and the next command."""
+    for line in (f"dataset     {proposed.spec.name}", *proposed.found):
+        screen.say(line)
+    screen.say(f"\nwritten     {path}, {text.count('# ?') - 1} places marked '# ?' want your knowledge\n"
+               f"next: autoseg check -d {path} -i {folder}")
 
 
 def understanding(screen: Screen, understood: Understanding) -> None:
     """What was understood, then the problems."""
     for line in understood.lines:
         screen.say(line)
-    for line in understood.ignored[:10]:
-        screen.say(f"not used   {line}")
-    if len(understood.ignored) > 10:
-        screen.say(f"not used   and {len(understood.ignored) - 10} more files")
+    for reason, names in _by_reason(understood.ignored).items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        screen.say(f"not used   {', '.join(names[:3])}{more}: {reason}")
     for warning in understood.warnings:
         screen.say(f"warning    {warning.unit}: {warning.message} [{warning.code}]")
     for problem in understood.problems:
         screen.say(f"PROBLEM    {problem.unit}: {problem.message} [{problem.code}]")
     screen.say(f"\n{len(understood.problems)} problem(s)" if understood.problems else "\nno problems")
+
+
+def _by_reason(ignored: Sequence[str]) -> dict[str, list[str]]:
+    """Names of files by the reason why they are not used; every line is `<name>: <reason>`."""
+    names: dict[str, list[str]] = {}
+    for name, _, reason in (line.partition(": ") for line in ignored):
+        names.setdefault(reason, []).append(name)
+    return names
 
 
 def plan(screen: Screen, made: Plan) -> None:
@@ -68,22 +76,27 @@ def explanation(screen: Screen, made: Plan) -> None:
         screen.say(f"{row.path} = {row.value}\n    from    {row.inputs}\n    because {row.because}\n    source  {row.source}")
 
 
-def training(screen: Screen, task: Task, reports: Mapping[str, Report], bundle: Path, page: Path) -> None:
-    """The headline score and its parts per fold, the bundle and the page."""
+def training(screen: Screen, task: Task, reports: Mapping[str, Report], bundle: Bundle, folder: Path, page: Path) -> None:
+    """The headline score and its parts per fold, what was decided for prediction, the bundle's folder and the page."""
     metric = task.headline.rpartition(".")[2]
     rows = []
     for fold, report in reports.items():
         for name, estimate in report.summary.items():
             if name.endswith(f".{metric}"):
                 rows.append([f"fold {fold}  {name}", *numbers(estimate)])
+        rows += [[f"fold {fold}  {name}, per patient", *numbers(estimate)] for name, estimate in report.per_patient.items()
+                 if name.endswith(f".{metric}")]
     if rows:
         screen.say(table(["score", "mean", "95 % interval", "median", "cases"], rows))
-    screen.say(f"\nbundle  {bundle}\nreport  {page}")
+    for line in bundle.decisions.because:
+        screen.say(f"decided  {line}")
+    screen.say(f"\nbundle  {folder}\nreport  {page}")
 
 
 def report(screen: Screen, scored: Report) -> None:
     """The summary as a table, then the failures."""
     rows = [[name, *numbers(estimate)] for name, estimate in scored.summary.items()]
+    rows += [[f"{name}, per patient", *numbers(estimate)] for name, estimate in scored.per_patient.items()]
     screen.say(table(["score", "mean", "95 % interval", "median", "cases"], rows))
     screen.say("Both masks empty: not counted. One mask empty: Dice, IoU and surface Dice 0, HD95 not counted.")
     for failure in scored.failures:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from autoseg.cli import show
+from autoseg.cli import catalogue, show
 from autoseg.cli.options import (
     AsJson,
     Configurations,
     DataFolder,
     Dataset,
     DeviceName,
+    EngineName,
     Jobs,
     Memory,
     Minutes,
     PlanName,
+    PrecisionName,
     Root,
     Target,
     TaskPath,
+    TileStep,
     Tta,
 )
 from autoseg.cli.run import make_budget, open_dataset, root_folder, start, stop_signal, workers
@@ -28,18 +31,45 @@ from autoseg.cli.screen import Screen, versions
 
 if TYPE_CHECKING:
     from autoseg.core.plan import Plan
-    from autoseg.core.task import PlanRequest
+    from autoseg.core.task import Context, PlanRequest
     from autoseg.pipeline import Workspace
 
 
-def datasets(as_json: AsJson = False) -> None:
-    """List the specifications that autoseg knows: source, licence, layouts."""
-    from autoseg.io.specs import known_specs, read_spec
+def datasets(name: Annotated[str | None, typer.Argument(help="Show this one in full: a name, a specification (.yaml), or a "
+                                                        "folder with a dataset.json.")] = None,
+             as_json: AsJson = False) -> None:
+    """List the specifications that autoseg knows, or show one in full: source, licence, labels, layouts."""
+    from autoseg.io.specs import known_specs, load_spec, read_spec
 
     screen = start("datasets", as_json)
-    specs = [read_spec(path) for path in known_specs().values()]
-    show.datasets(screen, specs)
+    if name is not None:
+        specs = [load_spec(name)]
+        catalogue.in_full(screen, specs[0])
+    else:
+        specs = [read_spec(path) for path in known_specs().values()]
+        catalogue.overview(screen, specs)
     screen.finish(datasets=specs)
+
+
+def init(folder: Annotated[Path, typer.Argument(help="A folder with images and label maps, in any arrangement.")],
+         output: Annotated[Path | None, typer.Option("-o", "--output", help="The file to write; default: NAME.yaml.")] = None,
+         name: Annotated[str | None, typer.Option("--name", help="Of the dataset; default: the folder's.")] = None,
+         as_json: AsJson = False) -> None:
+    """Look at an unknown folder and write a first specification; what the files do not say is marked with '# ?'."""
+    from autoseg.core.errors import UsageError
+    from autoseg.io.atomic import write_text
+    from autoseg.io.initial import proposal_text, propose_spec
+
+    screen = start("init", as_json)
+    proposal = propose_spec(folder, name=name)
+    path = output or Path(f"{proposal.spec.name}.yaml")
+    if path.exists():
+        raise UsageError(f"{path} exists and is not overwritten; name another file with -o, or delete it",
+                         hint=f"autoseg check -d {path} -i {folder}")
+    text = proposal_text(proposal, folder)
+    write_text(path, text)
+    show.proposal(screen, proposal, text, path, folder)
+    screen.finish(specification=path, spec=proposal.spec, found=proposal.found)
 
 
 def check(dataset: Dataset = None, data: DataFolder = None, root: Root = None, task: TaskPath = None,
@@ -110,9 +140,9 @@ def train(dataset: Dataset = None, configuration: Annotated[str | None, typer.Op
         made = make_plan(workspace, target, memory, minutes, None, plan, 0, jobs)
         preprocess(workspace, made, [configuration or default_configuration(made)], jobs)
     reports = train_folds(workspace, made, configuration, fold, device, jobs)
-    pipeline.select(workspace, made)
+    bundle = pipeline.select(workspace, made, prediction_context(device or made.budget.target))
     page = pipeline.report(workspace, made, provenance(made))
-    show.training(screen, workspace.task, reports, workspace.layout.bundle(made.name), page)
+    show.training(screen, workspace.task, reports, bundle, workspace.layout.bundle(made.name), page)
     screen.finish(folds=reports, bundle=workspace.layout.bundle(made.name), report=page)
 
 
@@ -125,15 +155,14 @@ def predict(source: Annotated[Path, typer.Option("-i", "--input", help="A folder
             save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Also write the probability of "
                                                              "every class; takes 4 bytes of memory per class and voxel.")
                                         ] = False,
+            engine: EngineName = "auto", tile_step: TileStep = None, precision: PrecisionName = None,
             device: DeviceName = None, root: Root = None, task: TaskPath = None, as_json: AsJson = False) -> int:
     """Predict a folder of images with a bundle. Finished cases are skipped; a bad one does not stop the others."""
     from autoseg import pipeline
-    from autoseg.core.task import Context
-    from autoseg.training.device import detect_device
 
     screen = start("predict", as_json)
+    context = prediction_context(device, tta, save_probabilities, engine, tile_step, precision)
     folder = bundle or default_bundle(screen, root, dataset, plan, task)
-    context = Context(detect_device(device or "auto").address, mirroring(tta), save_probabilities)
     manifest = pipeline.predict(folder, source, output, context, trusted_task=task, progress=screen.progress)
     code = 4 if manifest.failures else 0
     show.predictions(screen, manifest, output)
@@ -152,8 +181,8 @@ def evaluate(predictions: Annotated[Path, typer.Option("-p", "--predictions", he
     report = pipeline.evaluate(spec, predictions, labels, trusted_task=task, progress=screen.progress)
     show.report(screen, report)
     code = 4 if report.failures else 0
-    screen.finish("partial" if code else "ok", code, summary=report.summary, cases=report.records,
-                  failures=report.failures)
+    screen.finish("partial" if code else "ok", code, summary=report.summary, per_patient=report.per_patient,
+                  cases=report.records, failures=report.failures)
     return code
 
 
@@ -187,9 +216,9 @@ def fit(dataset: Dataset = None, data: DataFolder = None, minutes: Minutes = Non
     chosen = configuration or default_configuration(made)
     preprocess(workspace, made, [chosen], jobs)
     reports = train_folds(workspace, made, chosen, fold, None, jobs)
-    pipeline.select(workspace, made)
+    bundle = pipeline.select(workspace, made, prediction_context(made.budget.target))
     page = pipeline.report(workspace, made, provenance(made))
-    show.training(screen, workspace.task, reports, workspace.layout.bundle(made.name), page)
+    show.training(screen, workspace.task, reports, bundle, workspace.layout.bundle(made.name), page)
     screen.say(f"\nnext: autoseg predict -d {workspace.spec.name} -i FOLDER -o OUT")
     screen.finish(folds=reports, bundle=workspace.layout.bundle(made.name), report=page)
 
@@ -215,7 +244,7 @@ def task(context: typer.Context,
 
 
 RULE_BOOKS = ("default", "nnunet")
-VERBS = (datasets, check, plan, plan_and_preprocess, train, predict, evaluate, report, fit, task)
+VERBS = (datasets, init, check, plan, plan_and_preprocess, train, predict, evaluate, report, fit, task)
 
 
 def make_plan(workspace: Workspace, target: str | None, memory: str | None, minutes: float | None,
@@ -309,3 +338,22 @@ def mirroring(tta: str | None) -> bool | None:
     from autoseg.core.errors import choose
 
     return None if tta is None else choose({"none": False, "mirror": True}, tta, "--tta")
+
+
+def prediction_context(device: str | None, tta: str | None = None, probabilities: bool = False, engine: str = "auto",
+                       tile_step: float | None = None, precision: str | None = None) -> Context:
+    """How to predict, from the command line.
+
+    Raises:
+        UsageError: an option has a value that it cannot have.
+    """
+    from autoseg.core.errors import UsageError, choose
+    from autoseg.core.plan import Precision
+    from autoseg.core.task import Context, Engine
+    from autoseg.training.device import detect_device
+
+    if tile_step is not None and not 0 < tile_step <= 1:
+        raise UsageError(f"--tile-step {tile_step:g} is not above 0 and at most 1; 0.5 lets neighbouring windows overlap by half")
+    chosen = choose({name: name for name in get_args(Engine)}, engine, "--engine")
+    wanted = None if precision is None else choose({name: name for name in get_args(Precision)}, precision, "--precision")
+    return Context(detect_device(device or "auto").address, mirroring(tta), probabilities, chosen, tile_step, wanted)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autoseg.core.fingerprint import Fingerprint
-from autoseg.core.plan import Plan
+from autoseg.core.plan import Plan, Precision
 from autoseg.core.spec import DatasetSpec
 
-BUNDLE_FORMAT = 1
+# 2: decisions about tile step, mirroring and precision. Bundles of format 1 have none and are read as they are.
+BUNDLE_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,14 @@ class Decisions:
     Attributes:
         refinements: names of the task's post-processing steps to apply, in order.
         because: what was compared, in words, for the model card.
+        tile_step, mirror, precision: of prediction; None: as planned, because nothing was compared.
     """
 
     refinements: tuple[str, ...] = ()
     because: tuple[str, ...] = ()
+    tile_step: float | None = None
+    mirror: bool | None = None
+    precision: Precision | None = None
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class CaseFingerprint:
         foreground: per channel.
         histograms: per channel, sparse: bin index in `EDGES` -> integer weight; sums to `CASE_WEIGHT` or is empty.
         properties: what the task counts (voxels and cases per label, for segmentation).
+        kinds: per channel, what its intensities look like in the whole image (`core.modality`).
     """
 
     shape_after_crop: Shape
@@ -67,6 +68,7 @@ class CaseFingerprint:
     foreground: tuple[Moments, ...]
     histograms: tuple[dict[int, int], ...]
     properties: dict[str, int] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Fingerprint:
         shapes_after_crop, spacings_mm, relative_sizes, foreground: one entry per case, sorted together (a multiset).
         histograms: per channel, sparse sums of the cases' histograms.
         properties: sums of the cases' properties.
+        kinds: per channel, what its intensities look like -> cases; empty in fingerprints of earlier versions.
     """
 
     shapes_after_crop: tuple[Shape, ...]
@@ -99,6 +102,7 @@ class Fingerprint:
     histograms: tuple[dict[int, int], ...]
     properties: dict[str, int]
     format: int = FINGERPRINT_FORMAT
+    kinds: tuple[dict[str, int], ...] = ()
 
     @property
     def case_count(self) -> int:
@@ -121,7 +125,8 @@ class Fingerprint:
         return Fingerprint(
             *_columns(rows),
             tuple(_add(a, b) for a, b in zip(self.histograms, other.histograms, strict=True)),
-            _add(self.properties, other.properties))
+            _add(self.properties, other.properties),
+            kinds=_add_kinds(self.kinds, other.kinds))
 
     def _rows(self) -> list[tuple]:
         return list(zip(self.shapes_after_crop, self.spacings_mm, self.relative_sizes, self.foreground, strict=True))
@@ -147,10 +152,12 @@ def sum_fingerprints(cases: list[CaseFingerprint], channel_count: int) -> Finger
     rows = sorted(((c.shape_after_crop, c.spacing_mm, c.relative_size_after_crop, c.foreground) for c in cases), key=repr)
     histograms: list[dict[int, int]] = [{} for _ in range(channel_count)]
     properties: dict[str, int] = {}
+    kinds: tuple[dict[str, int], ...] = ()
     for case in cases:
+        kinds = _add_kinds(kinds, tuple({kind: 1} for kind in case.kinds))
         histograms = [_add(total, one) for total, one in zip(histograms, case.histograms, strict=True)]
         properties = _add(properties, case.properties)
-    return Fingerprint(*_columns(rows), tuple(histograms), properties)
+    return Fingerprint(*_columns(rows), tuple(histograms), properties, kinds=kinds)
 
 
 def measure_channel(intensities: NDArray) -> tuple[Moments, dict[int, int]]:
@@ -188,6 +195,13 @@ def _add(a: dict, b: dict) -> dict:
     for key, value in b.items():
         total[key] = total.get(key, 0) + value
     return dict(sorted(total.items()))
+
+
+def _add_kinds(a: tuple[dict[str, int], ...], b: tuple[dict[str, int], ...]) -> tuple[dict[str, int], ...]:
+    """Per channel; one that was measured before kinds were has none."""
+    if not (a and b):
+        return a or b
+    return tuple(_add(first, second) for first, second in zip(a, b, strict=True))
 
 
 def _columns(rows: list[tuple]) -> tuple[tuple, tuple, tuple, tuple]:

@@ -21,7 +21,7 @@ PLAN_FORMAT = 1
 Scheme = Literal["ct", "zscore", "rescale_to_0_1", "rgb_to_0_1", "none"]
 Precision = Literal["fp32", "bf16", "fp16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
-Value = int | float | bool | str | None
+Value = int | float | bool | str | tuple[int, ...] | tuple[tuple[int, ...], ...] | None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -126,6 +126,8 @@ class Augmentation:
             interpolated.
         noise_variance, blur_sigma, brightness, contrast, low_resolution_zoom, gamma: (low, high).
         mirror_axes: spatial axes (model order) that are mirrored with probability one half each.
+        left_right_axis: the model axis that runs from right to left in the patient, where mirroring it swaps labels.
+        mirror_pairs: pairs of label indices that are swapped when that axis is mirrored (left and right kidney).
     """
 
     dummy_2d: bool = False
@@ -151,6 +153,8 @@ class Augmentation:
     gamma_probability: float = 0.0
     gamma: tuple[float, float] = (1.0, 1.0)
     mirror_axes: tuple[int, ...] = ()
+    left_right_axis: int | None = None
+    mirror_pairs: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -194,6 +198,8 @@ class Inference:
         tiles_per_batch: windows that go through the network together.
         mirror_axes: spatial axes that test-time mirroring may use: those that training mirrored.
         mirror: mirroring is on unless the user says otherwise.
+        left_right_axis: the model axis that runs from right to left in the patient, where mirroring it swaps outputs.
+        mirror_pairs: pairs of outputs (channels) that are swapped back when that axis is mirrored.
     """
 
     tile_step: float
@@ -203,6 +209,8 @@ class Inference:
     mirror: bool
     precision: Precision = "fp32"
     memory_format: MemoryFormat = "contiguous"
+    left_right_axis: int | None = None
+    mirror_pairs: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, config=STRICT)

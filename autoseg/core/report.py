@@ -11,10 +11,19 @@ Scores: TypeAlias = dict[str, float]
 
 @dataclass(frozen=True)
 class Record:
-    """Scores of one unit."""
+    """Scores of one unit.
+
+    Attributes:
+        group: the patient; empty: not known, the unit counts as its own.
+    """
 
     unit: str
     scores: Scores
+    group: str = ""
+
+    @property
+    def patient(self) -> str:
+        return self.group or self.unit
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,8 @@ class Estimate:
     Attributes:
         count: units for which the score is defined.
         undefined: units for which it is not (both masks empty, for example).
+        groups: patients that these units come from, where some have several; the interval is then over patients. 0: every
+            unit is a patient of its own.
     """
 
     mean: float
@@ -32,6 +43,7 @@ class Estimate:
     upper: float
     count: int
     undefined: int = 0
+    groups: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,9 +57,15 @@ class Failure:
 
 @dataclass(frozen=True)
 class Report:
-    """Per-unit records, summary with intervals, failures and refusals."""
+    """Per-unit records, summary with intervals, failures and refusals.
+
+    Attributes:
+        per_patient: the summary where each patient counts once, with the mean of its units; empty where no patient has
+            several.
+    """
 
     records: tuple[Record, ...]
     summary: dict[str, Estimate]
     failures: tuple[Failure, ...] = ()
     notes: dict[str, str] = field(default_factory=dict)
+    per_patient: dict[str, Estimate] = field(default_factory=dict)

@@ -44,17 +44,33 @@ class LayoutSpec:
     """Where the files of a case lie, relative to the dataset folder.
 
     Patterns use `{case}` for the case id (the same text wherever it stands in one path), `{group}` for the patient,
-    `*` for anything within one path part and `**` for any number of parts.
+    `{any_name}` for another part of the id, `{case:a*_??}` for a name of that shape, `*` for anything within one path
+    part and `**` for any number of parts.
 
     Attributes:
         name: shown to the user when this layout is recognised (`msd`, `nnunet`, `as downloaded`).
         inputs: role -> one pattern per channel, or a single pattern of 4-D files that hold all channels.
-        targets: role -> pattern.
+        targets: role -> pattern; one that ends in `/` means a folder of masks, whose union is the target.
+        case_id: how the case id is put together from the parts of the path.
+        values: label -> value in the files of this layout, where it is not that of the specification.
+        leave_out: pattern -> why files that match it belong to no case.
     """
 
     name: str
     inputs: dict[str, tuple[str, ...]]
     targets: dict[str, str] = Field(default_factory=dict)
+    case_id: str = "{case}"
+    values: dict[str, int] = Field(default_factory=dict)
+    leave_out: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _ids_can_be_made(self) -> LayoutSpec:
+        parts = set() if self.case_id == "{case}" else set(re.findall(r"\{([a-z_]+)\}", self.case_id))
+        for pattern in [*(pattern for written in self.inputs.values() for pattern in written), *self.targets.values()]:
+            missing = parts - set(re.findall(r"\{([a-z_]+)[:}]", pattern))
+            if missing:
+                raise ValueError(f"case_id {self.case_id!r} needs {sorted(missing)}, which the pattern {pattern!r} lacks")
+        return self
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -68,10 +84,16 @@ class LabelSpec:
 
 @dataclass(frozen=True, config=STRICT)
 class RegionSpec:
-    """A union of labels that is scored beside them (whole tumour, tumour core)."""
+    """A union of labels (whole tumour, tumour core); the order of regions is the order in which they are painted.
+
+    Attributes:
+        paints: the label that a voxel gets where this region is predicted and no later one is; None: what the region has
+            and no later one, where that is a single label.
+    """
 
     name: str
     labels: tuple[str, ...]
+    paints: str | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -80,10 +102,12 @@ class GroupingSpec:
 
     Attributes:
         pattern: regular expression searched in the case id; its first group is the patient.
+        strata: stratum -> regular expression searched in the case id; the first that is found counts.
         table: CSV or TSV file relative to the dataset folder, with the columns named below.
     """
 
     pattern: str | None = None
+    strata: dict[str, str] = Field(default_factory=dict)
     table: str | None = None
     case_column: str = "case"
     group_column: str | None = None
@@ -92,10 +116,21 @@ class GroupingSpec:
     stratify_column: str | None = None
 
     @model_validator(mode="after")
-    def _pattern_compiles(self) -> GroupingSpec:
-        if self.pattern is not None and re.compile(self.pattern).groups < 1:
+    def _patterns_compile(self) -> GroupingSpec:
+        if self.pattern is not None and _compiled(self.pattern).groups < 1:
             raise ValueError(f"grouping pattern {self.pattern!r} needs one group in parentheses: the patient")
+        for expression in self.strata.values():
+            _compiled(expression)
+        if self.strata and self.stratify_column:
+            raise ValueError("strata come from the case id (strata) or from the table (stratify_column), not from both")
         return self
+
+
+def _compiled(expression: str) -> re.Pattern[str]:
+    try:
+        return re.compile(expression)
+    except re.error as error:
+        raise ValueError(f"{expression!r} is not a regular expression: {error}") from error
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -104,6 +139,7 @@ class DatasetSpec:
 
     Attributes:
         format: version of this file format.
+        ignore: value of voxels that nobody annotated: they count in no loss and no score; None: all are annotated.
         options: options of the task itself; validated against the type that the task declares.
         exclude: case ids to leave out, each for a reason the author knows.
     """
@@ -122,6 +158,7 @@ class DatasetSpec:
     exclude: tuple[str, ...] = ()
     options: dict[str, Any] = Field(default_factory=dict)
     format: int = SPEC_FORMAT
+    ignore: int | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> DatasetSpec:
@@ -135,10 +172,10 @@ class DatasetSpec:
             raise ValueError(f"label names and values must each be unique, found {dict(zip(names, values, strict=True))}")
         if 0 in values:
             raise ValueError("label value 0 is the background and is not listed")
-        for region in self.regions:
-            unknown = set(region.labels) - set(names)
-            if unknown:
-                raise ValueError(f"region {region.name!r} names labels that do not exist: {sorted(unknown)}; known: {names}")
+        if self.ignore is not None and self.ignore in (0, *values):
+            raise ValueError(f"ignore is the value {self.ignore}, which is the background or a label; give the value of the "
+                             "voxels that nobody annotated")
+        self._check_regions(names)
         for layout in self.layouts:
             for entry in self.inputs:
                 count = len(layout.inputs.get(entry.role, ()))
@@ -146,6 +183,38 @@ class DatasetSpec:
                     raise ValueError(f"layout {layout.name!r} gives {count} patterns for input {entry.role!r}, expected "
                                      f"{len(entry.channels)} (one per channel) or 1 (4-D files)")
         return self
+
+    @model_validator(mode="after")
+    def _values_of_layouts_are_consistent(self) -> DatasetSpec:
+        written = {label.name: label.value for label in self.labels}
+        for layout in self.layouts:
+            unknown = set(layout.values) - set(written)
+            if unknown:
+                raise ValueError(f"layout {layout.name!r} gives values to labels that do not exist: {sorted(unknown)}; known: "
+                                 f"{list(written)}")
+            values = list((written | layout.values).values())
+            if len(set(values)) != len(values) or 0 in values or self.ignore in values:
+                raise ValueError(f"layout {layout.name!r}: label values must each be unique, and neither 0 nor the ignored "
+                                 f"value, found {written | layout.values}")
+        return self
+
+    def _check_regions(self, names: list[str]) -> None:
+        if len({region.name for region in self.regions}) < len(self.regions):
+            raise ValueError(f"region names must be unique, found {[region.name for region in self.regions]}")
+        for region in self.regions:
+            unknown = {*region.labels, *([region.paints] if region.paints else [])} - set(names)
+            if unknown:
+                raise ValueError(f"region {region.name!r} names labels that do not exist: {sorted(unknown)}; known: {names}")
+            if not region.labels:
+                raise ValueError(f"region {region.name!r} has no labels")
+            if region.name in names and region.labels != (region.name,):
+                raise ValueError(f"region {region.name!r} is called like a label but is the union of {list(region.labels)}; "
+                                 "give it another name")
+
+    @property
+    def listed_values(self) -> tuple[int, ...]:
+        """Values that files may hold beside 0: of the labels, and of voxels that nobody annotated."""
+        return (*(label.value for label in self.labels), *(() if self.ignore is None else (self.ignore,)))
 
     def input(self, role: str) -> InputSpec:
         """The input called `role`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from autoseg.core.case import Case, Unit
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.geometry import Box, GridRecord
 from autoseg.core.image import Image
-from autoseg.core.plan import Configuration, Plan
+from autoseg.core.plan import Configuration, Plan, Precision
 from autoseg.core.report import Estimate, Record, Scores
 from autoseg.core.spec import DatasetSpec
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # torch takes two seconds to import and is needed only where 
 
 Arrays: TypeAlias = dict[str, NDArray]
 Inputs: TypeAlias = dict[str, Image]
+Engine: TypeAlias = Literal["auto", "torch", "openvino"]
 # (draft plan, candidate configuration) -> median seconds of one optimisation step, its batch included.
 Probe: TypeAlias = Callable[[Plan, Configuration], float]
 
@@ -99,11 +100,17 @@ class Context:
         device: `cpu` or `cuda[:n]`.
         mirror: test-time mirroring; None: as the plan says.
         probabilities: keep them with the prediction.
+        engine: what runs the networks; see `inference.engine`.
+        tile_step, precision: instead of the plan's; None: as decided or planned. The configuration that a task receives
+            holds them already.
     """
 
     device: str = "cpu"
     mirror: bool | None = None
     probabilities: bool = False
+    engine: Engine = "auto"
+    tile_step: float | None = None
+    precision: Precision | None = None
 
 
 @dataclass(frozen=True)
@@ -116,11 +123,25 @@ class Refinement:
 
 
 @dataclass(frozen=True)
+class Legend:
+    """What colours and lines of pictures mean; the report shows equal legends once.
+
+    Attributes:
+        entries: names with their colours (red, green, blue, 0 to 255).
+        notes: sentences for all pictures.
+    """
+
+    entries: tuple[tuple[str, tuple[int, int, int]], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Picture:
     """A picture for the report: (Y, X, 3) uint8 with a caption."""
 
     pixels: NDArray[np.uint8]
     caption: str
+    legend: Legend = Legend()
 
 
 @dataclass(frozen=True)

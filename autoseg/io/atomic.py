@@ -88,6 +88,13 @@ def write_json(path: Path, value: Any, durable: bool = True) -> None:
     write_text(path, text + "\n", durable)
 
 
+def sha256_path(path: Path) -> str:
+    """SHA-256 of a file's content, or of the names and contents of the files in a folder."""
+    if not path.is_dir():
+        return sha256_file(path)
+    return hash_values([[file.name, sha256_file(file)] for file in sorted(path.iterdir()) if file.is_file()])
+
+
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's content, as 64 hexadecimal characters."""
     with path.open("rb") as file:

@@ -13,13 +13,25 @@ import numpy as np
 from autoseg.core.case import Case
 from autoseg.core.errors import AutosegError, DatasetError
 from autoseg.core.image import Image
+from autoseg.core.modality import intensity_kind, name_warning
 from autoseg.core.spec import DatasetSpec, GroupingSpec, LayoutSpec
+from autoseg.io.agreement import require_agreement
 from autoseg.io.grouping import GroupTable, read_groups
-from autoseg.io.images import image_ending, read_image, read_label_map
-from autoseg.io.layouts import Files, Found, collect, flat, is_safe_id, list_files, nnunet_layout, single_files
+from autoseg.io.images import LOSSY_ENDINGS, companion_file, format_advice, image_ending, read_image, read_label_map
+from autoseg.io.layouts import (
+    Files,
+    Found,
+    collect,
+    flat,
+    is_safe_id,
+    layout_values,
+    list_files,
+    nnunet_layout,
+    single_files,
+)
 from autoseg.io.problems import Problem, require_no_problems
 
-__all__ = ["Problem", "Scan", "check_case", "is_safe_id", "list_inputs", "require_no_problems", "scan"]
+__all__ = ["Problem", "Scan", "check_case", "is_safe_id", "list_inputs", "require_no_problems", "scan", "spec_of_folder"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class _Match:
 def scan(spec: DatasetSpec, folder: Path) -> Scan:
     """The cases in a dataset folder: names are looked at, no file is opened but the table of patients.
 
-    Of the specification's layouts the one with most complete cases is taken; of equal ones the most specific.
+    Of the specification's layouts the one with most files in complete cases is taken; of equal ones the most specific.
 
     Raises:
         DatasetError: there is no such folder, or no layout finds a single file of a case.
@@ -71,9 +83,29 @@ def scan(spec: DatasetSpec, folder: Path) -> Scan:
         if case is not None:
             cases.append(case)
     excluded = [f"case {case_id}: excluded by the specification" for case_id in spec.exclude if case_id in match.found.cases]
+    beside = _spacing_files(cases)
     unused = [f"{name}: matches no pattern of layout {match.layout.name}" for name in match.found.unused
-              if not _is_companion(spec, name)]
-    return Scan(tuple(cases), tuple(problems), match.layout.name, (*excluded, *files.skipped, *unused))
+              if not _is_companion(spec, name) and folder / name not in beside]
+    left_out = [f"{name}: {reason}" for name, reason in match.found.left_out]
+    return Scan(tuple(cases), tuple(problems), match.layout.name, (*excluded, *files.skipped, *left_out, *unused))
+
+
+def spec_of_folder(spec: DatasetSpec, folder: Path) -> DatasetSpec:
+    """The specification with the label values of the layout that `folder` has.
+
+    Unchanged where all layouts have the same values, and where there is no such folder or no case in it.
+
+    Raises:
+        DatasetError: the folder has a `dataset.json` that contradicts it.
+    """
+    if not folder.is_dir():
+        return spec
+    if any(layout.values for layout in spec.layouts):
+        files = list_files(folder)
+        match = _best_match([_try_layout(layout, files) for layout in spec.layouts])
+        spec = layout_values(spec, match.layout) if match is not None and match.found.cases else spec
+    require_agreement(spec, folder)
+    return spec
 
 
 def list_inputs(spec: DatasetSpec, folder: Path) -> Scan:
@@ -113,8 +145,12 @@ def check_case(spec: DatasetSpec, case: Case) -> tuple[Problem, ...]:
             problems.append(Problem(case.id, error.code, str(error)))
         else:
             first = first or image
+            warnings = (name_warning(channel.name, intensity_kind(voxels))
+                        for channel, voxels in zip(entry.channels, image.voxels, strict=True)
+                        if channel.normalization == "auto")
+            problems += [Problem(case.id, "W_MODALITY", text, "warning") for text in warnings if text]
     for path in case.targets.values():
-        if image_ending(path) is None:
+        if image_ending(path) is None and not path.is_dir():
             continue
         try:
             problems += _target_problems(spec, case.id, path, first)
@@ -130,13 +166,13 @@ def _target_problems(spec: DatasetSpec, case_id: str, path: Path, image: Image |
         if reference is not None and not target.geometry.agrees_with(reference):
             return [Problem(case_id, "E_GRID", f"{path}: the target does not lie on the grid of its image; resample it")]
         return []
-    values = np.unique(read_label_map(path, reference=reference).voxels)
-    known = {label.value: label.name for label in spec.labels}
+    values = np.unique(read_label_map(path, reference=reference, values=spec.listed_values).voxels)
+    known = {label.value: label.name for label in spec.labels} | ({} if spec.ignore is None else {spec.ignore: "ignored"})
     unknown = [int(value) for value in values if value != 0 and int(value) not in known]
     if unknown:
         return [Problem(case_id, "E_LABEL_VALUE", f"{path} holds the values {unknown}, which the specification does not list; "
                         f"it lists {known} and 0 for the background")]
-    if not values.any():
+    if not values[values != spec.ignore].any():
         return [Problem(case_id, "W_LABEL_EMPTY", f"{path} holds background only", "warning")]
     return []
 
@@ -154,10 +190,14 @@ def _try_layout(layout: LayoutSpec, files: Files) -> _Match:
 
 
 def _best_match(matches: Iterable[_Match]) -> _Match | None:
-    """Most complete cases, then the longest literal text in the patterns, then most files."""
+    """Most files in complete cases, then most files, then the longest literal text in the patterns.
+
+    Files, not cases: a pattern of 4-D files takes each channel of `<case>_0000`, `<case>_0001` for a case of its own.
+    """
     def rank(match: _Match) -> tuple[int, int, int]:
+        cases = match.found.cases
         literal = sum(len(pattern) for patterns in match.layout.inputs.values() for pattern in patterns)
-        return (len(match.complete), literal if match.found.cases else 0, len(match.found.cases))
+        return (sum(len(cases[case_id]) for case_id in match.complete), sum(map(len, cases.values())), literal if cases else 0)
 
     return max(matches, key=rank, default=None)
 
@@ -219,7 +259,7 @@ def _input_cases(spec: DatasetSpec, match: _Match) -> Scan:
 def _single_file_case(spec: DatasetSpec, path: Path) -> Case:
     ending = image_ending(path)
     if ending is None:
-        raise DatasetError(f"{path} is not an image file that can be read", code="E_FORMAT")
+        raise DatasetError(f"{path} is not an image file that can be read; {format_advice(path.suffix)}", code="E_FORMAT")
     case_id = path.name[:-len(ending)].removesuffix("_0000")
     if not is_safe_id(case_id):
         raise DatasetError(f"{path}: {case_id!r} cannot be a case id: letters, digits, '.', '_' and '-' only", code="E_CASE_ID")
@@ -230,8 +270,16 @@ def _is_companion(spec: DatasetSpec, name: str) -> bool:
     return name == spec.grouping.table or Path(name).name == "dataset.json"
 
 
+def _spacing_files(cases: Iterable[Case]) -> set[Path]:
+    """nnU-Net's files with the spacing of TIFFs; they belong to the cases."""
+    paths = [path for case in cases for path in (*(p for group in case.inputs.values() for p in group), *case.targets.values())]
+    return {beside for path in paths if (beside := companion_file(path)) is not None}
+
+
 def _nothing_found(spec: DatasetSpec, folder: Path, files: Files) -> str:
     wanted = "; ".join(f"layout {layout.name}: {', '.join(p for patterns in layout.inputs.values() for p in patterns)}"
                        for layout in spec.layouts)
     there = ", ".join(files.names[:5]) + (f" and {len(files.names) - 5} more" if len(files.names) > 5 else "")
-    return f"{folder} holds no case of dataset {spec.name}. Looked for {wanted}. There: {there or 'no file'}"
+    lossy = next((ending for name in files.names if (ending := Path(name).suffix.lower()) in LOSSY_ENDINGS), None)
+    return (f"{folder} holds no case of dataset {spec.name}. Looked for {wanted}. There: {there or 'no file'}"
+            + ("" if lossy is None else f". {format_advice(lossy)}"))

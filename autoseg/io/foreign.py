@@ -8,11 +8,13 @@ from typing import Any
 
 from autoseg.core.errors import DatasetError, IncompatibleError
 from autoseg.core.spec import DatasetSpec
-from autoseg.io.images.endings import ENDINGS
+from autoseg.io.images.endings import ENDINGS, PICTURE_ENDINGS, format_advice
 from autoseg.io.values import from_plain, read_json
 
 DATASET_JSON = "dataset.json"
 _BACKGROUND = "background"
+# nnU-Net's name for voxels that nobody annotated.
+_IGNORE = "ignore"
 # nnU-Net's name for a channel that is not to be normalised.
 _NO_NORMALIZATION = "nonorm"
 
@@ -38,13 +40,14 @@ def read_dataset_json(folder: Path, *, name: str | None = None) -> DatasetSpec:
         raise IncompatibleError(f"{path}: a mapping of keys such as labels and channel_names is expected")
     _refuse_unsupported(path, document)
     channels = _channels(path, document)
-    labels, regions = _labels(path, document)
+    labels, regions, ignore = _labels(path, document)
     plain = {
-        "name": name or _dataset_name(folder, document),
+        "name": name or dataset_name(folder, document),
         "task": "segmentation",
         "inputs": [{"role": "image", "channels": channels}],
         "labels": labels,
         "regions": regions,
+        "ignore": ignore,
         "layouts": [_nnunet_layout(path, document, len(channels)) if _is_nnunet(document) else _decathlon_layout()],
         **{key: str(document[key]) for key in ("description", "licence", "reference") if document.get(key)},
         "source": str(document.get("source", folder.name)),
@@ -63,10 +66,6 @@ def _refuse_unsupported(path: Path, document: dict[str, Any]) -> None:
         raise DatasetError(f"{path} lists its files under 'dataset', which is not read; place the files as imagesTr/"
                            "<case>_0000.<ending> and labelsTr/<case>.<ending> (links will do), or write a specification "
                            "with a layout", code="E_UNSUPPORTED")
-    labels = document.get("labels")
-    if isinstance(labels, dict) and any(str(key).lower() == "ignore" for key in labels):
-        raise DatasetError(f"{path} has an 'ignore' label, which is not supported: partly annotated cases cannot be "
-                           "trained on yet", code="E_UNSUPPORTED")
 
 
 def _channels(path: Path, document: dict[str, Any]) -> list[dict[str, str]]:
@@ -79,12 +78,19 @@ def _channels(path: Path, document: dict[str, Any]) -> list[dict[str, str]]:
             for text in ordered]
 
 
-def _labels(path: Path, document: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Labels and regions; values that occur only inside regions become labels called `label_<value>`."""
+def _labels(path: Path, document: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int | None]:
+    """Labels, regions and the ignored value; values that occur only inside regions become labels called `label_<value>`.
+
+    Where nnU-Net trains regions (some name has several values), every name is a region, in the order of the file.
+    """
     written = document.get("labels")
     if not isinstance(written, dict) or not written:
         raise IncompatibleError(f"{path}: labels must map names to values, found {written!r}")
     values = _values_by_name(path, written)
+    ignored = {name: members for name, members in values.items() if name.casefold() == _IGNORE}
+    if any(len(members) != 1 for members in ignored.values()) or len(ignored) > 1:
+        raise IncompatibleError(f"{path}: 'ignore' must be one integer, found {written}")
+    values = {name: members for name, members in values.items() if name not in ignored}
     names: dict[int, str] = {}
     for name, members in values.items():
         if len(members) == 1 and names.setdefault(members[0], name) != name:
@@ -93,9 +99,21 @@ def _labels(path: Path, document: dict[str, Any]) -> tuple[list[dict[str, Any]],
     unnamed = sorted({value for members in values.values() for value in members} - set(names))
     names |= {value: f"label_{value}" for value in unnamed}
     labels = [{"name": name, "value": value} for value, name in sorted(names.items())]
-    regions = [{"name": name, "labels": [names[value] for value in members]}
-               for name, members in values.items() if len(members) > 1]
-    return labels, regions
+    return labels, _regions(path, document, values, names), next((members[0] for members in ignored.values()), None)
+
+
+def _regions(path: Path, document: dict[str, Any], values: dict[str, list[int]],
+             names: dict[int, str]) -> list[dict[str, Any]]:
+    """Regions in the order of the file, with the label that each paints where `regions_class_order` says it."""
+    if all(len(members) == 1 for members in values.values()):
+        return []
+    order = document.get("regions_class_order")
+    if order is not None and not (isinstance(order, list) and len(order) == len(values) and all(v in names for v in order)):
+        raise IncompatibleError(f"{path}: regions_class_order must give one label value for each of {', '.join(values)}, in "
+                                f"their order, out of {sorted(names)}; found {order!r}")
+    painted = [None] * len(values) if order is None else [names[value] for value in order]
+    return [{"name": name, "labels": [names[value] for value in members], "paints": paints}
+            for (name, members), paints in zip(values.items(), painted, strict=True)]
 
 
 def _values_by_name(path: Path, written: dict[str, Any]) -> dict[str, list[int]]:
@@ -119,8 +137,9 @@ def _values_by_name(path: Path, written: dict[str, Any]) -> dict[str, list[int]]
 def _nnunet_layout(path: Path, document: dict[str, Any], channels: int) -> dict[str, Any]:
     ending = document.get("file_ending", ".nii.gz")
     if ending not in ENDINGS:
-        raise DatasetError(f"{path}: files end in {ending!r}; endings that can be read are {', '.join(ENDINGS)}",
-                           code="E_FORMAT")
+        raise DatasetError(f"{path}: files end in {ending!r}; {format_advice(str(ending))}", code="E_FORMAT")
+    if channels in (3, 4) and ending in PICTURE_ENDINGS and not any((path.parent / "imagesTr").glob(f"*_0001{ending}")):
+        channels = 1  # one colour file, red, green, blue and perhaps alpha, as nnU-Net's NaturalImage2DIO reads it
     return {"name": "nnunet", "inputs": {"image": [f"imagesTr/{{case}}_{index:04d}{ending}" for index in range(channels)]},
             "targets": {"label": f"labelsTr/{{case}}{ending}"}}
 
@@ -130,7 +149,7 @@ def _decathlon_layout() -> dict[str, Any]:
             "targets": {"label": "labelsTr/{case}.nii.gz"}}
 
 
-def _dataset_name(folder: Path, document: dict[str, Any]) -> str:
+def dataset_name(folder: Path, document: dict[str, Any]) -> str:
     """The dataset's own name, or the folder's without nnU-Net's number, with every other character replaced by `_`."""
     written = str(document.get("name") or re.sub(r"^Dataset\d{3}_", "", folder.resolve().name))
     return re.sub(r"[^A-Za-z0-9._-]+", "_", written).strip("._-") or "dataset"

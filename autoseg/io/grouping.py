@@ -54,11 +54,25 @@ class GroupTable:
         group = self._cell(row, self.grouping.group_column) or group or case_id
         site, date, stratum = (self._cell(row, column) for column in (
             self.grouping.site_column, self.grouping.date_column, self.grouping.stratify_column))
+        if self.grouping.strata:
+            stratum = next((name for name, expression in self.grouping.strata.items() if re.search(expression, case_id)), None)
+            if stratum is None:
+                return Problem(case_id, "E_NO_STRATUM", "none of the grouping's strata is found in the id; looked for "
+                               + ", ".join(self.grouping.strata.values()))
         return GroupRow(group, site, date, stratum)
 
     @staticmethod
     def _cell(row: dict[str, str], column: str | None) -> str | None:
         return (row.get(column) or None) if column is not None else None
+
+
+def patient_in_id(spec: DatasetSpec, case_id: str) -> str:
+    """The patient as the specification's pattern finds it in a case id; empty where it has none, or finds none.
+
+    For files that stand alone (a folder of predictions): tables and folders of the dataset are not at hand there.
+    """
+    found = None if spec.grouping.pattern is None else re.search(spec.grouping.pattern, case_id)
+    return (found.group(1) or "") if found else ""
 
 
 def read_groups(spec: DatasetSpec, folder: Path) -> GroupTable:

@@ -92,7 +92,7 @@ def read_spec(path: Path) -> DatasetSpec:
 
 def write_spec(path: Path, spec: DatasetSpec) -> None:
     """Replace `path` by the YAML form of `spec`, atomically; `read_spec` gives an equal value back."""
-    document = yaml.safe_dump(_written_form(spec), sort_keys=False, allow_unicode=True, width=120)
+    document = yaml.safe_dump(written_form(spec), sort_keys=False, allow_unicode=True, width=120)
     write_text(path, document)
 
 
@@ -174,8 +174,8 @@ def _mappings(entries: Any) -> list[dict[str, Any]]:
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
-def _written_form(spec: DatasetSpec) -> dict[str, Any]:
-    """The shape people write, without what is empty or a default."""
+def written_form(spec: DatasetSpec) -> dict[str, Any]:
+    """A specification in the shape that people write, without what is empty or a default."""
     plain = to_plain(spec)
     document = {"format": plain.pop("format")}
     document |= {key: plain.pop(key) for key in ("name", "task")}
@@ -184,13 +184,22 @@ def _written_form(spec: DatasetSpec) -> dict[str, Any]:
         plain[key] = {entry.pop(name_key): entry for entry in plain[key]}
     plain["inputs"] = {role: _written_input(entry) for role, entry in plain["inputs"].items()}
     plain["labels"] = {name: entry if entry["codes"] else entry["value"] for name, entry in plain["labels"].items()}
-    plain["regions"] = {name: entry["labels"] for name, entry in plain["regions"].items()}
-    plain["grouping"] = {key: value for key, value in plain["grouping"].items() if value is not None}
+    plain["regions"] = {name: entry if entry["paints"] else entry["labels"] for name, entry in plain["regions"].items()}
+    plain["layouts"] = {name: _written_layout(entry) for name, entry in plain["layouts"].items()}
+    plain["grouping"] = _without_empty(plain["grouping"])
     if plain["grouping"] == {"case_column": "case"}:
         plain["grouping"] = {}
-    order = ("inputs", "labels", "regions", "layouts", "grouping", "exclude", "options")
+    order = ("inputs", "labels", "ignore", "regions", "layouts", "grouping", "exclude", "options")
     document |= {key: plain[key] for key in order}
-    return {key: value for key, value in document.items() if value not in ("", {}, [])}
+    return _without_empty(document)
+
+
+def _written_layout(entry: dict[str, Any]) -> dict[str, Any]:
+    return _without_empty(entry | {"case_id": "" if entry["case_id"] == "{case}" else entry["case_id"]})
+
+
+def _without_empty(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if value not in (None, "", {}, [])}
 
 
 def _written_input(entry: dict[str, Any]) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from autoseg.core.plan import Augmentation
-from autoseg.planning.recipes import MANY_PASSES, Recipe
+from autoseg.core.plan import Augmentation, Reason
+from autoseg.planning.laterality import Laterality
+from autoseg.planning.recipes import MANY_PASSES, NNUNET, Recipe
 from autoseg.planning.spacing import ANISOTROPY
 
 # nnU-Net 2.8.1, nnUNetTrainer.py:472-513, degrees.
@@ -15,8 +16,32 @@ TILT_3D = (-30.0, 30.0)
 TILT_2D = (-15.0, 15.0)
 LONG_PATCH_2D = 1.5
 
+# The canonical array axis that runs from right to left.
+LEFT_RIGHT = 2
+MIRROR_TEXTS = {
+    "none": "no axis is mirrored: a mirrored patient does not occur, and learning it takes steps that a CPU does not have",
+    "left_right": "left and right are mirrored with probability one half: the body is nearly symmetric that way only",
+    "all": "every axis is mirrored with probability one half",
+}
 
-def plan_augmentation(recipe: Recipe, patch: Sequence[int], passes: float) -> Augmentation:
+
+@dataclass(frozen=True)
+class Mirroring:
+    """Which model axes are mirrored, and what is swapped with the one from right to left.
+
+    Attributes:
+        left_right_axis: None where nothing is swapped.
+        reason: of the choice.
+    """
+
+    axes: tuple[int, ...]
+    left_right_axis: int | None
+    label_pairs: tuple[tuple[int, int], ...]
+    output_pairs: tuple[tuple[int, int], ...]
+    reason: Reason
+
+
+def plan_augmentation(recipe: Recipe, patch: Sequence[int], passes: float, mirroring: Mirroring) -> Augmentation:
     """The recipe's augmentation for a patch of two or three axes (model order).
 
     Args:
@@ -26,7 +51,34 @@ def plan_augmentation(recipe: Recipe, patch: Sequence[int], passes: float) -> Au
     chosen = recipe.long_augmentation if is_long and recipe.long_augmentation else recipe.augmentation
     return replace(chosen, dummy_2d=is_flat(patch),
                    rotation_deg=rotation_range(patch) if recipe.fits_rotation else chosen.rotation_deg,
-                   mirror_axes=mirror_axes(len(patch)) if recipe.mirrors else ())
+                   mirror_axes=mirroring.axes, left_right_axis=mirroring.left_right_axis,
+                   mirror_pairs=mirroring.label_pairs)
+
+
+def plan_mirroring(recipe: Recipe, dims: int, transpose: Sequence[int], laterality: Laterality) -> Mirroring:
+    """Which of the axes that a network of `dims` dimensions sees are mirrored, in training and prediction alike.
+
+    The axis from right to left is mirrored with its labels swapped, or not at all where the swap is unclear; nnU-Net's
+    recipe mirrors it like the others.
+    """
+    across = tuple(transpose).index(LEFT_RIGHT)
+    seen = {"none": (), "left_right": (across,), "all": (0, 1, 2)}[recipe.mirrors]
+    axes = tuple(axis for axis in seen if axis >= 3 - dims)
+    inputs = f"{dims} dimensions, left-right is model axis {across}" + (
+        f", labels with a side: {', '.join(laterality.names)}" if laterality.has_sides else "")
+    because = MIRROR_TEXTS[recipe.mirrors]
+    if across not in axes or not laterality.has_sides:
+        return Mirroring(axes, None, (), (), Reason(inputs, because, recipe.source))
+    if recipe is NNUNET:
+        because += ". Warning: nnU-Net mirrors left and right without swapping their labels, which teaches a network to " \
+                   "take one for the other; the default plan swaps them, or does not mirror that axis"
+        return Mirroring(axes, None, (), (), Reason(inputs, because, recipe.source))
+    if laterality.unclear:
+        rest = tuple(axis for axis in axes if axis != across)
+        because += f"; not left and right: {laterality.unclear}, so their labels cannot be swapped"
+        return Mirroring(rest, None, (), (), Reason(inputs, because, recipe.source))
+    because += "; left and right with their labels swapped, in prediction too, as a mirrored left side is a right one"
+    return Mirroring(axes, across, laterality.label_pairs, laterality.output_pairs, Reason(inputs, because, recipe.source))
 
 
 def is_flat(patch: Sequence[int]) -> bool:
@@ -39,8 +91,3 @@ def rotation_range(patch: Sequence[int]) -> tuple[float, float]:
     if len(patch) == 2:
         return TILT_2D if max(patch) / min(patch) > LONG_PATCH_2D else ANY_ANGLE
     return ANY_ANGLE if is_flat(patch) else TILT_3D
-
-
-def mirror_axes(dims: int) -> tuple[int, ...]:
-    """The model axes that a network of `dims` dimensions sees: (0, 1, 2), or (1, 2) within slices."""
-    return (0, 1, 2)[-dims:]

@@ -1,13 +1,16 @@
-"""Which normalisation each channel takes: the specification's word, else nnU-Net's table of channel names."""
+"""Which normalisation each channel takes: the specification's word, else nnU-Net's table of names, else the intensities."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from autoseg.core.errors import DatasetError
 from autoseg.core.fingerprint import Fingerprint
+from autoseg.core.modality import NAMED_SCHEMES
 from autoseg.core.plan import InputPlan, Normalization, Reason, Scheme
 from autoseg.core.spec import ChannelSpec, InputSpec
 from autoseg.planning.explain import Reasons
@@ -18,13 +21,26 @@ SCHEME_OF_NAME: dict[str, Scheme] = {
     "ct": "ct", "nonorm": "none", "zscore": "zscore", "rescale_to_0_1": "rescale_to_0_1", "rgb_to_0_1": "rgb_to_0_1"}
 # nnU-Net 2.8.1, default_experiment_planner.py:205: cropping to non-zero removed more than a quarter of the image.
 MASK_BELOW = 0.75
+INTENSITIES = "intensities of the dataset (fingerprint), by the rules of core/modality.py"
 
 
-def plan_inputs(inputs: tuple[InputSpec, ...], fingerprint: Fingerprint) -> tuple[tuple[InputPlan, ...], Reasons]:
+@dataclass(frozen=True)
+class Choice:
+    """A scheme, and why."""
+
+    scheme: Scheme
+    because: str
+    source: str
+
+
+def plan_inputs(inputs: tuple[InputSpec, ...], fingerprint: Fingerprint, *,
+                follow_names: bool = False) -> tuple[tuple[InputPlan, ...], Reasons]:
     """Normalisation of every channel of every image input, and the reasons with full paths.
 
     Channels are counted through all image inputs, as in the fingerprint.
 
+    Args:
+        follow_names: the table of channel names decides alone, as in nnU-Net, also where intensities contradict it.
     Raises:
         DatasetError: a CT channel has no foreground from which to take its window.
     """
@@ -33,21 +49,21 @@ def plan_inputs(inputs: tuple[InputSpec, ...], fingerprint: Fingerprint) -> tupl
     for entry in (entry for entry in inputs if entry.kind == "image"):
         channels = []
         for index, channel in enumerate(entry.channels):
-            normalization = plan_channel(channel, fingerprint, offset + index)
+            choice = choose_scheme(channel, fingerprint, offset + index, follow_names=follow_names)
+            normalization = plan_channel(channel, choice.scheme, fingerprint, offset + index)
             channels.append(normalization)
-            reasons[f"inputs.{entry.role}.{index}"] = _channel_reason(channel, normalization, fingerprint)
+            reasons[f"inputs.{entry.role}.{index}"] = _channel_reason(channel, choice, fingerprint)
         plans.append(InputPlan(entry.role, tuple(channels)))
         offset += len(entry.channels)
     return tuple(plans), reasons
 
 
-def plan_channel(channel: ChannelSpec, fingerprint: Fingerprint, index: int) -> Normalization:
-    """Normalisation of one channel; `index` counts the channels of the fingerprint.
+def plan_channel(channel: ChannelSpec, scheme: Scheme, fingerprint: Fingerprint, index: int) -> Normalization:
+    """Normalisation of one channel by a scheme; `index` counts the channels of the fingerprint.
 
     Raises:
         DatasetError: a CT channel without foreground.
     """
-    scheme = _scheme(channel)
     if scheme != "ct":
         return Normalization(scheme, use_mask=scheme == "zscore" and _median_size(fingerprint) < MASK_BELOW)
     found = fingerprint.intensity(index)
@@ -57,10 +73,43 @@ def plan_channel(channel: ChannelSpec, fingerprint: Fingerprint, index: int) -> 
     return Normalization(scheme, False, found.mean, found.std, found.percentile_00_5, found.percentile_99_5)
 
 
-def _scheme(channel: ChannelSpec) -> Scheme:
+def choose_scheme(channel: ChannelSpec, fingerprint: Fingerprint, index: int, *, follow_names: bool) -> Choice:
+    """The scheme of one channel: the specification's word, else its name, unless most cases' intensities contradict that.
+
+    Names that ask for a scheme themselves (noNorm, zscore, ...) are never overruled.
+    """
     if channel.normalization != "auto":
-        return channel.normalization
-    return SCHEME_OF_NAME.get(channel.name.casefold(), "zscore")
+        return Choice(channel.normalization, f"the specification asks for {channel.normalization!r}", "dataset specification")
+    name = channel.name.casefold()
+    by_name = SCHEME_OF_NAME.get(name, "zscore")
+    table = f"the table of channel names gives {by_name!r}"
+    kinds = fingerprint.kinds[index] if fingerprint.kinds else {}
+    seen = _scheme_of_intensities(name, kinds, has_foreground=not math.isnan(fingerprint.intensity(index).mean))
+    if seen is None or seen[0] == by_name:
+        return Choice(by_name, table, PLANNER)
+    scheme, looks = seen
+    found = ", ".join(f"{kind.replace('_', ' ')} in {count}" for kind, count in kinds.items())
+    if follow_names:
+        return Choice(by_name, f"{table}. Warning: {looks} (cases: {found}); the default plan would take {scheme!r}", PLANNER)
+    return Choice(scheme, f"{table}, but {looks} (cases: {found}); a normalization in the specification would be obeyed",
+                  INTENSITIES)
+
+
+def _scheme_of_intensities(name: str, kinds: Mapping[str, int], *, has_foreground: bool) -> tuple[Scheme, str] | None:
+    """The scheme that most cases' intensities call for, and what they look like; None where they say nothing."""
+    telling = {kind: count for kind, count in kinds.items() if kind != "constant"}
+    if not telling or (name in NAMED_SCHEMES and name != "ct"):
+        return None
+    if set(telling) == {"mask"}:
+        return "none", "the channel is a mask of 0 and 1, which a z-score would blow up where the mask is small"
+    if set(telling) <= {"mask", "two_values"}:
+        return "rescale_to_0_1", "the channel has two values only, which a z-score would blow up where one is rare"
+    cases = sum(telling.values())
+    if name == "ct" and telling.get("not_hounsfield", 0) > cases / 2:
+        return "zscore", "the intensities of most cases are not Hounsfield units, so they do not mean the same in every case"
+    if name != "ct" and has_foreground and telling.get("hounsfield", 0) > cases / 2:
+        return "ct", "the intensities of most cases are Hounsfield units (air near -1000, soft tissue near 0)"
+    return None
 
 
 def _median_size(fingerprint: Fingerprint) -> float:
@@ -74,17 +123,13 @@ def _mask_reason(fingerprint: Fingerprint) -> Reason:
                   PLANNER)
 
 
-def _channel_reason(channel: ChannelSpec, normalization: Normalization, fingerprint: Fingerprint) -> Reason:
-    size = f"median share of the image after cropping {_median_size(fingerprint):.3f}"
-    if normalization.scheme == "ct":
+def _channel_reason(channel: ChannelSpec, choice: Choice, fingerprint: Fingerprint) -> Reason:
+    if choice.scheme == "ct":
         because = "clipped to the 0.5 and 99.5 percentiles of the foreground, then by its mean and standard deviation: " \
                   "Hounsfield units mean the same in every case"
         size = f"foreground intensities of {fingerprint.case_count} cases"
     else:
-        because = f"z-score inside the mask only where that share is below {MASK_BELOW}" if normalization.scheme == "zscore" \
+        because = f"z-score inside the mask only where that share is below {MASK_BELOW}" if choice.scheme == "zscore" \
             else "applied to each image by itself"
-    if channel.normalization != "auto":
-        return Reason(f"channel {channel.name!r}, {size}", f"the specification asks for {channel.normalization!r}; {because}",
-                      "dataset specification")
-    return Reason(f"channel name {channel.name!r}, {size}",
-                  f"the table of channel names gives {normalization.scheme!r}; {because}", PLANNER)
+        size = f"median share of the image after cropping {_median_size(fingerprint):.3f}"
+    return Reason(f"channel name {channel.name!r}, {size}", f"{choice.because}; {because}", choice.source)

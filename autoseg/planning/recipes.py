@@ -38,7 +38,8 @@ class Recipe:
         augmentation: without `dummy_2d` and mirroring, which depend on the patch.
         long_augmentation: replaces it in runs that draw the dataset `MANY_PASSES` times and more; None: never.
         fits_rotation: the range of rotation follows from the patch by nnU-Net's rule instead of the augmentation.
-        mirrors, mirrors_at_test: random mirroring in training; averaged mirroring in prediction by default.
+        mirrors: axes of random mirroring in training: none, from right to left only, or all.
+        mirrors_at_test: averaged mirroring in prediction by default.
         tile_step, gaussian_sigma: of the sliding window.
         batches_tiles: windows go through the network in batches of the training batch size instead of one by one.
         memory_format: where it is not measured.
@@ -56,7 +57,7 @@ class Recipe:
     augmentation: Augmentation
     long_augmentation: Augmentation | None
     fits_rotation: bool
-    mirrors: bool
+    mirrors: Literal["none", "left_right", "all"]
     mirrors_at_test: bool
     batches_tiles: bool
     memory_format: MemoryFormat = "contiguous"
@@ -99,7 +100,7 @@ NNUNET = Recipe(
     base_features=32, deep_supervision=True, batch_dice=None,
     optimization=NNUNET_SGD, long_optimization=None, warmup_share=0.0, ema_share=None,
     augmentation=NNUNET_AUGMENTATION, long_augmentation=None, fits_rotation=True,
-    mirrors=True, mirrors_at_test=True, batches_tiles=False)
+    mirrors="all", mirrors_at_test=True, batches_tiles=False)
 
 # AdamW reaches a usable model in a few hundred iterations, where SGD with momentum 0.99 has hardly started.
 SHORT_RUN_ADAMW = Optimization(
@@ -137,7 +138,7 @@ CPU = Recipe(
     base_features=32, deep_supervision=False, batch_dice=True,
     optimization=SHORT_RUN_MUON, long_optimization=None, warmup_share=0.05, ema_share=0.02,
     augmentation=CPU_AUGMENTATION, long_augmentation=CPU_STRONG_AUGMENTATION, fits_rotation=False,
-    mirrors=False, mirrors_at_test=False, batches_tiles=True,
+    mirrors="none", mirrors_at_test=False, batches_tiles=True,
     kind="residual_unet", thin_first=4, starts_from_frequencies=True, convs_encoder=1, convs_decoder=1, smooth=1.0,
     memory_format="channels_last")
 
@@ -149,7 +150,7 @@ CUDA = Recipe(
     long_optimization=replace(NNUNET_SGD, schedule_steps_per_epoch=False),
     warmup_share=0.05, ema_share=0.02,
     augmentation=NNUNET_AUGMENTATION, long_augmentation=None, fits_rotation=True,
-    mirrors=True, mirrors_at_test=True, batches_tiles=True)
+    mirrors="all", mirrors_at_test=True, batches_tiles=True)
 
 # A judgement between runs of 16 passes, which did well with weak augmentation, and one of 28, whose Dice on other cases ended
 # lower than at three quarters; one seed each, differences near noise (benchmarks/README.md).

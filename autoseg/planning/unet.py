@@ -8,7 +8,8 @@ from functools import partial
 
 from autoseg.core.plan import Configuration, Inference, Loss, MemoryFormat, Network, Precision, Resampling, Value
 from autoseg.core.spec import DatasetSpec
-from autoseg.planning.augmentation import mirror_axes, plan_augmentation
+from autoseg.planning.augmentation import Mirroring, plan_augmentation, plan_mirroring
+from autoseg.planning.laterality import Laterality
 from autoseg.planning.memory import (
     SMALLEST_BATCH,
     Architecture,
@@ -20,9 +21,12 @@ from autoseg.planning.memory import (
     predict_peak_bytes,
     stage_widths,
 )
-from autoseg.planning.recipes import LARGEST_CPU_BATCH, Recipe
+from autoseg.planning.recipes import LARGEST_CPU_BATCH, NNUNET, Recipe
 from autoseg.planning.schedule import plan_optimization
 from autoseg.planning.spacing import Grid
+
+# No pixel is a million times longer than wide.
+NEVER_APART = 1e6
 
 # In the order of a plan.
 DIMENSIONS = {"3d_fullres": 3, "2d": 2}
@@ -37,6 +41,8 @@ class Wanted:
         loss_terms: name -> weight.
         output_bias: what outputs would start from to say how frequent each label is.
         task_values: planned values that only the task understands.
+        nnunet_channels: outputs that nnU-Net's estimate of memory takes the network to have; None: as many as it has.
+        laterality: what mirroring left and right does to labels and outputs.
     """
 
     in_channels: int
@@ -44,6 +50,8 @@ class Wanted:
     loss_terms: dict[str, float]
     task_values: dict[str, Value] = field(default_factory=dict)
     output_bias: tuple[float, ...] = ()
+    nnunet_channels: int | None = None
+    laterality: Laterality = Laterality()
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,12 @@ class Blueprint:
     def architecture(self) -> Architecture:
         widths = partial(stage_widths, first=self.recipe.base_features, largest=self.recipe.widest(self.dims),
                          thin_first=self.recipe.thin_first)
-        return Architecture(widths, self.recipe.convs_encoder, self.wanted.out_channels)
+        counted = self.wanted.nnunet_channels if self.recipe is NNUNET else None
+        return Architecture(widths, self.recipe.convs_encoder, counted or self.wanted.out_channels)
+
+    @property
+    def mirroring(self) -> Mirroring:
+        return plan_mirroring(self.recipe, self.dims, self.grid.transpose, self.wanted.laterality)
 
 
 def channel_count(spec: DatasetSpec) -> int:
@@ -116,15 +129,23 @@ def plan_unet(blueprint: Blueprint) -> Configuration:
         median_shape=(grid.median_slices, *grid.median_shape[1:]) if flat else grid.median_shape,
         patch_size=(1, patch[0], patch[1]) if flat else (patch[0], patch[1], patch[2]),
         batch_size=batch,
-        resampling=Resampling(),
+        resampling=plan_resampling(grid),
         network=plan_network(blueprint, fit),
         loss=Loss(dict(blueprint.wanted.loss_terms), uses_batch_dice(blueprint, fit), recipe.smooth),
-        augmentation=plan_augmentation(recipe, patch, passes),
+        augmentation=plan_augmentation(recipe, patch, passes, blueprint.mirroring),
         optimization=plan_optimization(recipe, run.iterations, precision=run.precision, memory_format=run.memory_format),
         inference=plan_inference(blueprint, batch),
         oversample_foreground=recipe.oversample_foreground,
         task_values=dict(blueprint.wanted.task_values))
     return replace(configuration, predicted_peak_bytes=predict_peak_bytes(configuration))
+
+
+def plan_resampling(grid: Grid) -> Resampling:
+    """nnU-Net's orders; images of one slice have no coarse axis to treat apart, whatever the slices' thickness.
+
+    nnU-Net's readers give such images a spacing of 999 across, so that no axis within the slice is ever the coarse one.
+    """
+    return Resampling(separate_z_ratio=NEVER_APART) if grid.median_slices == 1 else Resampling()
 
 
 def fit_blueprint(blueprint: Blueprint) -> Fit:
@@ -158,12 +179,13 @@ def plan_network(blueprint: Blueprint, fit: Fit) -> Network:
 
 def plan_inference(blueprint: Blueprint, batch: int) -> Inference:
     """How cases are predicted; as many windows together as training had samples, where the recipe batches them."""
-    recipe, run = blueprint.recipe, blueprint.run
+    recipe, run, mirroring = blueprint.recipe, blueprint.run, blueprint.mirroring
     return Inference(
         tile_step=recipe.tile_step, gaussian_sigma=recipe.gaussian_sigma,
         tiles_per_batch=batch if recipe.batches_tiles else 1,
-        mirror_axes=mirror_axes(blueprint.dims) if recipe.mirrors else (), mirror=recipe.mirrors_at_test,
-        precision=run.precision, memory_format=run.memory_format)
+        mirror_axes=mirroring.axes, mirror=recipe.mirrors_at_test,
+        precision=run.precision, memory_format=run.memory_format,
+        left_right_axis=mirroring.left_right_axis, mirror_pairs=mirroring.output_pairs)
 
 
 def uses_batch_dice(blueprint: Blueprint, fit: Fit) -> bool:

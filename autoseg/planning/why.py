@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from autoseg.core.budget import Budget
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.plan import Configuration, Reason
@@ -12,6 +14,8 @@ from autoseg.planning.spacing import PLANNER, shape_reason, spacing_reason
 from autoseg.planning.topology import INITIAL_EDGE, SMALLEST_EDGE
 from autoseg.planning.unet import Blueprint, fit_blueprint, low_resolution
 
+MIRRORED = ("mirror_axes", "left_right_axis", "mirror_pairs")
+
 
 def explain_configuration(configuration: Configuration, blueprint: Blueprint, fingerprint: Fingerprint,
                           budget: Budget) -> Reasons:
@@ -20,8 +24,10 @@ def explain_configuration(configuration: Configuration, blueprint: Blueprint, fi
         "name": Reason("number of slices of the median case", "3-D where there is more than one slice, 2-D always", PLANNER),
         "spacing_mm": spacing_reason(fingerprint, blueprint.grid, blueprint.dims),
         "median_shape": shape_reason(fingerprint, blueprint.grid),
-        "resampling": Reason("none", "cubic splines for images, linear per label for label maps and linear for logits; nearest "
-                             "along an axis more than 3 times as coarse", "nnU-Net 2.8.1 experiment planner"),
+        "resampling": Reason(
+            f"{blueprint.grid.median_slices:g} slices in the median case", "cubic splines for images, linear per label for label "
+            "maps and linear for logits; nearest along an axis more than 3 times as coarse (which a single slice does not have)",
+            "nnU-Net 2.8.1 experiment planner"),
         "task_values": Reason("dataset specification", "the task counts its labels there", "dataset specification"),
         "oversample_foreground": Reason("none", "the last third of each batch is drawn around a label, so that small labels "
                                         "are seen in every step", recipes.NNUNET_TRAINER),
@@ -121,8 +127,6 @@ def _cascade_reason(blueprint: Blueprint) -> Reason:
 def _training_reasons(configuration: Configuration, blueprint: Blueprint, budget: Budget) -> Reasons:
     recipe, run = blueprint.recipe, configuration.optimization
     ranges = "nnU-Net's ranges for this patch" if recipe.fits_rotation else "patients lie upright in canonical axes"
-    mirrors = "every axis is mirrored with probability one half" if recipe.mirrors else \
-        "a mirrored patient does not occur, and learning it takes steps that a CPU does not have"
     target = f"target {budget.target}, bf16 {'faster than fp32' if budget.supports_bf16 else 'not faster than fp32'}"
     precision = Reason(target, "fp16 on cuda; on a cpu bf16 where the processor is faster in it, and fp32 otherwise and in "
                        "nnU-Net's book", recipe.source)
@@ -136,7 +140,7 @@ def _training_reasons(configuration: Configuration, blueprint: Blueprint, budget
         "augmentation.rotation_deg": Reason(f"patch {configuration.patch_size}", ranges, recipe.source),
         "augmentation.dummy_2d": Reason(f"patch {configuration.patch_size}", "3-D and longest axis / axis 0 above 3: rotated "
                                         "within slices only", recipes.NNUNET_TRAINER),
-        "augmentation.mirror_axes": Reason(f"{blueprint.dims} dimensions", mirrors, recipe.source),
+        **{f"augmentation.{name}": blueprint.mirroring.reason for name in MIRRORED},
         "optimization": Reason(f"{run.iterations} iterations", _optimizer_text(configuration, blueprint), recipe.source),
         "optimization.iterations_per_epoch": Reason(
             f"{run.iterations} iterations", f"how often is logged and saved: a {recipes.EPOCHS}th of the run, at most "
@@ -168,5 +172,6 @@ def _inference_reasons(configuration: Configuration, blueprint: Blueprint) -> Re
         "inference": Reason("none", "windows overlap by half and count most in their middle", recipe.source),
         "inference.tiles_per_batch": Reason(f"batch {configuration.batch_size}", tiles, recipe.source),
         "inference.mirror": Reason("none", mirror, recipe.source),
-        "inference.mirror_axes": Reason(f"{blueprint.dims} dimensions", "the axes that training mirrors", recipe.source),
+        **{f"inference.{name}": replace(blueprint.mirroring.reason, because="as in training: "
+                                        + blueprint.mirroring.reason.because) for name in MIRRORED},
     }

@@ -7,6 +7,7 @@ text is escaped; the result is `Markup`, which a template inserts as it is.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,11 @@ from autoseg.reporting.numbers import short_number
 
 WIDTH, HEIGHT = 520, 260
 LEFT, RIGHT, TOP, BOTTOM = 74, 14, 28, 42
-DOT_ROW = 46
+# Height of a row of dots; lower where there are more rows than fill a screen.
+DOT_ROW, LOW_DOT_ROW, MANY_ROWS = 46, 24, 12
+DOT_RADIUS = 3.2
+# Dots that a chart can hold and still be read and be quick to load; more become ranges.
+MOST_DOTS = 4000
 SERIES_CLASSES = 6  # the style sheet has .s0 to .s5
 
 
@@ -73,6 +78,9 @@ def dot_plot(scores: Mapping[str, Mapping[str, float]], *, title: str, x_label: 
              baseline: Mapping[str, Mapping[str, float]] | None = None) -> Markup:
     """One dot per case and row, with the row's mean as a bar; pointing at a dot shows the case's name and score.
 
+    Dots of nearly equal scores stand beside each other. Above `MOST_DOTS` the range of the middle half and of the middle 90 %
+    stand for them.
+
     Args:
         scores: row (a label, for example) -> case -> score; nan and infinity are no dots.
         baseline: the same for the baseline; hollow dots below those of the model.
@@ -84,16 +92,19 @@ def dot_plot(scores: Mapping[str, Mapping[str, float]], *, title: str, x_label: 
     if not found:
         return Markup("")
     x_ticks = ticks(min(found), max(found))
-    height = TOP + BOTTOM + DOT_ROW * len(scores)
+    row_height = DOT_ROW if len(scores) <= MANY_ROWS else LOW_DOT_ROW
+    height = TOP + BOTTOM + row_height * len(scores)
     left = min(40 + 7 * max(len(name) for name in scores), WIDTH // 3)
     frame = Frame(left, TOP, WIDTH - left - RIGHT, height - TOP - BOTTOM,
                   _widened(min(found + x_ticks), max(found + x_ticks)), (0.0, 1.0))
     parts = [_x_axis(frame, x_ticks, x_label, grid=True)]
+    draw = _dots if len(found) <= MOST_DOTS else _ranges
+    half = row_height / 4 if baseline else row_height / 2
     for place, (name, row) in enumerate(scores.items()):
-        middle = TOP + DOT_ROW * (place + 0.5)
+        middle = TOP + row_height * (place + 0.5)
         parts.append(_text(left - 8, middle + 4, name, "end"))
-        parts.append(_dots(frame, row, middle - 8 if baseline else middle, "dot s0", f"{name}, model"))
-        parts.append(_dots(frame, (baseline or {}).get(name, {}), middle + 10, "dot hollow", f"{name}, baseline"))
+        parts.append(draw(frame, row, (middle - half if baseline else middle, half), "s0", f"{name}, model"))
+        parts.append(draw(frame, (baseline or {}).get(name, {}), (middle + half, half), "hollow", f"{name}, baseline"))
     return _svg(title, WIDTH, height, parts)
 
 
@@ -189,16 +200,41 @@ def _legend(frame: Frame, names: Sequence[str]) -> Markup:
     return Markup("").join(parts)
 
 
-def _dots(frame: Frame, row: Mapping[str, float], y: float, kind: str, name: str) -> Markup:
+def _dots(frame: Frame, row: Mapping[str, float], band: tuple[float, float], kind: str, name: str) -> Markup:
+    """Dots in a band (middle, half of its height); those that would cover each other are moved up and down in turn."""
     values = {case: value for case, value in row.items() if math.isfinite(value)}
     if not values:
         return Markup("")
-    parts = [Markup('<circle class="{}" cx="{}" cy="{}" r="3.2"><title>{}: {}</title></circle>').format(
-        kind, _px(frame.x(value)), _px(y), case, short_number(value)) for case, value in values.items()]
-    mean = math.fsum(values.values()) / len(values)
-    bar = Markup('<line class="mean" x1="{0}" y1="{1}" x2="{0}" y2="{2}"><title>{3}: mean {4}</title></line>').format(
-        _px(frame.x(mean)), _px(y - 9), _px(y + 9), name, short_number(mean))
-    return Markup("").join([*parts, bar])
+    middle, half = band
+    stacks = Counter(round(frame.x(value) / (2 * DOT_RADIUS)) for value in values.values())
+    step = min(2 * DOT_RADIUS, 2 * max(half - DOT_RADIUS - 1, 0) / max(stacks.values()))
+    placed: Counter[int] = Counter()
+    parts = []
+    for case, value in values.items():
+        column = round(frame.x(value) / (2 * DOT_RADIUS))
+        shift = (placed[column] + 1) // 2 * (-1) ** placed[column] * step
+        placed[column] += 1
+        parts.append(Markup('<circle class="dot {}" cx="{}" cy="{}" r="{}"><title>{}: {}</title></circle>').format(
+            kind, _px(frame.x(value)), _px(middle + shift), DOT_RADIUS, case, short_number(value)))
+    return Markup("").join([*parts, _mean_bar(frame, list(values.values()), band, name)])
+
+
+def _ranges(frame: Frame, row: Mapping[str, float], band: tuple[float, float], kind: str, name: str) -> Markup:
+    """The middle 90 % of a row's values as a thin line, the middle half as a thick one."""
+    values = sorted(value for value in row.values() if math.isfinite(value))
+    if not values:
+        return Markup("")
+    parts = []
+    for low, high, line in ((0.05, 0.95, "range"), (0.25, 0.75, "range middle")):
+        ends = [values[round(share * (len(values) - 1))] for share in (low, high)]
+        parts.append(_line(frame.x(ends[0]), band[0], frame.x(ends[1]), band[0], f"{line} {kind}"))
+    return Markup("").join([*parts, _mean_bar(frame, values, band, f"{name}, {len(values)} cases")])
+
+
+def _mean_bar(frame: Frame, values: Sequence[float], band: tuple[float, float], name: str) -> Markup:
+    mean, reach = math.fsum(values) / len(values), min(band[1], 9)
+    return Markup('<line class="mean" x1="{0}" y1="{1}" x2="{0}" y2="{2}"><title>{3}: mean {4}</title></line>').format(
+        _px(frame.x(mean)), _px(band[0] - reach), _px(band[0] + reach), name, short_number(mean))
 
 
 def _px(value: float) -> str:

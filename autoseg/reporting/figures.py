@@ -1,225 +1,311 @@
-"""Pictures of one slice with the contours of prediction and reference, as a radiologist expects to see them.
-
-The canonical array axes run to superior (z), posterior (y) and left (x). In a picture the patient's left is on the
-right, anterior is above (axial) or on the left (sagittal), and superior is above (coronal, sagittal).
-"""
+"""Pictures of a case: slices of largest error and an overview, with the contours of prediction and reference."""
 
 from __future__ import annotations
 
-import colorsys
-import io
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
-from PIL import ImageDraw, ImageFont
 
-from autoseg.core.geometry import Spacing
-from autoseg.core.task import Picture
+from autoseg.core.geometry import Box, Geometry
+from autoseg.core.task import Legend, Picture
+from autoseg.reporting import drawing
+from autoseg.reporting.anatomy import PLANE_NAMES, has_size, is_placed, side_letters, tilt_deg, view
+from autoseg.reporting.colours import OKABE_ITO, label_colours
+from autoseg.reporting.contrast import Backdrop, choose_backdrop
+from autoseg.reporting.numbers import counted
 
-# Okabe and Ito 2008 (colours that colour-blind readers can tell apart), without black, the most vivid on grey first.
-LABEL_COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 228, 66), (213, 94, 0),
-                 (0, 114, 178))
-WINDOW_PERCENTILES = (0.5, 99.5)
-SHORTEST_SIDE_PX = 320
-LONGEST_SIDE_PX = 1024
-PREDICTION_WIDTH_PX = 3
-REFERENCE_WIDTH_PX = 1
-REFERENCE_WHITENESS = 0.5
-FONT_PX = 13
-WHITE = (255, 255, 255)
+# Slices three times as far apart as their pixels are not cut across: nnU-Net 2.8.1 (ANISO_THRESHOLD) treats them apart too.
+THICK_SLICE_RATIO = 3.0
+# Sizes in pixels: what stands side by side on the page (1072 wide, with gaps), and how tall and how small a picture may be.
+ROW_PX, GAP_PX, TALLEST_PX, SMALLEST_PX = 1040, 4, 640, 320
+WORST_SLICES = 3
+OVERVIEW_COLUMNS, OVERVIEW_ROWS = 4, 2
+# Part of the image around the structures that is shown: a quarter of their size on every side, so that they fill two thirds
+# of the picture, and at least half of the longest side; from four fifths of the image on, the whole image.
+MARGIN_SHARE, NARROWEST_SHARE, WHOLE_FROM = 0.25, 0.5, 0.8
+PREDICTION_WIDTH_PX, REFERENCE_WIDTH_PX = 3, 2
+REFERENCE_WHITENESS = 0.4
+# Pixels beside a line keep this part of their brightness, so that lines stand out on white too.
+HALO_BRIGHTNESS = 0.4
 
-PLANE_NAMES = ("axial", "coronal", "sagittal")
-# (top, right, bottom, left) of the picture for a slice across axis 0, 1, 2.
-LETTERS = (("A", "L", "P", "R"), ("S", "L", "I", "R"), ("S", "P", "I", "A"))
+LINES = "solid line: prediction; light dashes: reference (on a solid line: both agree)"
+SIDES = "radiological convention: the patient's left is on the right of axial and coronal pictures"
+NUMBERS = "numbers in the pictures are those of this list"
 
 
-def worst_pictures(image: NDArray, prediction: NDArray, reference: NDArray | None, label_names: Mapping[int, str],
-                   spacing_mm: Spacing) -> tuple[Picture, ...]:
-    """One overlay across each axis, at the slice of largest error; a 2-D image (Z = 1) gives one picture.
+@dataclass(frozen=True)
+class Structure:
+    """A label or a region: what it is called, and the label indices that belong to it."""
 
-    Args: as for `overlay`.
+    name: str
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is drawn: label maps (Z, Y, X) on one canonical grid, over a backdrop; index 0 is background.
+
+    Attributes:
+        reference: None where there is none; indices that belong to no label are neither drawn nor counted.
+        structures: drawn in this order, the largest first where they overlap.
     """
-    axes = (0,) if image.shape[0] == 1 else (0, 1, 2)
-    pictures = []
-    for axis in axes:
-        index = worst_slice(prediction, reference, axis)
-        pixels = overlay(image, prediction, reference, label_names, spacing_mm, axis, index)
-        pictures.append(Picture(pixels, _caption(prediction, reference, axis, index)))
-    return tuple(pictures)
+
+    prediction: NDArray
+    reference: NDArray | None
+    structures: tuple[Structure, ...]
+    geometry: Geometry
+
+    @property
+    def label_maps(self) -> tuple[NDArray, ...]:
+        return (self.prediction,) if self.reference is None else (self.prediction, self.reference)
 
 
-def worst_slice(prediction: NDArray, reference: NDArray | None, axis: int) -> int:
-    """Index along `axis` of the slice where most voxels (Z, Y, X) have the wrong label.
+def case_pictures(voxels: NDArray, names: Sequence[str], ct: Sequence[bool], scene: Scene) -> tuple[Picture, ...]:
+    """The slices of largest error, then an overview of the whole image; one picture of a flat image.
 
-    Without an error, or without a reference, the slice with the most foreground; in an empty image the middle one.
-    Of equal slices the first.
-    """
-    others = tuple(a for a in range(3) if a != axis)
-    candidates = [prediction > 0] if reference is None else [prediction != reference, reference > 0]
-    for voxels in candidates:
-        counts = np.count_nonzero(voxels, axis=others)
-        if counts.any():
-            return int(np.argmax(counts))
-    return prediction.shape[axis] // 2
-
-
-def overlay(image: NDArray, prediction: NDArray, reference: NDArray | None, label_names: Mapping[int, str],
-            spacing_mm: Spacing, axis: int, index: int) -> NDArray[np.uint8]:
-    """Picture (Y, X, 3) uint8 of one slice: grey image, thick contours of the prediction, thin ones of the reference.
-
-    The slice fills the top of the picture, with orientation letters and a scale bar; the legend stands below it.
+    Across each axis one slice; of thick slices (`THICK_SLICE_RATIO`) the worst ones, in their plane only.
 
     Args:
-        image: (Z, Y, X) canonical, one channel; windowed at the percentiles `WINDOW_PERCENTILES` of the whole volume.
-        prediction, reference: label maps on the same grid; 0 is background.
-        label_names: label value -> name; labels without a name are not drawn.
-        spacing_mm: of z, y, x; pixels of the picture are square in millimetres.
-        axis, index: the slice across `axis` at `index`.
+        voxels: (C, Z, Y, X); one channel is shown, the one with most contrast, or all three of a colour image.
+        names, ct: of every channel: its name, and whether it holds HU.
     """
-    row_mm, column_mm = (spacing_mm[a] for a in range(3) if a != axis)
-    grey = _view(window(image), axis, index)
-    shape = picture_shape((grey.shape[0], grey.shape[1]), (row_mm, column_mm))
-    resized = PillowImage.fromarray(grey).resize((shape[1], shape[0]), PillowImage.Resampling.BICUBIC)
-    pixels = np.repeat(np.asarray(resized)[:, :, None], 3, axis=2)
-    colours = {value: label_colour(place) for place, value in enumerate(sorted(label_names))}
-    lines = [(prediction, PREDICTION_WIDTH_PX, 0.0), (reference, REFERENCE_WIDTH_PX, REFERENCE_WHITENESS)]
-    for labels, width, whiteness in lines:
-        if labels is not None:
-            _draw_contours(pixels, _enlarge(_view(labels, axis, index), shape), colours, width, whiteness)
-    canvas = PillowImage.fromarray(pixels)
-    _draw_letters(canvas, LETTERS[axis])
-    _draw_scale_bar(canvas, millimetres_per_pixel=grey.shape[1] * column_mm / shape[1])
-    legend = _legend(shape[1], {name: colours[value] for value, name in label_names.items()}, reference is not None)
-    return np.concatenate([np.asarray(canvas), legend])
+    around = zoom_box(scene)
+    backdrop = choose_backdrop(voxels, names, ct, scene.label_maps[-1], [s.indices for s in scene.structures], around)
+    wrong = errors(scene)
+    places = worst_places(scene, wrong)
+    pixel = pixel_size(scene.geometry, around, [axis for axis, _ in places])
+    pictures = [Picture(overlay(scene, backdrop, around, axis, index, pixel), _caption(scene, backdrop, wrong, axis, index),
+                        legend_of(scene)) for axis, index in places]
+    return tuple(pictures) if min(scene.geometry.shape) == 1 else (*pictures, overview(scene, backdrop, places[0][0]))
 
 
-def window(image: NDArray) -> NDArray[np.uint8]:
-    """Grey values 0..255 of an image (Z, Y, X): its percentiles `WINDOW_PERCENTILES` become black and white.
+def errors(scene: Scene) -> NDArray[np.bool_]:
+    """Voxels (Z, Y, X) where prediction and reference belong to other structures; without a reference none."""
+    if scene.reference is None:
+        return np.zeros(scene.prediction.shape, dtype=bool)
+    known = max((index for structure in scene.structures for index in structure.indices), default=0)
+    members = np.zeros((known + 1, len(scene.structures)), dtype=bool)
+    for place, structure in enumerate(scene.structures):
+        members[list(structure.indices), place] = True
+    kinds = np.unique(members, axis=0, return_inverse=True)[1].ravel().astype(np.uint16)
+    is_known = scene.reference <= known
+    return is_known & (kinds[np.minimum(scene.prediction, known)] != kinds[np.where(is_known, scene.reference, 0)])
 
-    A constant image is black.
+
+def worst_places(scene: Scene, wrong: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """(axis, index) of the slices to show, those across the first axis first."""
+    flat, thick = flat_axis(scene.geometry), thick_axis(scene.geometry)
+    if flat is not None:
+        return [(flat, 0)]
+    if thick is not None:
+        chosen = apart(worst_slices(scene, wrong, thick), scene.geometry.shape[thick] // WORST_SLICES // WORST_SLICES)
+        return [(thick, index) for index in chosen[:WORST_SLICES]]
+    return [(axis, worst_slices(scene, wrong, axis)[0]) for axis in range(3)]
+
+
+def worst_slices(scene: Scene, wrong: NDArray[np.bool_], axis: int) -> list[int]:
+    """Indices along `axis`, the slice with most wrong voxels first, of equal ones that with most labelled voxels.
+
+    Slices with neither are left out; without any, the middle one.
     """
-    low, high = np.percentile(image, WINDOW_PERCENTILES)
-    if high <= low:
-        low, high = float(image.min()), float(image.max())
-    scale = 255.0 / (high - low) if high > low else 0.0
-    return np.rint(np.clip((image.astype(np.float64) - low) * scale, 0.0, 255.0)).astype(np.uint8)
+    others = tuple(a for a in range(3) if a != axis)
+    counts = np.count_nonzero(wrong, axis=others)
+    labelled = np.sum([np.count_nonzero(labels, axis=others) for labels in scene.label_maps], axis=0)
+    order = np.lexsort((-labelled, -counts))
+    return [int(index) for index in order if counts[index] or labelled[index]] or [scene.prediction.shape[axis] // 2]
 
 
-def picture_shape(shape: tuple[int, int], spacing_mm: tuple[float, float]) -> tuple[int, int]:
-    """Rows and columns of the picture of a slice with square pixels.
+def apart(indices: Sequence[int], distance: int) -> list[int]:
+    """Those of the slices that are more than `distance` away from all before them: neighbours show the same."""
+    chosen: list[int] = []
+    for index in indices:
+        if all(abs(index - other) > distance for other in chosen):
+            chosen.append(index)
+    return chosen
 
-    One pixel per voxel of the finer axis, more for small images (shorter side `SHORTEST_SIDE_PX`), fewer for large ones
-    (longer side at most `LONGEST_SIDE_PX`).
+
+def flat_axis(geometry: Geometry) -> int | None:
+    """The axis of a single slice; None for a volume."""
+    return geometry.shape.index(1) if 1 in geometry.shape else None
+
+
+def thick_axis(geometry: Geometry) -> int | None:
+    """The axis across thick slices; None where voxels are nearly cubes."""
+    spacing = geometry.spacing_mm
+    axis = int(np.argmax(spacing))
+    return axis if spacing[axis] > THICK_SLICE_RATIO * max(spacing[a] for a in range(3) if a != axis) else None
+
+
+def zoom_box(scene: Scene) -> Box:
+    """The part of the image to show: around the structures with a margin; all of a flat image, and of an empty one."""
+    shape, spacing = scene.geometry.shape, scene.geometry.spacing_mm
+    labelled = np.any([labels > 0 for labels in scene.label_maps], axis=0)
+    extents = [extent(labelled, axis) for axis in range(3)]
+    if 1 in shape or any(found is None for found in extents):
+        return ((0, shape[0]), (0, shape[1]), (0, shape[2]))
+    bounds = [found for found in extents if found is not None]
+    sides_mm = [(1 + 2 * MARGIN_SHARE) * (stop - start) * mm for (start, stop), mm in zip(bounds, spacing, strict=True)]
+    box = []
+    for (start, stop), size, mm, side_mm in zip(bounds, shape, spacing, sides_mm, strict=True):
+        half = max(side_mm, NARROWEST_SHARE * max(sides_mm)) / mm / 2
+        first, last = (start + stop) / 2 - half, (start + stop) / 2 + half
+        cut = (max(0, int(np.floor(first))), min(size, int(np.ceil(last))))
+        box.append((0, size) if cut[1] - cut[0] > WHOLE_FROM * size else cut)
+    return (box[0], box[1], box[2])
+
+
+def body_box(channel: NDArray) -> Box:
+    """The part of an image (Z, Y, X) that is not filled with its lowest value."""
+    body = channel > channel.min()
+    extents = [extent(body, axis) or (0, size) for axis, size in enumerate(channel.shape)]
+    return (extents[0], extents[1], extents[2])
+
+
+def extent(mask: NDArray[np.bool_], axis: int) -> tuple[int, int] | None:
+    """Half-open range along `axis` that holds a mask (Z, Y, X); None for an empty one."""
+    found = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+    return (int(found[0]), int(found[-1]) + 1) if len(found) else None
+
+
+def pixel_size(geometry: Geometry, box: Box, axes: Sequence[int]) -> float:
+    """Millimetres per pixel at which pictures across `axes` stand side by side on the page.
+
+    One picture alone is neither smaller than `SMALLEST_PX` nor taller or wider than `TALLEST_PX`.
     """
-    sides_mm = (shape[0] * spacing_mm[0], shape[1] * spacing_mm[1])
-    pixel_mm = min(*spacing_mm, min(sides_mm) / SHORTEST_SIDE_PX)
-    pixel_mm = max(pixel_mm, max(sides_mm) / LONGEST_SIDE_PX)
-    return max(1, round(sides_mm[0] / pixel_mm)), max(1, round(sides_mm[1] / pixel_mm))
+    sides = [(stop - start) * mm for (start, stop), mm in zip(box, geometry.spacing_mm, strict=True)]
+    shown = [[sides[a] for a in range(3) if a != axis] for axis in axes]
+    if len(axes) == 1:
+        return max(min(shown[0]) / SMALLEST_PX, max(shown[0]) / TALLEST_PX)
+    return max(sum(width for _, width in shown) / ROW_PX, max(height for height, _ in shown) / TALLEST_PX)
 
 
-def contour(mask: NDArray[np.bool_], *, width: int = 1) -> NDArray[np.bool_]:
-    """The outermost `width` pixels of a mask (Y, X): those at most `width` steps (up, down, left, right) from outside.
+def overlay(scene: Scene, backdrop: Backdrop, box: Box, axis: int, index: int, pixel_mm: float, *,
+            prediction_px: int = PREDICTION_WIDTH_PX, reference_px: int = REFERENCE_WIDTH_PX) -> NDArray[np.uint8]:
+    """Picture (Y, X, 3) of one slice inside `box`, with contours, letters at the borders and a scale bar.
 
-    Beyond the border of the picture is outside.
+    Pixels are square in millimetres. Letters are left out where the place in the patient is not known.
     """
-    inside = np.pad(mask, width)
-    for _ in range(width):
-        padded = np.pad(inside, 1)
-        inside = (inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:])
-    return mask & ~inside[width:-width, width:-width]
+    row, column = (a for a in range(3) if a != axis)
+    spacing = scene.geometry.spacing_mm
+    rows, columns = box[row], box[column]
+    if axis != 0:  # such slices are turned upside down to be looked at
+        rows = (scene.geometry.shape[row] - rows[1], scene.geometry.shape[row] - rows[0])
+    cut = (slice(*rows), slice(*columns))
+    shape = (max(1, round((rows[1] - rows[0]) * spacing[row] / pixel_mm)),
+             max(1, round((columns[1] - columns[0]) * spacing[column] / pixel_mm)))
+    pixels = drawing.resize(np.ascontiguousarray(backdrop.slice(axis, index)[cut]), shape)
+    planes = [drawing.enlarge(view(labels, axis, index)[cut], shape) for labels in scene.label_maps]
+    pixels = draw_structures(pixels, planes, scene.structures, prediction_px, reference_px)
+    if is_placed(scene.geometry):
+        pixels = drawing.draw_letters(pixels, side_letters(scene.geometry.direction, axis))
+    units_per_pixel = (columns[1] - columns[0]) * spacing[column] / shape[1]
+    length = scale_bar_length(shape[1] * units_per_pixel)
+    text = length_text(length) if has_size(scene.geometry) else f"{length:g} px"
+    return drawing.draw_scale_bar(pixels, round(length / units_per_pixel), text)
 
 
-def label_colour(place: int) -> tuple[int, int, int]:
-    """Colour of the `place`-th label; beyond the palette, hues that stay far apart (steps of the golden section)."""
-    if place < len(LABEL_COLOURS):
-        return LABEL_COLOURS[place]
-    red, green, blue = colorsys.hsv_to_rgb(place * 0.618034 % 1.0, 0.65, 0.95)
-    return round(red * 255), round(green * 255), round(blue * 255)
+def draw_structures(pixels: NDArray[np.uint8], planes: Sequence[NDArray], structures: Sequence[Structure],
+                    prediction_px: int, reference_px: int) -> NDArray[np.uint8]:
+    """The picture with contours, solid for the first label slice (Y, X) and dashed for the second, smaller ones on top.
+
+    More structures than colours that everybody can tell apart are numbered too.
+    """
+    colours = label_colours(len(structures))
+    drawn = pixels.copy()
+    is_line = np.zeros(pixels.shape[:2], dtype=bool)
+    places: dict[int, NDArray[np.bool_]] = {}
+    for number, plane in enumerate(planes):
+        masks = {place: np.isin(plane, structure.indices) for place, structure in enumerate(structures)}
+        for place, mask in sorted(masks.items(), key=lambda entry: (-np.count_nonzero(entry[1]), entry[0])):
+            if mask.any():
+                if number == 0:
+                    line, colour = drawing.contour(mask, width=prediction_px), colours[place]
+                else:
+                    line = drawing.dashes(mask, width=reference_px)
+                    colour = drawing.lighter(colours[place], REFERENCE_WHITENESS)
+                drawn[line] = colour
+                is_line |= line
+                places[place] = mask  # the reference, which comes last, where both have it
+    halo = drawing.dilate(is_line) & ~is_line
+    drawn[halo] = drawn[halo] * HALO_BRIGHTNESS
+    return drawing.draw_numbers(drawn, places, colours) if len(structures) > len(OKABE_ITO) else drawn
 
 
-def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """A picture (Y, X, 3) as the bytes of a PNG file."""
-    stream = io.BytesIO()
-    PillowImage.fromarray(pixels).save(stream, format="PNG", optimize=True)
-    return stream.getvalue()
+def overview(scene: Scene, backdrop: Backdrop, axis: int) -> Picture:
+    """Slices across `axis`, evenly through the reference, with all of the patient that was imaged, as one picture.
+
+    Through the prediction where there is no reference, or an empty one.
+    """
+    shape = scene.geometry.shape
+    whole = body_box(backdrop.channels[0])
+    ranges = [extent(labels > 0, axis) for labels in reversed(scene.label_maps)]
+    found = next((bounds for bounds in ranges if bounds is not None), (0, shape[axis]))
+    wanted = OVERVIEW_COLUMNS * OVERVIEW_ROWS
+    places = found[0] + (np.arange(wanted) + 0.5) * (found[1] - found[0]) / wanted
+    indices = sorted({int(place) for place in places})
+    row, column = (a for a in range(3) if a != axis)
+    sides = [(whole[a][1] - whole[a][0]) * scene.geometry.spacing_mm[a] for a in (row, column)]
+    tile_px = (ROW_PX - (OVERVIEW_COLUMNS - 1) * GAP_PX) // OVERVIEW_COLUMNS
+    pixel_mm = max(sides[1] / tile_px, sides[0] / TALLEST_PX * OVERVIEW_ROWS)
+    tiles = [drawing.draw_text(overlay(scene, backdrop, whole, axis, index, pixel_mm, prediction_px=2, reference_px=1),
+                               f"{index + 1}") for index in indices]
+    numbers = ", ".join(str(index + 1) for index in indices)
+    return Picture(tiled(tiles), f"overview: {plane_name(scene.geometry, axis)} {numbers} of {shape[axis]}; {backdrop.note}",
+                   legend_of(scene))
 
 
-def _view(voxels: NDArray, axis: int, index: int) -> NDArray:
-    """The slice as it is looked at: superior above where z runs along the rows."""
-    plane = np.take(voxels, index, axis=axis)
-    return np.ascontiguousarray(plane if axis == 0 else plane[::-1])
+def tiled(tiles: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Tiles of one size in rows of `OVERVIEW_COLUMNS`, on dark grey."""
+    height, width = tiles[0].shape[:2]
+    columns = min(OVERVIEW_COLUMNS, len(tiles))
+    rows = -(-len(tiles) // columns)
+    sheet = np.full((rows * (height + GAP_PX) - GAP_PX, columns * (width + GAP_PX) - GAP_PX, 3), 24, dtype=np.uint8)
+    for place, tile in enumerate(tiles):
+        top, left = place // columns * (height + GAP_PX), place % columns * (width + GAP_PX)
+        sheet[top: top + height, left: left + width] = tile
+    return sheet
 
 
-def _enlarge(plane: NDArray, shape: tuple[int, int]) -> NDArray:
-    """Nearest-neighbour enlargement of a label slice; every pixel takes the voxel that its centre lies in."""
-    rows, columns = ((np.arange(size) * 2 + 1) * plane.shape[a] // (2 * size) for a, size in enumerate(shape))
-    return plane[rows[:, None], columns[None, :]]
+def legend_of(scene: Scene) -> Legend:
+    """The colour of every structure, and what the reader must know of lines, sides and numbers."""
+    numbered = len(scene.structures) > len(OKABE_ITO)
+    colours = label_colours(len(scene.structures))
+    entries = tuple((f"{place} {structure.name}" if numbered else structure.name, colour)
+                    for place, (structure, colour) in enumerate(zip(scene.structures, colours, strict=True), start=1))
+    is_shown = {LINES: scene.reference is not None, NUMBERS: numbered, SIDES: is_placed(scene.geometry)}
+    return Legend(entries, tuple(note for note, shown in is_shown.items() if shown))
 
 
-def _draw_contours(pixels: NDArray[np.uint8], labels: NDArray, colours: Mapping[int, tuple[int, int, int]], width: int,
-                   whiteness: float) -> None:
-    for value, colour in colours.items():
-        line = np.asarray(colour) * (1.0 - whiteness) + 255.0 * whiteness
-        pixels[contour(labels == value, width=width)] = np.rint(line).astype(np.uint8)
-
-
-def _draw_letters(canvas: PillowImage.Image, letters: tuple[str, str, str, str]) -> None:
-    width, height = canvas.size
-    places = (((width / 2, 3), "ma"), ((width - 4, height / 2), "rm"), ((width / 2, height - 4), "md"),
-              ((4, height / 2), "lm"))
-    draw = ImageDraw.Draw(canvas)
-    for letter, (place, anchor) in zip(letters, places, strict=True):
-        draw.text(place, letter, fill=WHITE, font=_font(), anchor=anchor, stroke_width=1, stroke_fill=(0, 0, 0))
-
-
-def _draw_scale_bar(canvas: PillowImage.Image, *, millimetres_per_pixel: float) -> None:
-    width, height = canvas.size
-    length_mm = scale_bar_mm(width * millimetres_per_pixel)
-    length_px = round(length_mm / millimetres_per_pixel)
-    draw = ImageDraw.Draw(canvas)
-    left, top = 8, height - 9
-    draw.rectangle((left - 1, top - 1, left + length_px, top + 3), fill=(0, 0, 0))
-    draw.rectangle((left, top, left + length_px - 1, top + 2), fill=WHITE)
-    draw.text((left, top - 4), f"{length_mm:g} mm", fill=WHITE, font=_font(), anchor="ld", stroke_width=1,
-              stroke_fill=(0, 0, 0))
-
-
-def scale_bar_mm(width_mm: float) -> float:
+def scale_bar_length(width: float) -> float:
     """Length of the scale bar: the largest 1, 2 or 5 times a power of ten within a quarter of the picture's width."""
-    power = 10.0 ** np.floor(np.log10(width_mm / 4))
-    return float(max(step * power for step in (1, 2, 5) if step * power <= width_mm / 4 * (1 + 1e-9)))
+    power = 10.0 ** np.floor(np.log10(width / 4))
+    return float(max(step * power for step in (1, 2, 5) if step * power <= width / 4 * (1 + 1e-9)))
 
 
-def _legend(width: int, colours: Mapping[str, tuple[int, int, int]], has_reference: bool) -> NDArray[np.uint8]:
-    """Strip (Y, `width`, 3): what the lines mean, and the colour of each label, in as many rows as they need."""
-    entries = [("thick: prediction", None)] + [("thin: reference", None)] * has_reference + list(colours.items())
-    font, line_px, gap, swatch = _font(), FONT_PX + 5, 12, 10
-    places, left, top = [], 6, 3
-    for text, colour in entries:
-        needed = round(font.getlength(text)) + (swatch + 5 if colour else 0)
-        if left > 6 and left + needed > width - 6:
-            left, top = 6, top + line_px
-        places.append((left, top, text, colour))
-        left += needed + gap
-    canvas = PillowImage.new("RGB", (width, top + line_px + 2), (24, 24, 24))
-    draw = ImageDraw.Draw(canvas)
-    for left, top, text, colour in places:
-        if colour:
-            draw.rectangle((left, top + 3, left + swatch - 1, top + 2 + swatch), fill=colour)
-            left += swatch + 5
-        draw.text((left, top + line_px / 2), text, fill=(225, 225, 225), font=font, anchor="lm")
-    return np.asarray(canvas)
+def length_text(length_mm: float) -> str:
+    """A length in the unit in which it is a short number: cm, mm or micrometres."""
+    if length_mm >= 10.0:
+        return f"{length_mm / 10:g} cm"
+    return f"{length_mm:g} mm" if length_mm >= 0.1 else f"{length_mm * 1000:g} µm"
 
 
-def _caption(prediction: NDArray, reference: NDArray | None, axis: int, index: int) -> str:
-    place = f"{PLANE_NAMES[axis]}, slice {index + 1} of {prediction.shape[axis]}"
-    if reference is None:
-        return place
-    wrong = np.count_nonzero(np.take(prediction, index, axis) != np.take(reference, index, axis))
-    return f"{place}, {wrong} voxels differ"
+def _caption(scene: Scene, backdrop: Backdrop, wrong: NDArray[np.bool_], axis: int, index: int) -> str:
+    placed, count = is_placed(scene.geometry), scene.geometry.shape[axis]
+    parts = [f"{plane_name(scene.geometry, axis)} {index + 1} of {count}"] if placed or count > 1 else []
+    if scene.reference is not None:
+        count = int(np.count_nonzero(np.take(wrong, index, axis)))
+        parts.append(f"{counted(count, 'voxel' if placed else 'pixel')} differ{'s' if count == 1 else ''}")
+    parts.append(backdrop.note)
+    tilt = round(tilt_deg(scene.geometry.direction))
+    if placed and tilt:
+        parts.append(f"oblique by {tilt}°")
+    if not placed:
+        parts.append("orientation not known" + ("" if has_size(scene.geometry) else ", pixel size not known"))
+    return "; ".join(parts)
 
 
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(FONT_PX)
+def plane_name(geometry: Geometry, axis: int) -> str:
+    """`axial slice`, or `slice across z` where the orientation is not known."""
+    return f"{PLANE_NAMES[axis]} slice" if is_placed(geometry) else f"slice across {'zyx'[axis]}"

@@ -37,6 +37,16 @@ def mean_with_interval(estimate: Estimate | None) -> str:
     """`mean [lower, upper]`; the mean alone where there is no interval, a dash where there is no estimate."""
     if estimate is None or math.isnan(estimate.mean):
         return MISSING
-    if math.isnan(estimate.lower) or math.isnan(estimate.upper):
+    if not has_interval(estimate):
         return score(estimate.mean)
     return f"{score(estimate.mean)} [{score(estimate.lower)}, {score(estimate.upper)}]"
+
+
+def counted(number: int, unit: str) -> str:
+    """`1 case`, `2,000 cases`."""
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"
+
+
+def has_interval(estimate: Estimate) -> bool:
+    """Whether the interval says something: not with one case, or with the cases of one patient, which vary with nothing."""
+    return (estimate.groups or estimate.count) > 1 and not (math.isnan(estimate.lower) or math.isnan(estimate.upper))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,10 +13,14 @@ from markupsafe import Markup
 
 from autoseg.core.plan import Plan
 from autoseg.core.report import Estimate, Failure
-from autoseg.core.task import Picture
-from autoseg.reporting.figures import encode_png
+from autoseg.core.task import Legend, Picture
+from autoseg.reporting.drawing import encode_png
 from autoseg.reporting.numbers import mean_with_interval, score
 
+# Cases that stand in the table with all their scores; the others follow with the headline score only.
+LISTED_CASES = 50
+# Groups of pictures that are open when the page is.
+OPEN_PICTURES = 3
 # Nothing is loaded from anywhere and no script runs, whatever a file name or a description contains
 # (Content Security Policy Level 3; pictures are data URIs).
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -37,6 +42,7 @@ class HeadlineRow:
     Attributes:
         label: a label or region; `unit` of the metric stands in its name (`HD95 (mm)`).
         difference: model minus baseline, paired by case; without an interval where its bounds are nan.
+        per_patient: the model, every patient counted once; None where no patient has several cases.
     """
 
     label: str
@@ -44,6 +50,7 @@ class HeadlineRow:
     model: Estimate
     baseline: Estimate | None = None
     difference: Estimate | None = None
+    per_patient: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -86,9 +93,11 @@ class ReportPage:
         highlights: the few numbers to see first.
         dataset: facts about the dataset.
         headline: the table of metrics.
+        further: rows that would make that table too long; folded away.
         headline_name: what `CaseRow.headline` is (`mean Dice`).
         case_columns: names of the columns of `CaseRow.scores`.
-        cases: in any order; shown with the lowest headline score first.
+        cases: in any order; shown with the lowest headline score first, the first `LISTED_CASES` with all scores.
+        patients: the same for patients; empty where no patient has several cases.
         pictures: shown in the order given; cases of largest error first.
         charts: made by `reporting.curves`; empty ones are left out.
         plan: every planned value with its reason.
@@ -102,9 +111,11 @@ class ReportPage:
     highlights: tuple[Fact, ...] = ()
     dataset: tuple[Fact, ...] = ()
     headline: tuple[HeadlineRow, ...] = ()
+    further: tuple[HeadlineRow, ...] = ()
     headline_name: str = "score"
     case_columns: tuple[str, ...] = ()
     cases: tuple[CaseRow, ...] = ()
+    patients: tuple[CaseRow, ...] = ()
     pictures: tuple[CasePictures, ...] = ()
     charts: tuple[Markup, ...] = ()
     plan: tuple[PlanRow, ...] = ()
@@ -117,9 +128,14 @@ def render(page: ReportPage) -> str:
     """The page as HTML text. Every name and text is escaped; only charts, which are `Markup`, enter as they are."""
     environment = Environment(loader=PackageLoader("autoseg.reporting"), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(score=score, interval=mean_with_interval, data_uri=_data_uri, share=_share)
+    environment.filters.update(score=score, interval=mean_with_interval, data_uri=_data_uri, share=_share,
+                               breakable=_breakable)
+    tables = {"Patients": sorted(page.patients, key=_worst_first), "Cases": sorted(page.cases, key=_worst_first)}
+    legends = dict.fromkeys(picture.legend for group in page.pictures for picture in group.pictures)
     return environment.get_template("report.html").render(
-        page=page, cases=sorted(page.cases, key=_worst_first), charts=[chart for chart in page.charts if chart],
+        page=page, tables={name: rows for name, rows in tables.items() if rows},
+        charts=[chart for chart in page.charts if chart], legends=[legend for legend in legends if legend != Legend()],
+        is_gallery=all(len(group.pictures) == 1 for group in page.pictures), listed=LISTED_CASES, opened=OPEN_PICTURES,
         content_policy=CONTENT_POLICY)
 
 
@@ -169,3 +185,8 @@ def _data_uri(picture: Picture) -> str:
 def _share(value: float) -> int:
     """Length in percent of the bar behind a score; 0 for scores that are no shares."""
     return round(100 * value) if 0.0 <= value <= 1.0 else 0
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may be broken over lines after dots and underscores."""
+    return Markup("<wbr>").join(re.findall(r"[^._]*[._]?", name))

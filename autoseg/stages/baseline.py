@@ -17,6 +17,7 @@ from autoseg.io.done import is_done, mark_done
 from autoseg.io.values import read_value, write_value
 from autoseg.planning.splits import Fold
 from autoseg.stages.prepare import read_inputs
+from autoseg.stages.summary import make_report
 from autoseg.training.loop import Interrupted
 
 # Raised whenever a task's baseline would score differently on the same data.
@@ -48,9 +49,10 @@ def run_baseline(task: Task, spec: DatasetSpec, units: Mapping[str, Unit], fold:
         _stop_if_asked(should_stop)
         images = read_inputs(units[name], spec)
         target = task.read_target(units[name], spec)
-        records.append(Record(name, task.score(predict(images), target, spec, next(iter(images.values())))))
+        scores = task.score(predict(images), target, spec, next(iter(images.values())))
+        records.append(Record(name, scores, units[name].group))
         progress("baseline", len(fold.train) + place + 1, total, name)
-    report = Report(tuple(records), task.summarise(records, rng))
+    report = make_report(task, records, rng)
     write_value(folder / "summary.json", report)
     mark_done(folder, inputs, [folder / "summary.json"])
     return report

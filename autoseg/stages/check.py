@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +13,11 @@ from autoseg.core.progress import Progress
 from autoseg.core.report import Failure
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Task
-from autoseg.io.dataset import Scan, check_case
+from autoseg.io.dataset import Problem, Scan, check_case
 from autoseg.stages.parallel import map_cases
+
+# Warnings whose text is the same for every case.
+ABOUT_ALL = ("W_MODALITY",)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def run_check(task: Task, spec: DatasetSpec, scan: Scan, units: Sequence[Unit], 
                            executor=executor, progress=progress)
     deep = [problem for problems in results for problem in problems]
     found: dict[str, list[Failure]] = {"error": [], "warning": []}
-    for problem in (*scan.problems, *deep):
+    for problem in _gathered([*scan.problems, *deep]):
         found[problem.severity].append(Failure(problem.case, problem.code, problem.message))
     groups = {unit.group for unit in units}
     channels = ", ".join(f"{entry.role}: {' + '.join(c.name for c in entry.channels)}" for entry in spec.inputs)
@@ -51,8 +54,19 @@ def run_check(task: Task, spec: DatasetSpec, scan: Scan, units: Sequence[Unit], 
         f"cases      {len(scan.cases)}, of {len(groups)} patients, {sum(bool(c.targets) for c in scan.cases)} with reference",
         f"inputs     {channels}",
         f"labels     0 background, {labels}" if labels else "labels     none",
+        *([] if spec.ignore is None else [f"ignored    {spec.ignore}: voxels that nobody annotated"]),
         *(f"region     {region.name}: {' + '.join(region.labels)}" for region in spec.regions),
         f"licence    {spec.licence or 'not stated'}",
         f"source     {spec.source or 'not stated'}",
     )
     return Understanding(lines, tuple(found["error"]), tuple(found["warning"]), scan.ignored)
+
+
+def _gathered(problems: Sequence[Problem]) -> list[Problem]:
+    """The same problems, with those that say one thing about many cases as one."""
+    cases: dict[Problem, list[str]] = {}
+    for problem in problems:
+        key = replace(problem, case="") if problem.code in ABOUT_ALL else problem
+        cases.setdefault(key, []).append(problem.case)
+    return [replace(problem, case=names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more")
+            for problem, names in cases.items()]

@@ -13,11 +13,13 @@ import numpy as np
 from autoseg.core.case import Unit
 from autoseg.core.errors import AutosegError
 from autoseg.core.fingerprint import CaseFingerprint, Fingerprint, measure_channel, sum_fingerprints
+from autoseg.core.modality import intensity_kind
 from autoseg.core.progress import Progress
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Inputs, Task
-from autoseg.io.atomic import hash_values, sha256_file
+from autoseg.io.atomic import hash_values, sha256_path
 from autoseg.io.done import is_done, mark_done
+from autoseg.io.images import companion_file
 from autoseg.io.values import read_value, write_value
 from autoseg.ops.crop import bounding_box, crop, nonzero_mask
 from autoseg.stages.parallel import map_cases, require_all
@@ -26,7 +28,7 @@ from autoseg.stages.prepare import read_inputs
 log = logging.getLogger(__name__)
 
 # Raised whenever a case's measurement would change; cached ones are then measured anew.
-FINGERPRINT_RULES = 1
+FINGERPRINT_RULES = 2
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class MeasureUnit:
     cache: Path
 
     def __call__(self, unit: Unit) -> tuple[str, CaseFingerprint]:
-        key = hash_values(FINGERPRINT_RULES, self.spec.task, self.spec.inputs, self.spec.labels, self.spec.options,
-                          digest_unit(unit))
+        key = hash_values(FINGERPRINT_RULES, self.spec.task, self.spec.inputs, self.spec.labels, self.spec.ignore,
+                          self.spec.options, digest_unit(unit))
         cached = self.cache / f"{unit.id}.{key[:16]}.json"
         if cached.exists():
             try:
@@ -77,21 +79,22 @@ def measure_unit(task: Task, spec: DatasetSpec, unit: Unit) -> CaseFingerprint:
     inputs = read_inputs(unit, spec)
     first = next(iter(inputs.values()))
     description = task.describe(unit, inputs, task.read_target(unit, spec))
-    mask = nonzero_mask(_stack(inputs))
-    box = bounding_box(mask)
+    voxels = _stack(inputs)
+    box = bounding_box(nonzero_mask(voxels))
     foreground = crop(description.foreground, box)
-    channels = [measure_channel(channel[foreground]) for channel in crop(_stack(inputs), box)]
+    channels = [measure_channel(channel[foreground]) for channel in crop(voxels, box)]
     shape = tuple(stop - start for start, stop in box)
     return CaseFingerprint(
         (shape[0], shape[1], shape[2]), first.geometry.spacing_mm, float(np.prod(shape) / np.prod(first.geometry.shape)),
-        tuple(moments for moments, _ in channels), tuple(histogram for _, histogram in channels), description.properties)
+        tuple(moments for moments, _ in channels), tuple(histogram for _, histogram in channels), description.properties,
+        tuple(intensity_kind(channel) for channel in voxels))
 
 
 def digest_unit(unit: Unit) -> str:
-    """Digest over the content of all files of a unit."""
-    return hash_values([
-        [sha256_file(path) for paths in case.inputs.values() for path in paths]
-        + [sha256_file(path) for path in case.targets.values()] for case in unit.cases])
+    """Digest over the content of all files of a unit, those with the spacing of an image among them."""
+    files = [[*(path for paths in case.inputs.values() for path in paths), *case.targets.values()] for case in unit.cases]
+    beside = [[found for path in paths if (found := companion_file(path)) is not None] for paths in files]
+    return hash_values([[sha256_path(path) for path in (*paths, *more)] for paths, more in zip(files, beside, strict=True)])
 
 
 def _stack(inputs: Inputs) -> np.ndarray:

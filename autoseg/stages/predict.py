@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from autoseg.core.bundle import Bundle
+from autoseg.core.bundle import Bundle, Decisions
 from autoseg.core.case import Case, Unit
-from autoseg.core.errors import AutosegError, IncompatibleError
+from autoseg.core.errors import AutosegError, IncompatibleError, UsageError
 from autoseg.core.geometry import Geometry, Spacing
 from autoseg.core.image import Image
+from autoseg.core.plan import Configuration
 from autoseg.core.progress import Progress
 from autoseg.core.report import Failure
 from autoseg.core.task import Context, Inputs, Task
+from autoseg.inference.engine import in_use, usable_precision
 from autoseg.io.atomic import hash_values, sha256_file
-from autoseg.io.images import image_ending
+from autoseg.io.images import companion_file, image_ending
 from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_weights
 from autoseg.stages.prepare import prepare_inputs, read_inputs
-from autoseg.training.step import arrange
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "predictions.json"
+T = TypeVar("T")
 
 
 class Predictor:
@@ -40,7 +42,7 @@ class Predictor:
         self.task = task
         self.context = context
         self._networks = networks
-        self._configuration = bundle.plan.configuration(bundle.members[0].configuration)
+        self._configuration = decided(bundle.plan.configuration(bundle.members[0].configuration), bundle.decisions, context)
         self._refinements = [refinement for refinement in task.refinements(bundle.spec)
                              if refinement.name in bundle.decisions.refinements]
 
@@ -50,6 +52,7 @@ class Predictor:
 
         Raises:
             IncompatibleError: plan and specification are for different tasks.
+            UsageError: engine, device and precision that the context asks for do not go together here.
         """
         if bundle.plan.task != bundle.spec.task:
             raise IncompatibleError(f"{folder}: plan is for task {bundle.plan.task!r}, specification for "
@@ -59,10 +62,10 @@ class Predictor:
             log.warning("mirroring was asked for, but this model was not trained with it: predicting without")
         networks = []
         for member in bundle.members:
-            network = task.build_network(bundle.plan.configuration(member.configuration))
+            configuration = decided(bundle.plan.configuration(member.configuration), bundle.decisions, context)
+            network = task.build_network(configuration)
             load_weights(folder / member.weights, network)
-            layout = bundle.plan.configuration(member.configuration).inference.memory_format
-            networks.append(arrange(network.to(context.device), layout).eval())
+            networks.append(in_use(network, configuration.inference, context.device, context.engine))
         return cls(bundle, networks, task, context)
 
     def predict(self, inputs: Inputs) -> Any:
@@ -86,6 +89,26 @@ class Predictor:
         shape = voxels.shape[1:]
         image = Image.canonical(voxels, Geometry((shape[0], shape[1], shape[2]), spacing_mm))
         return self.predict({self.bundle.plan.inputs[0].role: image})
+
+
+def decided(configuration: Configuration, decisions: Decisions, context: Context) -> Configuration:
+    """The configuration with what the user asks for, else what cross-validation decided, else what was planned.
+
+    Raises:
+        UsageError: the user asks for a precision that the device does not multiply in hardware.
+    """
+    if context.precision is not None and usable_precision(context.precision, context.device) != context.precision:
+        raise UsageError(f"{context.device} does not multiply {context.precision} in hardware, where it would be slower than "
+                         "fp32 by far", hint="leave --precision out")
+    planned = configuration.inference
+    rules = replace(planned, tile_step=_first(context.tile_step, decisions.tile_step, planned.tile_step),
+                    mirror=_first(context.mirror, decisions.mirror, planned.mirror),
+                    precision=_first(context.precision, decisions.precision, planned.precision))
+    return replace(configuration, inference=rules)
+
+
+def _first(asked: T | None, found: T | None, planned: T) -> T:
+    return asked if asked is not None else found if found is not None else planned
 
 
 @dataclass(frozen=True)
@@ -121,7 +144,8 @@ def run_predict(predictor: Predictor, cases: Sequence[Case], folder: Path, *, re
     """
     context = predictor.context
     made_with = hash_values([member.sha256 for member in predictor.bundle.members], predictor.bundle.plan,
-                            predictor.bundle.decisions, context.mirror, context.probabilities)
+                            predictor.bundle.decisions, context.mirror, context.probabilities, context.engine,
+                            context.tile_step, context.precision)
     manifest = _earlier_manifest(folder / MANIFEST, made_with)
     finished, failures = dict(manifest.finished), list(refused)
     for place, case in enumerate(cases):
@@ -155,7 +179,9 @@ def _is_finished(predicted: PredictedCase | None, case: Case, folder: Path) -> b
 
 
 def _input_digests(case: Case) -> dict[str, str]:
-    return {path.name: sha256_file(path) for paths in case.inputs.values() for path in paths}
+    paths = [path for group in case.inputs.values() for path in group]
+    beside = [found for path in paths if (found := companion_file(path)) is not None]
+    return {path.name: sha256_file(path) for path in (*paths, *beside)}
 
 
 def _predict_case(predictor: Predictor, case: Case, folder: Path) -> PredictedCase:

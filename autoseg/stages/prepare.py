@@ -108,5 +108,5 @@ def grid_hash(plan: Plan, configuration: Configuration, spec: DatasetSpec, spaci
     for axis, planned in enumerate(configuration.spacing_mm):
         own = {spacing[plan.transpose[axis]] for spacing in spacings_mm}
         resolved.append(own.pop() if planned is None and len(own) == 1 else planned)
-    return hash_values(STORE_RULES, spec.task, spec.labels, spec.options, plan.inputs, plan.transpose, resolved,
-                       configuration.resampling)[:16]
+    return hash_values(STORE_RULES, spec.task, spec.labels, spec.ignore, spec.options, configuration.task_values, plan.inputs,
+                       plan.transpose, resolved, configuration.resampling)[:16]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,34 +14,27 @@ from autoseg.core.errors import UsageError
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.layout import Layout
 from autoseg.core.plan import Plan
-from autoseg.core.report import Record, Report
+from autoseg.core.report import Estimate, Report
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Task
 from autoseg.io.atomic import write_text
-from autoseg.metrics.bootstrap import bootstrap_mean
+from autoseg.metrics.patients import has_groups
 from autoseg.reporting.curves import dot_plot, line_chart
-from autoseg.reporting.page import CasePictures, CaseRow, Fact, HeadlineRow, ReportPage, plan_rows, render
+from autoseg.reporting.numbers import counted, has_interval, score
+from autoseg.reporting.page import CasePictures, Fact, ReportPage, plan_rows, render
 from autoseg.stages.prepare import read_inputs
-from autoseg.stages.select import Trained, read_validation
+from autoseg.stages.report_tables import Scored, case_columns, case_rows, headline_rows, patient_rows, score_of
+from autoseg.stages.select import best_configuration, read_validation
+from autoseg.stages.summary import per_patient
+from autoseg.stages.trained import Trained, mean_score
 from autoseg.training.log import read_metrics
 
-# Cases with pictures: the worst ones are what a reader must see, and three pictures of 100 kB each keep the page small.
-PICTURED_CASES = 6
-# Measures that stand in the headline table where a task has them, in this order; volumes are in the table of cases.
-LEADING_METRICS = ("dice", "iou", "surface_dice", "hd95_mm")
-
-
-@dataclass(frozen=True)
-class Results:
-    """All validation records of a plan, and of the baseline on the same cases.
-
-    Attributes:
-        runs: finished runs; a unit has one record per configuration.
-    """
-
-    runs: Sequence[Trained]
-    records: tuple[Record, ...]
-    baseline: Mapping[str, Record]
+# The worst cases are what a reader must see, the median and the best one say how typical they are.
+WORST_CASES = 4
+# A flat case is one picture; so many fill some rows of the page.
+WORST_FLAT_CASES = 16
+# Parts (labels) that have a row of their own in the plot of scores; more are in the table.
+PLOTTED_PARTS = 64
 
 
 def run_report(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerprint, units: Mapping[str, Unit],
@@ -56,50 +48,75 @@ def run_report(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerpri
     if not runs:
         raise UsageError(f"plan {plan.name!r} of {spec.name!r} has no finished training run to report",
                          hint=f"autoseg train -d {spec.name}")
-    records = tuple(record for run in runs for record in run.report.records)
-    cheap = {record.unit: record for record in baseline.records} if baseline else {}
-    results = Results(runs, records, cheap)
-    columns = tuple(column for column in _columns(task, records) if column != task.headline)
+    best = best_configuration(task, runs)
+    chosen = [run for run in runs if run.configuration == best]
+    records = tuple(record for run in chosen for record in run.report.records)
+    scored = Scored(task, records, {record.unit: record for record in baseline.records} if baseline else {})
+    main, further = headline_rows(scored, np.random.default_rng(plan.seed))
     page = ReportPage(
         title=f"{spec.name}: {spec.task}",
-        subtitle=f"Plan '{plan.name}', {', '.join(f'{run.configuration} fold {run.fold}' for run in runs)}; every scored "
-                 "case was predicted by a network that did not see it.",
-        highlights=_highlights(task, plan, results),
-        dataset=_dataset_facts(spec, fingerprint),
-        headline=_headline(task, results, np.random.default_rng(plan.seed)),
+        subtitle=f"Plan '{plan.name}', {best}, fold {', '.join(run.fold for run in chosen)}; every scored case was predicted "
+                 "by a network that did not see it.",
+        highlights=_highlights(plan, scored, runs),
+        dataset=_dataset_facts(spec, fingerprint, units),
+        headline=main,
+        further=further,
         headline_name=task.headline,
-        case_columns=columns,
-        cases=tuple(CaseRow(r.unit, r.scores.get(task.headline, math.nan),
-                            tuple(r.scores.get(column, math.nan) for column in columns)) for r in records),
-        pictures=_pictures(task, spec, units, results),
-        charts=_charts(task, results),
+        case_columns=tuple(case_columns(scored)),
+        cases=case_rows(scored),
+        patients=patient_rows(scored),
+        pictures=_pictures(task, spec, units, chosen),
+        charts=(*_curves(runs), *_score_charts(scored)),
         plan=plan_rows(plan),
-        notes=("A label that neither prediction nor reference contains has no score and is not counted. Where only one of "
-               "them contains it, overlaps count as 0; distances are then infinite and left out of the means, so read them "
-               "beside the overlaps.",
-               "Intervals are 95 % bootstrap intervals of the mean over cases."),
+        notes=_notes(scored, best, runs),
         provenance=tuple(Fact(name, value) for name, value in provenance.items()))
     write_text(layout.report, render(page))
     return layout.report
 
 
-def _highlights(task: Task, plan: Plan, results: Results) -> tuple[Fact, ...]:
-    score = Fact(task.headline, "none", "the model on all data has no validation cases")
-    if results.records:
-        estimate = task.summarise(results.records, np.random.default_rng(plan.seed))[task.headline]
-        score = Fact(task.headline, f"{estimate.mean:.3f}",
-                     f"95 % interval {estimate.lower:.3f} to {estimate.upper:.3f}, {estimate.count} cases")
-    iterations = sum(plan.configuration(run.configuration).optimization.iterations for run in results.runs)
+def _notes(scored: Scored, best: str, runs: Sequence[Trained]) -> tuple[str, ...]:
+    notes = ["A label that neither prediction nor reference contains has no score and is not counted. Where only one of them "
+             "contains it, overlaps count as 0; distances are then infinite and left out of the means, so read them beside the "
+             "overlaps."]
+    if has_groups(scored.records):
+        patients = counted(len({record.patient for record in scored.records}), "patient")
+        notes.append(f"{counted(len(scored.records), 'case')} of {patients}; intervals are 95 % bootstrap intervals, for which "
+                     "patients are drawn, each with all its cases. In the mean of patients every patient counts once, with the "
+                     "mean of its cases.")
+    else:
+        notes.append("Intervals are 95 % bootstrap intervals of the mean over cases.")
+    for name in sorted({run.configuration for run in runs} - {best}):
+        records = [record for run in runs if run.configuration == name for record in run.report.records]
+        notes.append(f"Configuration {name}: {scored.task.headline} {score(mean_score(records, scored.task.headline))} on "
+                     f"{len(records)} cases; {best} is shown because it scores higher.")
+    return tuple(notes)
+
+
+def _highlights(plan: Plan, scored: Scored, runs: Sequence[Trained]) -> tuple[Fact, ...]:
+    name = scored.task.headline
+    found = [Fact(name, "none", "the model on all data has no validation cases")]
+    if scored.records:
+        rng = np.random.default_rng(plan.seed)
+        of_cases, of_patients = scored.task.summarise(scored.records, rng), per_patient(scored.task, scored.records, rng)
+        found = [_estimate_fact(name, of_cases[name], "case")]
+        found += [_estimate_fact(f"{name}, per patient", of_patients[name], "patient")] if name in of_patients else []
+    iterations = sum(plan.configuration(run.configuration).optimization.iterations for run in runs)
     minutes = "by dataset size" if plan.budget.minutes is None else f"{plan.budget.minutes:g} min a fold"
-    return (score,
-            Fact("training steps", str(iterations), minutes),
-            Fact("networks", str(len(results.runs)), f"on {plan.budget.target}, {plan.budget.device}"))
+    return (*found, Fact("training steps", f"{iterations:,}", minutes),
+            Fact("networks", str(len(runs)), f"on {plan.budget.target}, {plan.budget.device}"))
 
 
-def _dataset_facts(spec: DatasetSpec, fingerprint: Fingerprint) -> tuple[Fact, ...]:
+def _estimate_fact(name: str, estimate: Estimate, unit: str) -> Fact:
+    interval = f"95 % interval {score(estimate.lower)} to {score(estimate.upper)}, " if has_interval(estimate) else ""
+    return Fact(name, score(estimate.mean), f"{interval}{counted(estimate.count, unit)}")
+
+
+def _dataset_facts(spec: DatasetSpec, fingerprint: Fingerprint, units: Mapping[str, Unit]) -> tuple[Fact, ...]:
     shape = np.median(fingerprint.shapes_after_crop, axis=0)
     spacing = np.median(fingerprint.spacings_mm, axis=0)
-    return (Fact("description", spec.description), Fact("cases", str(fingerprint.case_count)),
+    patients = len({unit.group for unit in units.values()})
+    return (Fact("description", spec.description),
+            Fact("cases", f"{fingerprint.case_count:,}", "" if patients == len(units) else f"of {patients:,} patients"),
             Fact("channels", ", ".join(channel.name for entry in spec.inputs for channel in entry.channels)),
             Fact("labels", ", ".join(f"{label.value} {label.name}" for label in spec.labels)),
             Fact("median shape", " x ".join(f"{size:g}" for size in shape), "voxels, z y x, after cropping"),
@@ -107,42 +124,9 @@ def _dataset_facts(spec: DatasetSpec, fingerprint: Fingerprint) -> tuple[Fact, .
             Fact("licence", spec.licence), Fact("source", spec.source))
 
 
-def _metrics(task: Task, records: Sequence[Record]) -> tuple[list[str], list[str]]:
-    """Names of the parts (labels) and of the measures that scores consist of, the headline's part first."""
-    names = list(records[0].scores) if records else []
-    head = task.headline.rpartition(".")[0]
-    parts = dict.fromkeys([head, *(name.rpartition(".")[0] for name in names)])
-    found = dict.fromkeys(name.rpartition(".")[2] for name in names)
-    leading = [metric for metric in LEADING_METRICS if metric in found]
-    return list(parts), leading or list(found)
-
-
-def _columns(task: Task, records: Sequence[Record]) -> tuple[str, ...]:
-    parts, metrics = _metrics(task, records)
-    present = records[0].scores if records else {}
-    return tuple(f"{part}.{metric}" for part in parts for metric in metrics if f"{part}.{metric}" in present)
-
-
-def _headline(task: Task, results: Results, rng: np.random.Generator) -> tuple[HeadlineRow, ...]:
-    model = task.summarise(results.records, rng) if results.records else {}
-    cheap = task.summarise(list(results.baseline.values()), rng) if results.baseline else {}
-    rows = []
-    for column in _columns(task, results.records):
-        part, _, metric = column.rpartition(".")
-        paired = [record.scores.get(column, math.nan) - _score_of(results.baseline.get(record.unit), column)
-                  for record in results.records]
-        difference = bootstrap_mean([value if math.isfinite(value) else math.nan for value in paired], rng)
-        rows.append(HeadlineRow(part, metric, model[column], cheap.get(column), difference if cheap else None))
-    return tuple(rows)
-
-
-def _score_of(record: Record | None, name: str) -> float:
-    return math.nan if record is None else record.scores.get(name, math.nan)
-
-
-def _charts(task: Task, results: Results) -> tuple[Markup, ...]:
+def _curves(runs: Sequence[Trained]) -> list[Markup]:
     charts = []
-    for run in results.runs:
+    for run in runs:
         rows = [row for row in read_metrics(run.folder / "metrics.jsonl") if "iteration" in row]
         losses = {name: name for name in (rows[0] if rows else {})
                   if name not in ("epoch", "iteration", "seconds", "learning_rate")}
@@ -151,21 +135,50 @@ def _charts(task: Task, results: Results) -> tuple[Markup, ...]:
         charts.append(line_chart(rows, x="iteration", lines={"learning_rate": "learning rate"},
                                  title=f"Learning rate, {run.configuration} fold {run.fold}", x_label="iteration",
                                  y_label="learning rate"))
-    scores = {"model": {r.unit: r.scores.get(task.headline, math.nan) for r in results.records}}
-    if results.baseline:
-        scores["baseline"] = {unit: _score_of(record, task.headline) for unit, record in results.baseline.items()}
-    charts.append(dot_plot(scores, title=f"{task.headline} per case", x_label=task.headline))
-    return tuple(charts)
+    return charts
 
 
-def _pictures(task: Task, spec: DatasetSpec, units: Mapping[str, Unit], results: Results) -> tuple[CasePictures, ...]:
-    scored = [(record.scores.get(task.headline, math.nan), run, record) for run in results.runs
-              for record in run.report.records]
-    worst = sorted((entry for entry in scored if not math.isnan(entry[0])), key=lambda entry: entry[0])[:PICTURED_CASES]
-    pictures = []
-    for value, run, record in worst:
+def _score_charts(scored: Scored) -> list[Markup]:
+    """The headline score of model and baseline, and the same measure of every part."""
+    headline = scored.task.headline
+    whole = {"model": {record.unit: scored.headline_of(record) for record in scored.records}}
+    if scored.baseline:
+        whole["baseline"] = {unit: scored.headline_of(record) for unit, record in scored.baseline.items()}
+    charts = [dot_plot(whole, title=f"{headline} per case", x_label=headline)]
+    names = [f"{part}.{scored.headline_metric}" for part in scored.parts[1:]]
+    if 1 < len(names) <= PLOTTED_PARTS:
+        model, cheap = ({name.rpartition(".")[0]: {record.unit: score_of(record, name) for record in records} for name in names}
+                        for records in (scored.records, scored.baseline.values()))
+        charts.append(dot_plot(model, title=f"{scored.headline_metric} per label; hollow: baseline",
+                               x_label=scored.headline_metric, baseline=cheap if scored.baseline else None))
+    return charts
+
+
+def _pictures(task: Task, spec: DatasetSpec, units: Mapping[str, Unit], runs: Sequence[Trained]) -> tuple[CasePictures, ...]:
+    """The worst cases, then the median and the best one."""
+    scored = [(score_of(record, task.headline), run, record) for run in runs for record in run.report.records]
+    ranked = sorted((entry for entry in scored if not math.isnan(entry[0])), key=lambda entry: entry[0])
+    pictures: list[CasePictures] = []
+    for place in shown_places(len(ranked), WORST_FLAT_CASES):
+        is_flat = all(len(group.pictures) == 1 for group in pictures)
+        if place >= WORST_CASES and not is_flat and place not in shown_places(len(ranked), WORST_CASES):
+            continue
+        value, run, record = ranked[place]
         unit = units[record.unit]
         image = next(iter(read_inputs(unit, spec).values()))
         drawn = task.figures(read_validation(task, spec, run, unit), task.read_target(unit, spec), image, spec)
-        pictures.append(CasePictures(unit.id, drawn, f"{task.headline} {value:.3f}, fold {run.fold}"))
+        remark = f"{task.headline} {score(value)}, {_rank(place, len(ranked))}, fold {run.fold}"
+        pictures.append(CasePictures(unit.id, drawn, remark))
     return tuple(pictures)
+
+
+def shown_places(count: int, worst: int) -> list[int]:
+    """Places in a ranking of `count` cases, worst first: the `worst` ones, the median and the best."""
+    return sorted({*range(min(worst, count)), *((count // 2, count - 1) if count else ())})
+
+
+def _rank(place: int, count: int) -> str:
+    if count == 1:
+        return "the only case"
+    names = {count // 2: "the median", 0: "the worst", count - 1: "the best"}
+    return f"{names[place]} of {count:,}" if place in names else f"{place + 1} of {count:,} from the worst"

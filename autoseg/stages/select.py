@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +16,22 @@ from autoseg.core.plan import Plan
 from autoseg.core.progress import Progress
 from autoseg.core.report import Record, Report
 from autoseg.core.spec import DatasetSpec
-from autoseg.core.task import Refinement, Task
+from autoseg.core.task import Context, Refinement, Task
 from autoseg.io.atomic import sha256_file
 from autoseg.io.bundles import write_bundle
-from autoseg.io.done import is_done
 from autoseg.io.images import image_ending
-from autoseg.io.values import read_value
+from autoseg.stages.passes import decide_passes
 from autoseg.stages.prepare import read_inputs
-from autoseg.stages.train import Run
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A finished run: its configuration, fold name, folder and validation report."""
-
-    configuration: str
-    fold: str
-    folder: Path
-    report: Report
+from autoseg.stages.trained import Trained, mean_score, parts_of, weights_of
 
 
 def run_select(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerprint, units: Mapping[str, Unit],
                runs: Sequence[Trained], folder: Path, *, fold_count: int, baseline: Report | None,
-               progress: Progress) -> Bundle:
+               context: Context, progress: Progress) -> Bundle:
     """The bundle of the best configuration with all its finished folds; `folder` receives all that prediction needs.
 
+    Args:
+        context: device and engine that ways to predict are compared with.
     Raises:
         UsageError: nothing has been trained yet.
     """
@@ -52,6 +42,7 @@ def run_select(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerpri
     validated = [run for run in runs if run.configuration == best]
     chosen = members_of(validated, fold_count)
     decisions = decide_refinements(task, spec, units, validated, progress)
+    decisions = decide_passes(task, validated, decisions, context, progress)
     members = tuple(Member(best, run.fold, f"members/{best}_fold_{run.fold}.safetensors",
                            sha256_file(weights_of(run))) for run in chosen)
     card = model_card(task, spec, plan, validated, chosen, decisions, baseline)
@@ -59,17 +50,6 @@ def run_select(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerpri
     weights = {member.weights: weights_of(run) for member, run in zip(members, chosen, strict=True)}
     write_bundle(folder, bundle, weights)
     return bundle
-
-
-def weights_of(run: Trained) -> Path:
-    """The weights file of a finished run."""
-    return run.folder / "training" / "model.safetensors"
-
-
-def finished_runs(runs: Sequence[Run]) -> list[Trained]:
-    """Those of the runs that are finished, from the same plan, folds and data as now."""
-    return [Trained(run.configuration.name, run.fold_name, run.folder, read_value(run.folder / "summary.json", Report))
-            for run in runs if is_done(run.folder, run.inputs_hash())]
 
 
 def members_of(runs: Sequence[Trained], fold_count: int) -> list[Trained]:
@@ -100,12 +80,6 @@ def best_configuration(task: Task, runs: Sequence[Trained]) -> str:
     return max(names, key=headline)
 
 
-def mean_score(records: Sequence[Record], name: str) -> float:
-    """Mean over the units for which a score is defined, nan for none."""
-    values = [record.scores[name] for record in records if np.isfinite(record.scores.get(name, np.nan))]
-    return float(np.mean(values)) if values else float("nan")
-
-
 def decide_refinements(task: Task, spec: DatasetSpec, units: Mapping[str, Unit], runs: Sequence[Trained],
                        progress: Progress) -> Decisions:
     """Keeps a candidate when the headline score rises on out-of-fold predictions and none of its parts falls.
@@ -133,9 +107,7 @@ def decide_refinements(task: Task, spec: DatasetSpec, units: Mapping[str, Unit],
 
 
 def _some_part_falls(headline: str, before: Sequence[Record], after: Sequence[Record]) -> bool:
-    metric = headline.rpartition(".")[2]
-    parts = [name for name in before[0].scores if name.endswith(f".{metric}") and name != headline]
-    return any(mean_score(after, name) < mean_score(before, name) for name in parts)
+    return any(mean_score(after, name) < mean_score(before, name) for name in parts_of(headline, before[0]))
 
 
 def _refined_record(task: Task, spec: DatasetSpec, units: Mapping[str, Unit], run: Trained, unit_id: str,
@@ -145,7 +117,7 @@ def _refined_record(task: Task, spec: DatasetSpec, units: Mapping[str, Unit], ru
     for refinement in refinements:
         prediction = refinement.apply(prediction, spec)
     image = next(iter(read_inputs(unit, spec).values()))
-    return Record(unit_id, task.score(prediction, task.read_target(unit, spec), spec, image))
+    return Record(unit_id, task.score(prediction, task.read_target(unit, spec), spec, image), unit.group)
 
 
 def read_validation(task: Task, spec: DatasetSpec, run: Trained, unit: Unit) -> Any:
@@ -169,6 +141,7 @@ def model_card(task: Task, spec: DatasetSpec, plan: Plan, runs: Sequence[Trained
         "", f"Trained by autoseg, plan `{plan.name}`, on {spec.name} ({spec.licence or 'licence not stated'}).",
         f"Members: {', '.join(f'{run.configuration} fold {run.fold}' for run in members)}.",
         "", "## Scores on cases that the network of the fold did not see",
+        "", "Tile step, mirroring and precision as planned, no post-processing; what the bundle does instead is below.",
         "", "| score | mean | 95 % interval | median | cases |", "|---|---|---|---|---|", *rows,
         "", *([f"Baseline, {task.headline}: {cheap.mean:.4f} ({cheap.lower:.4f} to {cheap.upper:.4f})."] if cheap else []),
         "", "## Decisions", "", *(f"- {line}" for line in decisions.because), ""])

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from autoseg.core.progress import Progress
 from autoseg.core.report import Record, Report
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import CaseStore, Context, Task
+from autoseg.inference.engine import in_use
 from autoseg.io.atomic import hash_values
 from autoseg.io.done import is_done, mark_done
 from autoseg.io.images import image_ending
@@ -25,10 +27,10 @@ from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_weights, save_weights
 from autoseg.planning.splits import Fold
 from autoseg.stages.prepare import read_inputs
+from autoseg.stages.summary import make_report
 from autoseg.training.loader import BatchLoader
 from autoseg.training.log import MetricsLog
 from autoseg.training.loop import Interrupted, train
-from autoseg.training.step import arrange
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +147,7 @@ def validate(run: Run, network: nn.Module, *, device: str, progress: Progress,
         Interrupted: `should_stop` said so between two cases.
     """
     context = Context(device=device)
-    network = arrange(network.to(device), run.configuration.inference.memory_format).eval()
+    network = in_use(network, run.configuration.inference, device, context.engine)
     records: list[Record] = []
     for place, name in enumerate(run.fold.validation):
         if should_stop():
@@ -154,7 +156,7 @@ def validate(run: Run, network: nn.Module, *, device: str, progress: Progress,
         records.append(_validate_unit(run, network, run.units[name], context))
         progress(f"validate {run.configuration.name} fold {run.fold_name}", place + 1, len(run.fold.validation), name)
     rng = np.random.default_rng(run.stream)
-    return Report(tuple(records), run.task.summarise(records, rng) if records else {})
+    return make_report(run.task, records, rng)
 
 
 def _validate_unit(run: Run, network: nn.Module, unit: Unit, context: Context) -> Record:
@@ -162,15 +164,25 @@ def _validate_unit(run: Run, network: nn.Module, unit: Unit, context: Context) -
     scored = folder / unit.id
     if is_done(scored, key):
         return read_value(scored / "scores.json", Record)
-    case_id = unit.cases[0].id
-    roles = [entry.role for entry in run.plan.inputs]
-    raw = run.task.infer([network], {role: run.store.array(case_id, role) for role in roles}, run.configuration, context)
-    prediction = run.task.restore(raw, run.store.record(case_id), run.configuration, context)
+    prediction = predict_unit(run, network, unit, run.configuration, context)
     inputs = read_inputs(unit, run.spec)
     image = next(iter(inputs.values()))
     path = scored / f"{unit.id}{image_ending(next(iter(unit.cases[0].inputs.values()))[0])}"
     outputs = run.task.write(prediction, run.spec, image, path)
-    record = Record(unit.id, run.task.score(prediction, run.task.read_target(unit, run.spec), run.spec, image))
+    scores = run.task.score(prediction, run.task.read_target(unit, run.spec), run.spec, image)
+    record = Record(unit.id, scores, unit.group)
     write_value(scored / "scores.json", record)
     mark_done(scored, key, [*outputs, scored / "scores.json"])
     return record
+
+
+def predict_unit(run: Run, network: nn.Module, unit: Unit, configuration: Configuration, context: Context) -> Any:
+    """The task's prediction for a preprocessed unit by one network.
+
+    Args:
+        configuration: the run's own, or one that differs from it in the rules of inference.
+    """
+    case_id = unit.cases[0].id
+    roles = [entry.role for entry in run.plan.inputs]
+    raw = run.task.infer([network], {role: run.store.array(case_id, role) for role in roles}, configuration, context)
+    return run.task.restore(raw, run.store.record(case_id), configuration, context)

@@ -11,9 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from autoseg.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from autoseg.core.plan import Precision
 
 # Processor flags that come with fast bfloat16 products: Intel Cooper Lake / AMD Zen 4 on (avx512_bf16), Sapphire Rapids
 # on (amx_bf16), ARMv8.6 (bf16). Elsewhere torch emulates them, which is 40 times slower than float32 (measured, AVX2).
@@ -71,6 +74,18 @@ def cpu_supports_bf16(cpuinfo: str | None = None) -> bool:
     text = _read("/proc/cpuinfo") if cpuinfo is None else cpuinfo
     flags = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
     return flags is not None and not _BF16_FLAGS.isdisjoint(flags.group(1).split())
+
+
+def supports_precision(precision: Precision, address: str) -> bool:
+    """True when the device at `address` (`cpu` or `cuda[:n]`) multiplies in this precision in hardware.
+
+    fp16 is for CUDA devices, of which every one that torch still supports has it.
+    """
+    if precision == "fp32":
+        return True
+    if address == "cpu":
+        return precision == "bf16" and cpu_supports_bf16()
+    return precision == "fp16" or detect_device(address).supports_bf16
 
 
 def usable_cores() -> int:

@@ -23,6 +23,8 @@ def main(dataset: str, configuration: str) -> None:
     # The trainer takes `continue_training` out of the dictionary, so the files get a copy of their own.
     trainer = nnUNetTrainer({**plans, "continue_training": False}, configuration, 0, description, torch.device("cpu"))
     trainer.initialize()
+    # As when training starts: it sets the axes that prediction may mirror; without it the eight mirrorings are left out.
+    trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
     model = Path(trainer.output_folder_base)
     (model / "plans.json").write_text(json.dumps(plans))
     (model / "dataset.json").write_text(json.dumps(description))

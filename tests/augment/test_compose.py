@@ -172,3 +172,38 @@ def test_reading_only_what_the_motion_needs_gives_the_same_sample():
 
     assert needed != size
     assert np.array_equal(part[0], whole[0]) and np.array_equal(part[1], whole[1])
+
+
+def test_mirroring_left_and_right_keeps_labels_on_their_side_of_the_patient():
+    """The right half of the patient is labelled 1 and the left half 2, whatever is mirrored."""
+    image = np.broadcast_to(np.arange(12, dtype=np.float32), (1, *PATCH)).copy()
+    label = np.where(image[0] < 6, 1, 2).astype(np.uint8)
+    label[:2] = 5
+    swapping = off(mirror_axes=(0, 1, 2), left_right_axis=2, mirror_pairs=((1, 2),))
+    directions = set()
+
+    for seed in range(30):
+        mirrored, labels = augment(image, label, swapping, PATCH, np.random.default_rng(seed))
+        directions.add(bool(mirrored[0, 0, 0, 0] > 0))
+        body = labels != 5
+        assert (labels[..., :6][body[..., :6]] == 1).all() and (labels[..., 6:][body[..., 6:]] == 2).all()
+        assert np.count_nonzero(labels == 5) == np.count_nonzero(label == 5)
+
+    assert directions == {True, False}
+    assert (label[2:, :, :6] == 1).all()
+
+
+def test_the_axis_of_left_and_right_is_the_models_own():
+    label = np.repeat([1, 1, 1, 1, 2, 2, 2, 2], 120).reshape(PATCH).astype(np.int16)
+    turned = off(mirror_axes=(0, 1, 2), left_right_axis=0, mirror_pairs=((1, 2),))
+    for seed in range(12):
+        _, labels = augment(np.zeros((1, *PATCH), np.float32), label, turned, PATCH, np.random.default_rng(seed))
+        assert np.array_equal(labels, label)
+
+
+def test_pairs_do_not_change_what_is_drawn():
+    image, label = case()
+    plain = augment(image, label, EVERYTHING, PATCH, np.random.default_rng(7))
+    paired = augment(image, label, replace(EVERYTHING, left_right_axis=2, mirror_pairs=((7, 8),)), PATCH,
+                     np.random.default_rng(7))
+    assert plain[0].tobytes() == paired[0].tobytes() and plain[1].tobytes() == paired[1].tobytes()

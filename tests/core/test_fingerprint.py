@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -20,7 +21,8 @@ def case(seed: int, size: int = 500, channels: int = 1) -> CaseFingerprint:
     rng = np.random.default_rng(seed)
     measured = [measure_channel(rng.normal(100 * seed, 30, size + seed)) for _ in range(channels)]
     return CaseFingerprint((10 + seed, 12, 14), (1.0, 1.1, 1.2 + seed), 0.5 + seed / 100,
-                           tuple(m for m, _ in measured), tuple(h for _, h in measured), {"voxels.label_1": seed})
+                           tuple(m for m, _ in measured), tuple(h for _, h in measured), {"voxels.label_1": seed},
+                           ("hounsfield" if seed % 3 else "other",) * channels)
 
 
 def test_two_sites_add_up_to_the_pooled_fingerprint_to_the_last_bit():
@@ -70,3 +72,13 @@ def test_a_dataset_without_foreground_has_undefined_intensities():
 def test_fingerprints_with_different_channels_are_not_added():
     with pytest.raises(IncompatibleError, match="1 and 2 channels"):
         sum_fingerprints([case(1)], 1) + sum_fingerprints([case(1, channels=2)], 2)
+
+
+def test_kinds_of_intensities_are_counted_per_channel():
+    assert sum_fingerprints([case(seed, channels=2) for seed in range(4)], 2).kinds == ({"hounsfield": 2, "other": 2},) * 2
+
+
+def test_a_fingerprint_from_before_kinds_were_counted_adds_none():
+    new = sum_fingerprints([case(1)], 1)
+    old = replace(new, kinds=())
+    assert (old + new).kinds == (new + old).kinds == ({"hounsfield": 1},)

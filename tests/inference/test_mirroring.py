@@ -60,3 +60,27 @@ def test_without_axes_the_network_itself_is_returned():
 def test_half_precision_outputs_are_averaged_in_float32():
     forward = mirrored(lambda batch: shift(batch).bfloat16(), (0, 1, 2))
     assert forward(windows(1, 1, 4, 6, 5)).dtype == torch.float32
+
+
+def sides(batch: torch.Tensor) -> torch.Tensor:
+    """A network that knows left from right by position alone: background, right half, left half, and a third label."""
+    place = torch.linspace(0, 1, batch.shape[-1]).expand(batch[:, 0].shape)
+    return torch.stack([torch.zeros_like(place), 1 - place, place, batch[:, 0]], dim=1)
+
+
+@pytest.mark.parametrize("axes", [(2,), (0, 2), (0, 1, 2)])
+def test_a_network_that_goes_by_position_is_right_only_when_the_sides_are_swapped_back(axes):
+    batch = windows(2, 1, 4, 6, 5)
+    swapped = mirrored(sides, axes, left_right_axis=2, pairs=((1, 2),))(batch)
+    torch.testing.assert_close(swapped, sides(batch))
+    assert (mirrored(sides, axes)(batch)[:, 1] - mirrored(sides, axes)(batch)[:, 2]).abs().max() < 1e-6
+
+
+def test_nothing_is_swapped_where_the_left_right_axis_is_not_mirrored():
+    batch = windows(1, 1, 4, 6, 5)
+    torch.testing.assert_close(mirrored(sides, (0, 1), left_right_axis=2, pairs=((1, 2),))(batch), mirrored(sides, (0, 1))(batch))
+
+
+def test_sides_of_slices_are_swapped_on_their_last_axis():
+    batch = windows(2, 1, 6, 5)
+    torch.testing.assert_close(mirrored(sides, (1, 2), left_right_axis=2, pairs=((1, 2),))(batch), sides(batch))

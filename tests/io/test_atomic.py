@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 
 from autoseg.core.errors import ResourceError
-from autoseg.io.atomic import hash_values, replacing, sha256_bytes, sha256_file, write_bytes, write_json, write_text
+from autoseg.io.atomic import (
+    hash_values,
+    replacing,
+    sha256_bytes,
+    sha256_file,
+    sha256_path,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,18 @@ def test_json_that_nobody_reads_is_written_on_one_line(tmp_path):
     write_json(tmp_path / "a.json", values)
     text = (tmp_path / "a.json").read_text()
     assert text.count("\n") == 1 and json.loads(text) == values
+
+
+def test_digest_of_a_folder_changes_with_the_names_and_contents_of_its_files(tmp_path):
+    (tmp_path / "m").mkdir()
+    digests = []
+    for name, content in (("a", b"1"), ("b", b"1"), ("b", b"2")):
+        (tmp_path / "m" / name).write_bytes(content)
+        digests.append(sha256_path(tmp_path / "m"))
+    assert len(set(digests)) == 3 and sha256_path(tmp_path / "m") == digests[-1]
+    (tmp_path / "m" / "b").rename(tmp_path / "m" / "c")
+    assert sha256_path(tmp_path / "m") not in digests
+    assert sha256_path(tmp_path / "m" / "a") == sha256_file(tmp_path / "m" / "a")
 
 
 def test_digests_are_sha256(tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from autoseg.core.errors import DatasetError
 from autoseg.core.geometry import Geometry
 from autoseg.core.image import Image
 from autoseg.core.spec import ChannelSpec, DatasetSpec, GroupingSpec, InputSpec, LabelSpec, LayoutSpec
-from autoseg.io.dataset import Problem, check_case, list_inputs, require_no_problems, scan
+from autoseg.io.dataset import Problem, check_case, list_inputs, require_no_problems, scan, spec_of_folder
 from autoseg.io.images import write_label_map, write_volume
 from autoseg.io.specs import load_spec
 
@@ -50,7 +51,7 @@ def test_decathlon_folder_as_downloaded_is_understood(tmp_path):
     assert found.cases[0].inputs == {"image": (tmp_path / "imagesTr/h_1.nii.gz",)}
     assert found.cases[0].targets == {"label": tmp_path / "labelsTr/h_1.nii.gz"}
     assert found.cases[0].group == "h_1"
-    assert found.ignored == ("imagesTs/h_3.nii.gz: matches no pattern of layout msd",)
+    assert found.ignored == ("imagesTs/h_3.nii.gz: a test case, which has no label",)
 
 
 def test_the_layout_with_most_complete_cases_wins(tmp_path):
@@ -96,6 +97,44 @@ def test_ids_that_differ_in_letter_case_only_are_a_problem(tmp_path):
     assert codes(found.problems) == [("P1", "E_CASE_TWIN")] and "P1, p1" in found.problems[0].message
 
 
+def test_the_layout_of_a_folder_in_which_every_case_is_broken_is_still_recognised(tmp_path):
+    touch(tmp_path, "imagesTr/a.nii.gz", "labelsTr/b.nii.gz")
+    found = scan(HIPPOCAMPUS, tmp_path)
+    assert (found.layout, codes(found.problems)) == ("msd", [("a", "E_NO_LABEL"), ("b", "E_NO_IMAGE")])
+
+
+def test_the_label_values_of_a_folder_are_those_of_its_layout(tmp_path):
+    touch(tmp_path / "official", *brats_names("a"))
+    touch(tmp_path / "nnunet", *(f"imagesTr/a_000{index}.nii.gz" for index in range(4)), "labelsTr/a.nii.gz")
+
+    def values(folder):
+        return {label.name: label.value for label in spec_of_folder(BRATS, folder).labels}
+
+    assert values(tmp_path / "official") == {"necrotic_core": 1, "edema": 2, "enhancing": 4}
+    assert values(tmp_path / "nnunet") == {"necrotic_core": 2, "edema": 1, "enhancing": 3}
+    assert spec_of_folder(BRATS, tmp_path / "none") is BRATS
+
+
+@pytest.mark.parametrize(("labels", "words"), [
+    ({"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]}, None),
+    ({"background": 0, "whole tumor": [1, 2, 3], "tumor core": [1, 3], "enhancing tumor": [3]},
+     r"tumorcore is \[1, 3\] there and \[2, 3\] in the specification"),
+    ({"background": 0, "Edema": 2, "necrosis": 1, "enhancing": 3}, r"edema is \[2\] there and \[1\]"),
+    ({"background": 0, "a": 1, "b": 2, "c": 3, "d": 7}, r"does not list the values \[7\]"),
+    ({"background": 0, "a": 1}, None),
+])
+def test_a_dataset_json_that_says_otherwise_is_refused(tmp_path, labels, words):
+    touch(tmp_path, *(f"imagesTr/a_000{index}.nii.gz" for index in range(4)), "labelsTr/a.nii.gz")
+    names = {str(index): name for index, name in enumerate(("T1", "T1ce", "T2", "FLAIR"))}
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": names, "labels": labels}))
+    if words is None:
+        assert spec_of_folder(BRATS, tmp_path).labels[1].value == 1
+    else:
+        with pytest.raises(DatasetError, match=words) as caught:
+            spec_of_folder(BRATS, tmp_path)
+        assert caught.value.hint == f"autoseg check -d {tmp_path}"
+
+
 def test_excluded_cases_are_left_out_with_their_problems_and_listed(tmp_path):
     touch(tmp_path, *brats_names("ok"), *brats_names("bad", without=("t2",)))
     found = scan(replace(BRATS, exclude=("bad", "never seen")), tmp_path)
@@ -116,6 +155,15 @@ def test_patients_come_from_a_pattern_in_the_id(tmp_path):
     found = scan(replace(HIPPOCAMPUS, grouping=GroupingSpec(pattern=r"^(p\d)_")), tmp_path)
     assert [(case.id, case.group) for case in found.cases] == [("p1_a", "p1"), ("p1_b", "p1")]
     assert codes(found.problems) == [("q", "E_NO_GROUP")]
+
+
+def test_strata_come_from_patterns_in_the_id_and_the_first_that_is_found_counts(tmp_path):
+    touch(tmp_path, *(f"{kind}Tr/{case}.nii.gz" for kind in ("images", "labels") for case in ("HF_1", "HFX_2", "N_3", "q")))
+    grouping = GroupingSpec(strata={"failure, other": "^HFX", "failure": "^HF", "normal": "^N_"})
+    found = scan(replace(HIPPOCAMPUS, grouping=grouping), tmp_path)
+    assert [(case.id, case.stratum) for case in found.cases] == [
+        ("HFX_2", "failure, other"), ("HF_1", "failure"), ("N_3", "normal")]
+    assert codes(found.problems) == [("q", "E_NO_STRATUM")] and "^HFX" in found.problems[0].message
 
 
 def test_patients_come_from_the_path(tmp_path):
@@ -265,6 +313,20 @@ def test_reading_every_file_finds_every_problem(dataset):
         ("nan", "E_NONFINITE"),
     ]
     assert "[3]" in problems[1].message and "{1: 'one', 5: 'five'}" in problems[1].message
+
+
+def test_a_folder_of_masks_is_checked_file_by_file(dataset):
+    spec, folder = dataset
+    layout = LayoutSpec("x", {"image": ("{case}_0.nii", "{case}_1.nii")}, {"label": "masks/{case}/"})
+    image = Image.canonical(np.zeros((1, 3, 4, 5), np.float32), Geometry((3, 4, 5), (2.5, 0.7, 1.3)))
+    for name, value in (("first", 1), ("second", 5)):
+        label = np.zeros((3, 4, 5), np.uint8)
+        label[0, 0, 0] = value
+        write_label_map(folder / "masks" / "good" / f"{name}.nii", label, image)
+    spec = replace(spec, layouts=(layout,), labels=spec.labels[:1])
+    [case] = scan(spec, folder).cases
+    [problem] = check_case(spec, case)
+    assert problem.code == "E_LABEL_VALUE" and "[5]" in problem.message
 
 
 def test_problems_are_raised_as_one_error_that_lists_them(dataset):

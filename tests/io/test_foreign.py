@@ -14,6 +14,7 @@ NNUNET = {
     "numTraining": 3,
     "file_ending": ".nrrd",
 }
+REGIONS = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
 DECATHLON = {
     "name": "Prostate",
     "modality": {"0": "T2", "1": "ADC"},
@@ -62,13 +63,26 @@ def test_old_nnunet_key_modality_is_told_apart_by_the_labels(tmp_path):
 
 
 def test_regions_become_unions_of_labels_and_unnamed_values_get_a_name(tmp_path):
-    labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
-    spec = read_dataset_json(folder(tmp_path, NNUNET | {"labels": labels, "regions_class_order": [1, 2, 3]}))
+    spec = read_dataset_json(folder(tmp_path, NNUNET | {"labels": REGIONS, "regions_class_order": [1, 2, 3]}))
     assert spec.labels == (LabelSpec("label_1", 1), LabelSpec("label_2", 2), LabelSpec("enhancing", 3))
     assert spec.regions == (
-        RegionSpec("whole", ("label_1", "label_2", "enhancing")),
-        RegionSpec("core", ("label_2", "enhancing")),
+        RegionSpec("whole", ("label_1", "label_2", "enhancing"), "label_1"),
+        RegionSpec("core", ("label_2", "enhancing"), "label_2"),
+        RegionSpec("enhancing", ("enhancing",), "enhancing"),
     )
+
+
+def test_the_order_of_regions_is_that_of_the_file_and_what_they_paint_may_be_left_to_derive(tmp_path):
+    labels = {"background": 0, "whole": [2, 1], "core": 1, "ignore": 3}
+    spec = read_dataset_json(folder(tmp_path, NNUNET | {"labels": labels}))
+    assert spec.regions == (RegionSpec("whole", ("label_2", "core")), RegionSpec("core", ("core",)))
+    assert spec.ignore == 3
+
+
+@pytest.mark.parametrize("labels", [{"background": 0, "a": 1, "ignore": 2}, {"0": "background", "1": "a", "2": "ignore"}])
+def test_ignored_voxels_are_no_label(tmp_path, labels):
+    spec = read_dataset_json(folder(tmp_path, NNUNET | {"labels": labels}))
+    assert (spec.labels, spec.regions, spec.ignore) == ((LabelSpec("a", 1),), (), 2)
 
 
 def test_name_given_by_the_user_wins_and_odd_characters_become_underscores(tmp_path):
@@ -81,8 +95,12 @@ def test_name_given_by_the_user_wins_and_odd_characters_become_underscores(tmp_p
     ("change", "kind", "words"),
     [
         ({"dataset": {"a": {"images": ["x.nii"], "label": "y.nii"}}}, DatasetError, "'dataset'.*imagesTr"),
-        ({"labels": {"background": 0, "a": 1, "ignore": 2}}, DatasetError, "ignore.*not supported"),
-        ({"file_ending": ".png"}, DatasetError, r"'\.png'.*\.nii\.gz"),
+        ({"labels": {"background": 0, "a": 1, "ignore": [2, 3]}}, IncompatibleError, "'ignore' must be one integer"),
+        ({"labels": {"background": 0, "a": 1, "b": 2, "ignore": 1}}, IncompatibleError, "ignore is the value 1"),
+        ({"labels": REGIONS, "regions_class_order": [1, 2]}, IncompatibleError, "one label value for each of whole, core, enh"),
+        ({"labels": REGIONS, "regions_class_order": [1, 2, 7]}, IncompatibleError, r"out of \[1, 2, 3\]"),
+        ({"file_ending": ".gif"}, DatasetError, r"'\.gif'.*\.nii\.gz"),
+        ({"file_ending": ".jpg"}, DatasetError, r"compressed with loss.*\.png"),
         ({"labels": {"background": 1, "a": 2}}, IncompatibleError, "background must have value 0"),
         ({"labels": {"background": 0, "a": "one"}}, IncompatibleError, "'a'.*'one'"),
         ({"labels": {"background": 0, "a": 1, "b": [1]}}, IncompatibleError, "'a' and 'b' have the same value 1"),

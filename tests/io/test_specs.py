@@ -6,7 +6,7 @@ import pytest
 
 from autoseg.core.errors import DatasetError, IncompatibleError
 from autoseg.core.spec import ChannelSpec, DatasetSpec, GroupingSpec, InputSpec, LabelSpec, LayoutSpec, RegionSpec
-from autoseg.io.specs import known_specs, load_spec, read_spec, write_spec
+from autoseg.io.specs import load_spec, read_spec, write_spec
 
 MINIMAL = """
 name: Toy
@@ -28,12 +28,16 @@ FULL = DatasetSpec(
             "as downloaded",
             {"image": ("{case}_a.nii", "{case}_b.nii"), "text": ("{case}.txt",)},
             {"label": "l/{case}.nii"},
+            values={"one": 3},
+            leave_out={"t/**": "test cases"},
         ),
+        LayoutSpec("parts", {"image": ("{group}/{visit}.nii",), "text": ("{group}/{visit}.txt",)}, case_id="{group}_{visit}"),
         LayoutSpec("4-D", {"image": ("{case}.nii",), "text": ("{case}.txt",)}),
     ),
     inputs=(InputSpec("image", "image", (ChannelSpec("CT", "none"), ChannelSpec("no"))), InputSpec("text", "text")),
     labels=(LabelSpec("one", 1), LabelSpec("four", 4, {"SCT": "123"})),
-    regions=(RegionSpec("both", ("four", "one")),),
+    regions=(RegionSpec("both", ("four", "one")), RegionSpec("core", ("one",), "four")),
+    ignore=9,
     grouping=GroupingSpec(pattern="^(..)", table="t.csv", case_column="id", stratify_column="site"),
     exclude=("bad", "12"),
     options={"weights": {"one": 0.5}},
@@ -44,14 +48,6 @@ def written(tmp_path, text):
     path = tmp_path / "toy.yaml"
     path.write_text(text)
     return path
-
-
-def test_every_shipped_spec_is_read_under_its_own_name():
-    assert {"BraTS", "Hippocampus"} <= set(known_specs())
-    for name, path in known_specs().items():
-        spec = read_spec(path)
-        assert spec.name == name
-        assert spec.description and spec.source and spec.licence and spec.reference
 
 
 def test_brats_says_what_the_challenge_says():
@@ -79,7 +75,7 @@ def test_paths_of_specs_are_read(tmp_path):
 
 
 def test_unknown_name_lists_the_known_ones_and_the_nearest(tmp_path):
-    with pytest.raises(DatasetError, match=r"'Hipocampus'.*BraTS, Hippocampus.*Did you mean 'Hippocampus'") as caught:
+    with pytest.raises(DatasetError, match=r"'Hipocampus'.*BraTS, .*Hippocampus, .*Did you mean 'Hippocampus'") as caught:
         load_spec("Hipocampus")
     assert caught.value.hint == "autoseg datasets"
 
@@ -94,7 +90,13 @@ def test_unknown_name_with_a_described_folder_is_the_name_of_that_dataset(tmp_pa
 
 
 @pytest.mark.parametrize(
-    "spec", [FULL, replace(FULL, options={}, exclude=(), grouping=GroupingSpec(), regions=(), labels=())]
+    "spec",
+    [
+        FULL,
+        replace(FULL, grouping=GroupingSpec(strata={"yes": "^y"})),
+        replace(FULL, layouts=FULL.layouts[1:], options={}, exclude=(), grouping=GroupingSpec(), regions=(), labels=(),
+                ignore=None),
+    ],
 )
 def test_written_specs_come_back_equal(tmp_path, spec):
     write_spec(tmp_path / "a.yaml", spec)
@@ -107,6 +109,7 @@ def test_written_specs_look_like_those_of_people(tmp_path):
     assert "labels:\n  one: 1\n  four:\n    value: 4\n" in text
     assert "regions:\n  both:\n  - four\n  - one\n" in text
     assert "größe" in text
+    assert "case_id: '{case}'" not in text and "{}" not in text
 
 
 def test_lists_of_entries_are_understood_like_mappings(tmp_path):
@@ -130,9 +133,17 @@ def test_lists_of_entries_are_understood_like_mappings(tmp_path):
         ("labels: {no: 1}\n", ["False", "quotes"]),
         ("labels: {a: 0}\n", ["background"]),
         ("labels: {a: 1}\nregions: {r: [b]}\n", ["'r'", "'b'"]),
+        ("labels: {a: 1}\nregions: {r: {labels: [a], paints: b}}\n", ["'r'", "'b'"]),
+        ("labels: {a: 1, b: 2}\nregions: {a: [a, b]}\n", ["'a'", "like a label"]),
+        ("labels: {a: 1}\nregions: {r: []}\n", ["'r'", "no labels"]),
+        ("labels: {a: 1}\nignore: 1\n", ["ignore is the value 1"]),
+        ("labels: {a: 1}\nignore: 0\n", ["ignore is the value 0"]),
         ("inputs: {image: 3}\n", ["inputs.image", "3"]),
         ("inputs: {image: {channels: [CT, {name: MR, normalisation: none}]}}\n", ["normalisation", "normalization"]),
         ("grouping: {pattern: abc}\n", ["parentheses"]),
+        ("grouping: {pattern: '(abc'}\n", ["'(abc'", "not a regular expression"]),
+        ("grouping: {strata: {a: '[b'}}\n", ["'[b'", "not a regular expression"]),
+        ("grouping: {strata: {a: b}, table: t.csv, stratify_column: c}\n", ["not from both"]),
         ("format: 99\n", ["99", "update autoseg"]),
     ],
 )
@@ -140,6 +151,23 @@ def test_mistakes_are_named_with_file_key_and_nearest_valid_name(tmp_path, addit
     with pytest.raises(IncompatibleError) as caught:
         read_spec(written(tmp_path, MINIMAL + addition))
     for word in ["toy.yaml", *words]:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("layout", "words"),
+    [
+        ("values: {c: 3}", ["'flat'", "['c']", "['a', 'b']"]),
+        ("values: {a: 2}", ["'flat'", "unique", "{'a': 2, 'b': 2}"]),
+        ("values: {a: 0}", ["neither 0"]),
+        ('case_id: "{group}_{case}"', ["['group']", "'{case}.nii.gz'"]),
+        ('leave_outs: {"x": y}', ["leave_outs", "Did you mean 'layouts.flat.leave_out'"]),
+    ],
+)
+def test_mistakes_in_a_layout_are_named(tmp_path, layout, words):
+    with pytest.raises(IncompatibleError) as caught:
+        read_spec(written(tmp_path, f"{MINIMAL}    {layout}\nlabels: {{a: 1, b: 2}}\n"))
+    for word in words:
         assert word in str(caught.value)
 
 

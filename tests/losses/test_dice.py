@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from autoseg.losses.dice import soft_dice_loss
+from autoseg.losses.dice import region_dice_loss, soft_dice_loss
 
 
 def logits_for(label: torch.Tensor, classes: int, confidence: float = 100.0) -> torch.Tensor:
@@ -105,3 +105,65 @@ def test_half_precision_logits_are_summed_in_single_precision():
 
     assert loss.dtype == torch.float32
     assert float(loss) == pytest.approx(1 - 2 * 35_000 / (35_000 + 70_000), rel=1e-5)
+
+
+REGIONS = ((1, 2, 3), (2, 3), (3,))
+
+
+def naive_regions(logits, target, batch_dice, smooth, ignore):
+    """The definition with loops over samples, regions and voxels that count, in double precision."""
+    probabilities = torch.sigmoid(logits.double())
+    groups = [list(range(len(target)))] if batch_dice else [[sample] for sample in range(len(target))]
+    scores = []
+    for group in groups:
+        counts = target[group] != ignore
+        for channel, labels in enumerate(REGIONS):
+            p = probabilities[group, channel][counts]
+            t = torch.isin(target[group], torch.tensor(labels))[counts].double()
+            scores.append((2 * (p * t).sum() + smooth) / (p.sum() + t.sum() + smooth))
+    return 1 - float(sum(scores) / len(scores))
+
+
+def partly_annotated():
+    logits, target = example()
+    target[:, 0, :2] = 4
+    target[1, 1] = 4
+    return logits, target
+
+
+@pytest.mark.parametrize("batch_dice", [True, False])
+@pytest.mark.parametrize("ignore", [4, None])
+def test_region_loss_equals_the_naive_definition(batch_dice, ignore):
+    logits, target = partly_annotated() if ignore else example()
+
+    loss = region_dice_loss(logits[:, :3], target, regions=REGIONS, batch_dice=batch_dice, smooth=1e-5, ignore=ignore)
+
+    assert float(loss) == pytest.approx(naive_regions(logits[:, :3], target, batch_dice, 1e-5, ignore), abs=1e-6)
+
+
+@pytest.mark.parametrize("batch_dice", [True, False])
+def test_ignored_voxels_count_as_if_they_were_cut_away(batch_dice):
+    logits, target = example()
+    padded = torch.cat([logits, torch.randn(3, 4, 1, 4, 5) * 9], dim=2)
+    marked = torch.cat([target, torch.full((3, 1, 4, 5), 4)], dim=1)
+
+    loss = soft_dice_loss(padded, marked, batch_dice=batch_dice, ignore=4)
+
+    assert float(loss) == pytest.approx(float(soft_dice_loss(logits, target, batch_dice=batch_dice)), abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", [soft_dice_loss, lambda *args, **options: region_dice_loss(*args, regions=REGIONS, **options)])
+def test_ignored_voxels_have_no_gradient(loss):
+    logits, target = partly_annotated()
+    channels = logits[:, :3].clone().requires_grad_()
+
+    loss(channels, target.clamp(max=2).where(target != 4, 4), batch_dice=False, ignore=4).backward()
+
+    ignored = (target == 4)[:, None].expand_as(channels)
+    assert (channels.grad[ignored] == 0).all() and (channels.grad[~ignored] != 0).any()
+
+
+def test_a_batch_without_any_annotation_costs_no_gradient():
+    logits = torch.randn(2, 3, 4, 5, requires_grad=True)
+    soft_dice_loss(logits, torch.full((2, 4, 5), 3), batch_dice=True, ignore=3).backward()
+    assert (logits.grad == 0).all()

@@ -64,3 +64,26 @@ def test_many_units_are_drawn_in_blocks_of_the_same_size():
     estimate = bootstrap_mean(np.linspace(0, 1, 1_500), rng(), draws=1000)
     assert estimate.lower < 0.5 < estimate.upper
     assert estimate.upper - estimate.lower == pytest.approx(2 * 1.96 * math.sqrt(1 / 12 / 1_500), rel=0.15)
+
+
+def test_patients_are_drawn_whole_and_the_mean_is_over_units():
+    # patient a has scores 0, 0 and 0, patient b has 1: draws are aa, ab, ba, bb with means 0, 1/4, 1/4 and 1
+    estimate = bootstrap_mean([0.0, 0.0, 1.0, 0.0], rng(), groups=["a", "a", "b", "a"])
+    assert (estimate.mean, estimate.lower, estimate.upper, estimate.count, estimate.groups) == (0.25, 0.0, 1.0, 4, 2)
+    middle = bootstrap_mean([0.0, 0.0, 1.0, 0.0], rng(), groups=["a", "a", "b", "a"], level=0.2)
+    assert (middle.lower, middle.upper) == (0.25, 0.25)
+
+
+def test_units_that_resemble_each_other_within_patients_widen_the_interval():
+    level = np.random.default_rng(3).normal(0.0, 1.0, 30)
+    scores, patients = np.repeat(level, 20), np.repeat(np.arange(30), 20).astype(str)
+    alone, grouped = bootstrap_mean(scores, rng()), bootstrap_mean(scores, rng(), groups=patients)
+    assert grouped.mean == alone.mean
+    assert (grouped.upper - grouped.lower) / (alone.upper - alone.lower) == pytest.approx(np.sqrt(20), rel=0.1)
+
+
+def test_groups_of_one_change_nothing_and_undefined_patients_do_not_count():
+    scores = [0.1, 0.4, math.nan, 0.9]
+    assert bootstrap_mean(scores, rng(), groups=["d", "c", "b", "a"]) == bootstrap_mean(scores, rng())
+    estimate = bootstrap_mean([0.1, 0.4, math.nan, 0.9], rng(), groups=["a", "a", "b", "c"])
+    assert (estimate.count, estimate.undefined, estimate.groups) == (3, 1, 2)

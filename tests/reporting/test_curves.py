@@ -91,6 +91,26 @@ def test_dot_plot_has_one_dot_per_defined_score_and_the_mean():
     assert "Anterior, model: mean 0.5" in svg
 
 
+def test_dots_of_equal_scores_stand_beside_each_other_inside_their_row():
+    rows = {name: {f"case{k}": 0.5 for k in range(300)} for name in ("a", "b")}
+    svg = curves.dot_plot(rows, title="Dice", x_label="Dice")
+    heights = [float(e.get("cy")) for e in elements(svg, "circle", "s0")]
+    middle = curves.TOP + curves.DOT_ROW / 2
+    assert all(abs(y - middle) <= curves.DOT_ROW / 2 - curves.DOT_RADIUS for y in heights[:300])
+    assert len(set(heights[:300])) > 30 and len(heights) == 600
+
+
+def test_many_rows_are_lower_and_too_many_dots_become_ranges():
+    rows = {f"label{k}": {f"case{i}": i / 100 for i in range(101)} for k in range(60)}
+    svg = curves.dot_plot(rows, title="Dice", x_label="Dice")
+    assert not elements(svg, "circle", "dot") and len(elements(svg, "line", "range")) == 120
+    thin = elements(svg, "line", "range")[0]
+    left, width = min(40 + 7 * 7, curves.WIDTH // 3), curves.WIDTH - curves.RIGHT - min(40 + 7 * 7, curves.WIDTH // 3)
+    assert [float(thin.get(key)) for key in ("x1", "x2")] == pytest.approx([left + 0.05 * width, left + 0.95 * width], abs=0.1)
+    assert f'viewBox="0 0 {curves.WIDTH} {curves.TOP + curves.BOTTOM + 60 * curves.LOW_DOT_ROW}"' in svg
+    assert "label7, model, 101 cases: mean 0.5" in svg
+
+
 def test_dot_plot_without_scores_is_empty():
     assert curves.dot_plot({"Anterior": {"a": math.nan}}, title="", x_label="") == ""
 

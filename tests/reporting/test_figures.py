@@ -1,240 +1,256 @@
-"""Overlays: where contours, letters and the patient's sides are."""
+"""Pictures of a case: the patient's sides, sizes in millimetres, slices of largest error, legend."""
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
-from PIL import Image as PillowImage
 
-from autoseg.reporting import figures
+from autoseg.core.geometry import Geometry
+from autoseg.reporting import drawing, figures
+from autoseg.reporting.colours import label_colours
+from autoseg.reporting.contrast import Backdrop
+from autoseg.reporting.figures import Scene, Structure
 
 SPACING_MM = (3.0, 2.0, 1.0)
-SHAPE = (4, 5, 9)  # z, y, x
-
-
-def as_mask(text: str) -> np.ndarray:
-    return np.array([[sign == "#" for sign in line.split()] for line in text.strip().splitlines()])
+SHAPE = (12, 20, 44)  # z, y, x: 36, 40 and 44 mm
+GEOMETRY = Geometry(SHAPE, SPACING_MM, (10.0, -20.0, 30.0))
+TUMOUR = (Structure("tumour", (1,)),)
+WHOLE = tuple((0, size) for size in SHAPE)
 
 
 def empty() -> np.ndarray:
     return np.zeros(SHAPE, dtype=np.uint8)
 
 
-def at(*index: int) -> np.ndarray:
+def at(*index) -> np.ndarray:
     labels = empty()
     labels[index] = 1
     return labels
 
 
-def draw(prediction: np.ndarray, reference: np.ndarray | None, axis: int, index: int) -> np.ndarray:
-    image = np.zeros(SHAPE, dtype=np.float32)
-    return figures.overlay(image, prediction, reference, {1: "tumour"}, SPACING_MM, axis, index)
+def scene(prediction=None, reference=None, structures=TUMOUR, geometry=GEOMETRY) -> Scene:
+    return Scene(empty() if prediction is None else prediction, reference, structures, geometry)
 
 
-def centre_of(pixels: np.ndarray, colour: tuple[int, int, int], rows: int) -> tuple[float, float]:
-    """Mean row and column of the pixels of one colour, as shares of the slice's height and width."""
-    found = np.argwhere((pixels[:rows] == colour).all(axis=2))
-    return float((found[:, 0].mean() + 0.5) / rows), float((found[:, 1].mean() + 0.5) / pixels.shape[1])
+def backdrop(voxels=None) -> Backdrop:
+    return Backdrop((np.zeros(SHAPE) if voxels is None else voxels)[None], (0.0, 1.0), "grey")
 
 
-def test_contour_of_a_square_is_its_rim():
-    mask = as_mask("""
-        . . . . . .
-        . # # # # .
-        . # # # # .
-        . # # # # .
-        . # # # # .
-    """)
-    expected = as_mask("""
-        . . . . . .
-        . # # # # .
-        . # . . # .
-        . # . . # .
-        . # # # # .
-    """)
-    np.testing.assert_array_equal(figures.contour(mask), expected)
+def draw(shown: Scene, axis: int, index: int, pixel_mm: float = 0.1, behind: Backdrop | None = None) -> np.ndarray:
+    return figures.overlay(shown, behind or backdrop(), WHOLE, axis, index, pixel_mm)
 
 
-def test_contour_of_width_two_leaves_what_is_three_steps_from_outside():
-    mask = np.zeros((9, 8), dtype=bool)
-    mask[1:8, 1:7] = True
-    inside = mask.copy()
-    inside[:] = False
-    inside[3:6, 3:5] = True
-    np.testing.assert_array_equal(figures.contour(mask, width=2), mask & ~inside)
+def centre_of(bright: np.ndarray) -> tuple[float, float]:
+    """Mean row and column of bright pixels, as shares of height and width."""
+    found = np.argwhere(bright)
+    return float((found[:, 0].mean() + 0.5) / bright.shape[0]), float((found[:, 1].mean() + 0.5) / bright.shape[1])
 
 
-def test_contour_of_a_mask_that_fills_the_picture_is_the_border_of_the_picture():
-    expected = np.ones((4, 5), dtype=bool)
-    expected[1:-1, 1:-1] = False
-    np.testing.assert_array_equal(figures.contour(np.ones((4, 5), dtype=bool)), expected)
-
-
-def test_contour_of_one_pixel_is_the_pixel_and_of_nothing_is_nothing():
-    mask = np.zeros((3, 4), dtype=bool)
-    assert not figures.contour(mask).any()
-    mask[1, 2] = True
-    np.testing.assert_array_equal(figures.contour(mask), mask)
-
-
-@pytest.mark.parametrize(("shape", "spacing_mm", "expected"), [
-    ((40, 20), (1.0, 1.0), (640, 320)),  # small: the shorter side becomes 320
-    ((20, 40), (4.0, 1.0), (640, 320)),  # 80 mm x 40 mm: pixels are square in millimetres
-    ((400, 500), (1.0, 1.0), (400, 500)),  # large enough: one pixel per voxel
-    ((400, 500), (2.0, 1.0), (800, 500)),  # one pixel per voxel of the finer axis
-    ((2048, 1024), (1.0, 1.0), (1024, 512)),  # too large: the longer side becomes 1024
+@pytest.mark.parametrize(("axis", "index", "share"), [
+    (0, 9, (16.0 / 20, 40.0 / 44)),  # axial: posterior below, left on the right
+    (1, 16, (2.5 / 12, 40.0 / 44)),  # coronal: superior above, left on the right
+    (2, 40, (2.5 / 12, 16.0 / 20)),  # sagittal: superior above, posterior on the right
 ])
-def test_picture_has_square_pixels_and_a_bounded_size(shape, spacing_mm, expected):
-    assert figures.picture_shape(shape, spacing_mm) == expected
+def test_a_bright_block_at_the_left_back_top_of_the_patient_stands_on_its_side(monkeypatch, axis, index, share):
+    image = np.zeros(SHAPE)
+    image[8:11, 15:17, 38:42] = 1.0  # z to superior, y to posterior, x to left
+    letters = {}
+    monkeypatch.setattr(drawing, "_write", lambda canvas, place, text, *_: letters.update({text: place}))
+    pixels = draw(scene(), axis, index, behind=backdrop(image))
+    pixels[-20:, :130] = 0  # the scale bar
+    assert centre_of(pixels[:, :, 0] > 128) == pytest.approx(share, abs=0.01)
+    height, width = pixels.shape[:2]
+    right, below = ("L", "P") if axis == 0 else ("L", "I") if axis == 1 else ("P", "I")
+    assert letters[right] == (width - 4, height / 2) and letters[below] == (width / 2, height - 4)
 
 
-@pytest.mark.parametrize(("axis", "sides"), [(0, (10.0, 9.0)), (1, (12.0, 9.0)), (2, (12.0, 10.0))])
-def test_slice_has_the_aspect_ratio_of_its_millimetres(axis, sides):
-    with_legend = draw(empty(), None, axis, 1)
-    rows = figures.picture_shape(tuple(SHAPE[a] for a in range(3) if a != axis),
-                                 tuple(SPACING_MM[a] for a in range(3) if a != axis))[0]
-    assert rows / with_legend.shape[1] == pytest.approx(sides[0] / sides[1], rel=0.01)
-    assert rows < with_legend.shape[0]
+@pytest.mark.parametrize(("axis", "voxel", "share"), [
+    (0, (1, 17, 41), (17.5 / 20, 41.5 / 44)), (1, (9, 12, 41), (2.5 / 12, 41.5 / 44)), (2, (1, 17, 43), (10.5 / 12, 17.5 / 20))])
+def test_a_contour_stands_where_its_voxel_is(axis, voxel, share):
+    pixels = draw(scene(at(*voxel)), axis, voxel[axis])
+    assert centre_of((pixels == label_colours(1)[0]).all(axis=2)) == pytest.approx(share, abs=0.01)
 
 
-@pytest.mark.parametrize(("axis", "voxel", "expected"), [
-    # The patient's left end of x is on the right, the posterior end of y is below.
-    (0, (1, 0, 8), (0.5 / 5, 8.5 / 9)),
-    # Superior end of z is above, left on the right.
-    (1, (3, 2, 8), (0.5 / 4, 8.5 / 9)),
-    # Superior above, posterior on the right.
-    (2, (0, 4, 3), (3.5 / 4, 4.5 / 5)),
-])
-def test_a_voxel_is_drawn_on_its_side_of_the_patient(axis, voxel, expected):
-    pixels = draw(at(*voxel), None, axis, voxel[axis])
-    rows = figures.picture_shape(tuple(SHAPE[a] for a in range(3) if a != axis),
-                                 tuple(SPACING_MM[a] for a in range(3) if a != axis))[0]
-    # Letters may cover some contour pixels at the border.
-    assert centre_of(pixels, figures.LABEL_COLOURS[0], rows) == pytest.approx(expected, abs=0.03)
+@pytest.mark.parametrize(("axis", "millimetres"), [(0, (40, 44)), (1, (36, 44)), (2, (36, 40))])
+def test_pixels_are_square_in_millimetres(axis, millimetres):
+    assert draw(scene(), axis, 1, pixel_mm=0.1).shape == (millimetres[0] * 10, millimetres[1] * 10, 3)
 
 
-def test_letters_name_the_side_that_the_axis_runs_to():
-    # Canonical axes run to superior, posterior, left; rows of z are shown upside down, so that superior is above.
-    assert figures.LETTERS == (("A", "L", "P", "R"), ("S", "L", "I", "R"), ("S", "P", "I", "A"))
+def test_scale_bar_is_as_many_pixels_as_its_millimetres(monkeypatch):
+    texts = []
+    monkeypatch.setattr(drawing, "_write", lambda canvas, place, text, *_: texts.append(text))
+    pixels = draw(scene(), 0, 0, pixel_mm=0.125)  # 44 mm wide: a bar of 1 cm, 80 pixels
+    assert np.count_nonzero(pixels[-2 * drawing.MARGIN_PX - 1, :, 0] == 255) == round(10.0 / 0.125)
+    assert texts[-1] == "1 cm"
 
 
-@pytest.mark.parametrize(("axis", "letters"), [(0, "ALPR"), (1, "SLIR"), (2, "SPIA")])
-def test_letters_are_drawn_at_the_middle_of_top_right_bottom_and_left(monkeypatch, axis, letters):
-    drawn = {}
-
-    def remember(self, place, text, **_):
-        drawn[text] = place
-
-    monkeypatch.setattr(figures.ImageDraw.ImageDraw, "text", remember)
-    pixels = draw(empty(), None, axis, 1)
-    width = pixels.shape[1]
-    rows = figures.picture_shape(tuple(SHAPE[a] for a in range(3) if a != axis),
-                                 tuple(SPACING_MM[a] for a in range(3) if a != axis))[0]
-    top, right, bottom, left = (drawn[letter] for letter in letters)
-    assert top[0] == bottom[0] == width / 2
-    assert right[1] == left[1] == rows / 2
-    assert top[1] < 10 and bottom[1] > rows - 10 and left[0] < 10 and right[0] > width - 10
+@pytest.mark.parametrize(("width_mm", "bar_mm", "text"), [
+    (40.0, 10.0, "1 cm"), (39.9, 5.0, "5 mm"), (240.0, 50.0, "5 cm"), (3.0, 0.5, "0.5 mm"), (800.0, 200.0, "20 cm"),
+    (0.2, 0.05, "50 µm")])
+def test_scale_bar_is_a_round_length_within_a_quarter_of_the_width(width_mm, bar_mm, text):
+    assert figures.scale_bar_length(width_mm) == pytest.approx(bar_mm)
+    assert figures.length_text(figures.scale_bar_length(width_mm)) == text
 
 
-def test_prediction_is_a_thick_line_and_reference_a_thin_light_one_in_the_colour_of_the_label():
+def test_prediction_is_solid_and_reference_dashed_and_lighter_in_the_colour_of_the_label():
     labels = empty()
-    labels[1, 1:4, 2:7] = 1
-    pixels = draw(labels, labels, 0, 1)
-    height, width = figures.picture_shape(SHAPE[1:], SPACING_MM[1:])
-    row = pixels[height // 2, : width // 2].astype(int)
-    first = next(column for column in range(width) if tuple(row[column]) != (0, 0, 0) and column > 20)
-    assert first == pytest.approx(width * 2 / 9, abs=1)
-    light = tuple(round(0.5 * c + 0.5 * 255) for c in figures.LABEL_COLOURS[0])
-    assert tuple(row[first]) == light
-    assert [tuple(row[first + step]) for step in (1, 2, 3)] == [figures.LABEL_COLOURS[0]] * 2 + [(0, 0, 0)]
+    labels[1, 5:15, 10:34] = 1
+    colour = label_colours(1)[0]
+    light = drawing.lighter(colour, figures.REFERENCE_WHITENESS)
+    solid = draw(scene(labels), 0, 1)
+    dashed = draw(scene(empty(), labels), 0, 1)
+    top, columns = 5 * 20, slice(105, 335)  # 0.1 mm pixels: rows of 2 mm, columns of 1 mm; without the corners
+    assert (solid[top:top + 3, columns] == colour).all()
+    on_line = (dashed[top, columns] == light).all(axis=1)
+    assert 0.4 < on_line.mean() < 0.7 and not (dashed == colour).all(axis=2).any()
 
 
-def test_labels_have_different_colours_also_beyond_the_palette():
-    colours = {figures.label_colour(place) for place in range(40)}
-    assert len(colours) == 40
-
-
-def test_label_without_a_name_is_not_drawn():
+def test_where_both_agree_light_dashes_lie_on_the_solid_line():
     labels = empty()
-    labels[1, 2, 4] = 7
-    np.testing.assert_array_equal(draw(labels, None, 0, 1), draw(empty(), None, 0, 1))
+    labels[1, 5:15, 10:34] = 1
+    pixels = draw(scene(labels, labels), 0, 1)
+    line = pixels[5 * 20, 105:335]
+    colours = {tuple(int(value) for value in pixel) for pixel in line}
+    assert colours == {label_colours(1)[0], drawing.lighter(label_colours(1)[0], figures.REFERENCE_WHITENESS)}
 
 
-def test_worst_slice_is_the_one_with_most_wrong_voxels_along_each_axis():
+def test_overlapping_regions_have_a_contour_each():
+    labels = empty()
+    labels[1, 3:17, 6:38] = 2
+    labels[1, 8:12, 16:28] = 1
+    regions = (Structure("whole", (1, 2)), Structure("core", (1,)))
+    pixels = draw(scene(labels, structures=regions), 0, 1)
+    whole, core = ((pixels == colour).all(axis=2) for colour in label_colours(2))
+    assert [np.argwhere(found).min(axis=0).tolist() for found in (whole, core)] == [[60, 60], [160, 160]]
+    assert not whole[100:, 100:300][:140].any()  # the region's contour does not run along the border of its part
+
+
+def test_index_without_a_structure_is_neither_drawn_nor_an_error():
+    labels = at(1, 2, 4)
+    ignored = np.where(labels == 1, 255, 0).astype(np.uint8)
+    np.testing.assert_array_equal(draw(scene(empty(), ignored), 0, 1), draw(scene(empty(), empty()), 0, 1))
+    assert not figures.errors(scene(labels, ignored)).any()
+    assert figures.errors(scene(labels, empty())).sum() == 1
+
+
+def test_labels_of_the_same_regions_may_be_exchanged_without_an_error():
+    one, other = at(1, 2, 4), at(1, 2, 4) * 2
+    assert not figures.errors(scene(one, other, (Structure("both", (1, 2)),))).any()
+    assert figures.errors(scene(one, other, (Structure("both", (1, 2)), Structure("core", (2,))))).any()
+
+
+def places(shown: Scene) -> list[tuple[int, int]]:
+    return figures.worst_places(shown, figures.errors(shown))
+
+
+def test_the_slice_with_most_wrong_voxels_is_shown_along_each_axis():
     reference, prediction = at(0, 0, 0), at(0, 0, 0)
     prediction[2, 1, 3:6] = 1
     prediction[2, 3, 3] = 1
     prediction[1, 3, 8] = 1
-    assert [figures.worst_slice(prediction, reference, axis) for axis in range(3)] == [2, 1, 3]
-
-
-def test_wrong_label_counts_as_an_error_like_a_missing_one():
-    reference, prediction = at(1, 1, 1), at(1, 1, 1)
-    reference[3, 2, 4:6] = 1
-    prediction[3, 2, 4:6] = 2
-    assert figures.worst_slice(prediction, reference, 0) == 3
+    assert places(scene(prediction, reference)) == [(0, 2), (1, 1), (2, 3)]
 
 
 def test_without_an_error_the_slice_with_the_most_foreground_is_shown_and_the_middle_of_an_empty_case():
     labels = at(3, 1, 2)
-    assert figures.worst_slice(labels, labels, 0) == 3
-    assert figures.worst_slice(labels, None, 2) == 2
-    assert figures.worst_slice(empty(), empty(), 1) == 2
+    assert places(scene(labels, labels)) == places(scene(labels)) == [(0, 3), (1, 1), (2, 2)]
+    assert places(scene(empty(), empty())) == [(0, 6), (1, 10), (2, 22)]
 
 
-def test_window_maps_the_percentiles_to_black_and_white_and_ignores_one_hot_voxel():
-    image = np.linspace(0.0, 1000.0, 1001, dtype=np.float32).reshape(1, 1, 1001)
-    image[0, 0, -1] = 1.7e6
-    grey = figures.window(image)[0, 0]
-    assert grey[0] == grey[5] == 0 and grey[995] == grey[1000] == 255
-    assert grey[500] == pytest.approx(127.5, abs=1.0)
+def test_thick_slices_are_shown_in_their_own_plane_and_not_next_to_each_other():
+    thick = Geometry((27, 20, 44), (6.5, 0.78, 0.78), (1.0, 1.0, 1.0))
+    prediction, reference = np.zeros((2, *thick.shape), dtype=np.uint8)
+    for index, count in ((4, 9), (5, 8), (20, 5), (12, 3), (13, 2)):
+        prediction[index, 0, :count] = 1
+    # 27 slices: a ninth, 3 slices, lies between two pictures
+    assert places(scene(prediction, reference, geometry=thick)) == [(0, 4), (0, 20), (0, 12)]
+    assert figures.thick_axis(thick) == 0 and figures.thick_axis(GEOMETRY) is None
 
 
-def test_window_of_a_constant_image_is_black_and_of_one_bright_voxel_shows_it():
-    assert not figures.window(np.full(SHAPE, 7.0)).any()
-    lone = np.zeros((10, 10, 10))
-    lone[3, 4, 5] = 2.0
-    assert figures.window(lone)[3, 4, 5] == 255
+def test_thick_slices_are_shown_with_the_aspect_of_their_pixels():
+    thick = Geometry((9, 40, 50), (6.5, 0.5, 1.0), (1.0, 1.0, 1.0))
+    labels = np.zeros(thick.shape, dtype=np.uint8)
+    labels[2:7, 2:38, 2:48] = 1
+    *slices, _ = figures.case_pictures(np.zeros((1, *thick.shape)), ["MRI"], [False], scene(labels, geometry=thick))
+    assert [picture.pixels.shape[1] / picture.pixels.shape[0] for picture in slices] == pytest.approx([2.5] * 3, rel=0.01)
 
 
-@pytest.mark.parametrize(("width_mm", "bar_mm"), [(40.0, 10.0), (39.9, 5.0), (240.0, 50.0), (3.0, 0.5), (800.0, 200.0)])
-def test_scale_bar_is_a_round_length_within_a_quarter_of_the_width(width_mm, bar_mm):
-    assert figures.scale_bar_mm(width_mm) == pytest.approx(bar_mm)
+def test_small_structures_are_cut_out_with_a_margin_and_large_ones_shown_whole():
+    labels = empty()
+    labels[5:7, 8:12, 20:28] = 1  # 6 x 8 x 8 mm; a quarter of it on every side: 9 x 12 x 12 mm
+    assert figures.zoom_box(scene(labels)) == ((4, 8), (7, 13), (18, 30))
+    labels[1:11, 2:18, 3:40] = 1
+    assert figures.zoom_box(scene(labels)) == figures.zoom_box(scene(empty())) == WHOLE
 
 
-def test_scale_bar_has_the_length_that_it_names():
-    pixels = draw(empty(), None, 0, 0)  # 9 mm wide: a bar of 2 mm
-    height, width = figures.picture_shape(SHAPE[1:], SPACING_MM[1:])
-    row = pixels[height - 8, :, 0]
-    assert np.count_nonzero(row[: width // 3] == 255) == pytest.approx(width * 2 / 9, abs=1)
+def test_three_planes_share_a_scale_and_fit_side_by_side():
+    pictures = figures.case_pictures(np.zeros((1, *SHAPE)), ["MRI"], [False], scene(at(slice(1, 11), slice(1, 19), slice(1, 43))))
+    shapes = [picture.pixels.shape[:2] for picture in pictures[:3]]
+    assert shapes[0][1] == shapes[1][1] and shapes[1][0] == shapes[2][0]
+    assert abs(shapes[0][0] - shapes[2][1]) <= 1
+    assert sum(width for _, width in shapes) == pytest.approx(figures.ROW_PX, abs=2)
 
 
-def test_worst_pictures_are_one_per_axis_and_one_for_a_flat_image():
+def test_overview_shows_slices_evenly_through_the_reference():
+    reference = empty()
+    reference[2:10, 5, 5] = 1
+    pictures = figures.case_pictures(np.zeros((1, *SHAPE)), ["MRI"], [False], scene(at(11, 1, 1), reference))
+    assert pictures[-1].caption == "overview: axial slice 3, 4, 5, 6, 7, 8, 9, 10 of 12; grey from 0 to 0"
+
+
+def test_captions_say_plane_slice_errors_window_and_tilt():
     labels = at(2, 3, 4)
-    image = np.zeros(SHAPE, dtype=np.float32)
-    pictures = figures.worst_pictures(image, labels, empty(), {1: "a"}, SPACING_MM)
-    assert [picture.caption for picture in pictures] == [
-        "axial, slice 3 of 4, 1 voxels differ", "coronal, slice 4 of 5, 1 voxels differ",
-        "sagittal, slice 5 of 9, 1 voxels differ"]
-    flat = figures.worst_pictures(image[:1], labels[:1], None, {1: "a"}, SPACING_MM)
-    assert [picture.caption for picture in flat] == ["axial, slice 1 of 1"]
-    assert all(p.pixels.dtype == np.uint8 and p.pixels.shape[2] == 3 for p in (*pictures, *flat))
+    image = np.linspace(0.0, 1.0, labels.size).reshape(1, *SHAPE)
+    captions = [p.caption for p in figures.case_pictures(image, ["MRI"], [False], scene(labels, empty()))]
+    assert captions[0] == "axial slice 3 of 12; 1 voxel differs; grey from 0.005094 to 0.995"
+    nod = ((0.98, 0.2, 0.0), (-0.2, 0.98, 0.0), (0.0, 0.0, 1.0))
+    tilted = Geometry(SHAPE, SPACING_MM, (1.0, 1.0, 1.0), nod)
+    assert figures.case_pictures(image, ["MRI"], [False], scene(labels, geometry=tilted))[0].caption.endswith("; oblique by 11°")
 
 
-def test_png_holds_exactly_the_pixels():
-    pixels = np.random.default_rng(0).integers(0, 256, (7, 11, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(np.asarray(PillowImage.open(io.BytesIO(figures.encode_png(pixels)))), pixels)
+def test_a_flat_image_without_a_position_has_no_letters_and_says_so(monkeypatch):
+    texts = []
+    monkeypatch.setattr(drawing, "_write", lambda canvas, place, text, *_: texts.append(text))
+    flat = Geometry((1, 256, 256), (1.0, 1.0, 1.0))
+    colours = np.random.default_rng(0).integers(0, 256, (3, *flat.shape)).astype(np.uint8)
+    labels = np.zeros(flat.shape, dtype=np.uint8)
+    (picture,) = figures.case_pictures(colours, ["r", "g", "b"], [False] * 3, scene(labels, labels, geometry=flat))
+    assert texts == ["50 px"]
+    assert picture.caption == "0 pixels differ; in colour; orientation not known, pixel size not known"
+    assert picture.pixels.shape == (320, 320, 3) and figures.SIDES not in picture.legend.notes
 
 
-def test_overlay_of_a_real_case_shows_prediction_and_reference(real_data):
+def test_a_volume_without_a_position_names_the_axis_instead_of_a_plane():
+    stack = Geometry(SHAPE, (2.0, 0.5, 0.5))
+    pictures = figures.case_pictures(np.zeros((1, *SHAPE)), ["a"], [False], scene(at(2, 3, 4), geometry=stack))
+    assert pictures[0].caption == "slice across z 3 of 12; grey from 0 to 0; orientation not known"
+    assert pictures[0].legend.notes == ()
+
+
+def test_a_flat_sagittal_image_is_shown_across_its_own_axis():
+    flat = Geometry((20, 30, 1), (2.0, 1.0, 5.0), (1.0, 2.0, 3.0))
+    (picture,) = figures.case_pictures(np.zeros((1, *flat.shape)), ["MRI"], [False],
+                                       scene(np.zeros(flat.shape, np.uint8), geometry=flat))
+    assert picture.caption.startswith("sagittal slice 1 of 1") and picture.pixels.shape[:2] == (427, 320)
+
+
+@pytest.mark.parametrize("count", [2, 8, 60])
+def test_legend_names_every_label_in_a_colour_of_its_own_and_numbers_many(count):
+    legend = figures.legend_of(scene(structures=tuple(Structure(f"organ {k}", (k,)) for k in range(1, count + 1))))
+    names, colours = zip(*legend.entries, strict=True)
+    assert len(set(colours)) == count and all(f"organ {k}" in name for k, name in enumerate(names, start=1))
+    assert (figures.NUMBERS in legend.notes) == (names[0] == "1 organ 1") == (count > 7)
+
+
+def test_pictures_of_a_real_case_show_prediction_and_reference(real_data):
     nibabel = pytest.importorskip("nibabel")
     case = sorted((real_data / "Dataset004_Hippocampus" / "labelsTr").glob("*.nii.gz"))[0]
     labels = np.asarray(nibabel.load(case).dataobj).T.astype(np.uint8)
     image_file = case.parents[1] / "imagesTr" / case.name.replace(".nii.gz", "_0000.nii.gz")
     image = np.asarray(nibabel.load(image_file).dataobj).T
-    moved = np.roll(labels, 2, axis=1)
-    for picture in figures.worst_pictures(image, moved, labels, {1: "Anterior", 2: "Posterior"}, (1.0, 1.0, 1.0)):
-        colours = {tuple(colour) for colour in np.unique(picture.pixels.reshape(-1, 3), axis=0)}
-        assert {figures.LABEL_COLOURS[0], figures.LABEL_COLOURS[1]} <= colours
+    parts = (Structure("Anterior", (1,)), Structure("Posterior", (2,)))
+    shown = scene(np.roll(labels, 2, axis=1), labels, parts, Geometry(labels.shape, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0)))
+    overview = figures.case_pictures(image[None], ["MRI"], [False], shown)[-1]
+    colours = {tuple(colour) for colour in np.unique(overview.pixels.reshape(-1, 3), axis=0).tolist()}
+    light = {drawing.lighter(colour, figures.REFERENCE_WHITENESS) for colour in label_colours(2)}
+    assert {*label_colours(2), *light} <= colours

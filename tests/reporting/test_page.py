@@ -15,10 +15,11 @@ from PIL import Image as PillowImage
 from autoseg.core.budget import Budget
 from autoseg.core.plan import InputPlan, Normalization, Plan, Reason
 from autoseg.core.report import Estimate, Failure
-from autoseg.core.task import Picture
+from autoseg.core.task import Legend, Picture
 from autoseg.reporting import curves
 from autoseg.reporting.page import (
     CONTENT_POLICY,
+    LISTED_CASES,
     CasePictures,
     CaseRow,
     Fact,
@@ -30,7 +31,7 @@ from autoseg.reporting.page import (
 )
 
 HOSTILE = '"><script>alert(1)</script><img src=http://example.org/x onerror=alert(2)>\''
-VOID = {"meta", "img", "br", "circle", "line", "polyline"}
+VOID = {"meta", "img", "br", "wbr", "circle", "line", "polyline"}
 
 
 class Reader(HTMLParser):
@@ -76,11 +77,14 @@ def page(name: str = "hippocampus") -> ReportPage:
         headline=(HeadlineRow(name, "Dice", Estimate(0.8912, 0.9034, 0.8801, 0.9023, 39, 1),
                               Estimate(0.6123, 0.61, 0.6001, 0.6243, 40), Estimate(0.2789, 0.27, 0.2611, 0.2967, 39)),
                   HeadlineRow(name, "HD95 (mm)", Estimate(1.25, 1.0, math.nan, math.nan, 40))),
+        further=(HeadlineRow(name, "IoU", Estimate(0.8, 0.8, 0.7, 0.9, 40, groups=12),
+                             per_patient=Estimate(0.75, 0.7, 0.6, 0.8, 12)),),
         headline_name="mean Dice", case_columns=("Dice " + name, "HD95 (mm)"),
         cases=(CaseRow("best", 0.95, (0.95, 1.0)),
                CaseRow("unknown", math.nan, (math.nan, math.nan), "both masks empty"),
                CaseRow("worst", 0.25, (0.25, 12.34)), CaseRow(name, 0.5, (0.5, 1.5), name)),
-        pictures=(CasePictures(name, (Picture(pixels, name),), name),),
+        patients=(CaseRow(name, 0.5, (0.5, 1.5), "4 cases"),),
+        pictures=(CasePictures(name, (Picture(pixels, name, Legend(((name, (1, 2, 3)),), (name,))),), name),),
         charts=(curves.line_chart([{"x": 0, "y": 1.0}, {"x": 1, "y": 2.0}], x="x", lines={"y": name}, title=name,
                                   x_label=name, y_label=name), curves.line_chart([], x="x", lines={"y": "y"}, title="",
                                                                                 x_label="", y_label="")),
@@ -133,7 +137,8 @@ def test_hostile_names_stay_text_in_every_place():
     assert "script" not in tags and tags.count("img") == 1
     assert not any(key.startswith("on") for _, attributes in reader.attributes for key in attributes)
     assert html.count("&lt;script&gt;") >= 20
-    assert [tag for tag, _ in read(render(page())).attributes] == tags
+    of_harmless = [tag for tag, _ in read(render(page())).attributes]
+    assert [tag for tag in of_harmless if tag != "wbr"] == [tag for tag in tags if tag != "wbr"]
 
 
 def test_a_chart_that_is_plain_text_is_escaped():
@@ -179,3 +184,41 @@ def test_plan_rows_hold_the_value_that_each_reason_explains():
 
 def test_reason_for_a_value_that_is_not_planned_says_so():
     assert plan_rows(plan({"configurations.3d.patch_size": Reason("", "", "")}))[0].value == "not in this plan"
+
+
+def test_scores_per_patient_stand_beside_those_per_case():
+    text = text_of(render(page()))
+    assert "0.800 [0.700, 0.900] 0.750 [0.600, 0.800]" in text
+    without = text_of(render(replace(page(), further=(), patients=())))
+    assert "patients" not in without.lower()
+
+
+def test_a_thousand_cases_are_a_short_table_and_a_compact_list_with_the_worst_first():
+    rows = tuple(CaseRow(f"case{k:04d}", 1 - k / 1000, (k / 1000,)) for k in range(1000))
+    html = render(ReportPage("many", case_columns=("other",), cases=rows))
+    table, compact = html[html.index('id="cases"'):].split("<ol", 1)
+    assert re.findall(r"case\d+", table) == [f"case{k:04d}" for k in range(999, 999 - LISTED_CASES, -1)]
+    assert re.findall(r"case\d+", compact) == [f"case{k:04d}" for k in range(999 - LISTED_CASES, -1, -1)]
+    assert 'start="51"' in compact and "The other 950 cases" in text_of(html)
+
+
+def test_legends_that_are_equal_stand_once_and_name_every_label_with_its_colour():
+    legend = Legend((("left_kidney", (230, 159, 0)), ("spleen", (0, 114, 178))), ("solid: prediction",))
+    pixels = np.zeros((2, 2, 3), dtype=np.uint8)
+    groups = tuple(CasePictures(f"case{k}", (Picture(pixels, "a", legend), Picture(pixels, "b", legend))) for k in range(3))
+    html = render(ReportPage("pictures", pictures=groups))
+    assert html.count("solid: prediction") == html.count("left_kidney") == 1
+    assert re.findall(r"background:rgb\(([0-9,]+)\)", html) == ["230,159,0", "0,114,178"]
+
+
+def test_cases_of_one_picture_stand_in_a_gallery_and_others_fold():
+    pixels = np.zeros((2, 2, 3), dtype=np.uint8)
+    one = render(ReportPage("flat", pictures=tuple(CasePictures(f"case{k}", (Picture(pixels, "a"),)) for k in range(5))))
+    several = render(ReportPage("deep", pictures=(CasePictures("case", (Picture(pixels, "a"),) * 2),)))
+    assert "<details" not in one and one.count("<figure") == 5 and one.count("<strong>case") == 5
+    assert several.count("<details open>") == 1
+
+
+def test_names_of_columns_may_break_after_dots_and_underscores():
+    html = render(ReportPage("wide", case_columns=("white_matter.dice",), cases=(CaseRow("a", 0.5, (0.5,)),)))
+    assert "white_<wbr>matter.<wbr>dice" in html

@@ -8,9 +8,11 @@ import pytest
 from autoseg.core.errors import UsageError
 from autoseg.core.progress import silent
 from autoseg.core.report import Record, Report
+from autoseg.core.task import Context
 from autoseg.io.images import read_label_map, write_label_map
 from autoseg.stages.prepare import read_inputs
-from autoseg.stages.select import Trained, best_configuration, decide_refinements, members_of, run_select
+from autoseg.stages.select import best_configuration, decide_refinements, members_of, run_select
+from autoseg.stages.trained import Trained
 from autoseg.tasks.segmentation.target import Segmentation, read_target
 
 
@@ -83,5 +85,5 @@ def test_a_model_on_all_data_replaces_some_folds_but_not_all_of_them():
 def test_selecting_before_training_says_what_to_type(toy, tmp_path):
     with pytest.raises(UsageError) as error:
         run_select(toy.task, toy.workspace.spec, toy.plan, toy.workspace.fingerprint, {}, [], tmp_path, fold_count=4,
-                   baseline=None, progress=silent)
+                   baseline=None, context=Context(), progress=silent)
     assert error.value.hint == "autoseg train -d ToyLabels"

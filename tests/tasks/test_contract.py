@@ -222,7 +222,7 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(trained, tmp_path):
 
 def test_the_report_names_scores_plan_and_baseline(trained):
     toy, report, _, page = trained
-    text = page.read_text()
+    text = page.read_text().replace("−", "-")
     assert toy.task.headline in text and f"{report.summary[toy.task.headline].mean:.3f}" in text
     assert "Baseline" in text and report.records[0].unit in text and "data:image/png;base64," in text
 

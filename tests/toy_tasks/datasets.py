@@ -1,4 +1,4 @@
-"""Two tasks with a toy dataset each: the contract suite runs over both."""
+"""Toy datasets of two tasks: the contract suite runs over all of them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,25 @@ CASES = 8
 SPECS = {
     "segmentation": """
 name: ToyLabels
+task: segmentation
+inputs: [{role: image, channels: [MRI]}]
+layouts: [{name: toy, inputs: {image: ["images/{case}.nii.gz"]}, targets: {label: "labels/{case}.nii.gz"}}]
+labels: {bright: 7, dark: 3}
+grouping: {pattern: "^(p[0-9]+)_"}
+""",
+    "regions": """
+name: ToyRegions
+task: segmentation
+inputs: [{role: image, channels: [MRI]}]
+layouts: [{name: toy, inputs: {image: ["images/{case}.nii.gz"]}, targets: {label: "labels/{case}.nii.gz"}}]
+labels: {bright: 7, rim: 3}
+ignore: 5
+regions: {whole: [bright, rim], core: [bright]}
+grouping: {pattern: "^(p[0-9]+)_"}
+options: {lesions: {dilation_voxels: 1, smallest_mm3: 5}}
+""",
+    "slices": """
+name: ToySlices
 task: segmentation
 inputs: [{role: image, channels: [MRI]}]
 layouts: [{name: toy, inputs: {image: ["images/{case}.nii.gz"]}, targets: {label: "labels/{case}.nii.gz"}}]
@@ -65,17 +84,26 @@ def write_cases(folder: Path, task_name: str) -> None:
     """Blobs on noise; shape and spacing differ on every axis and between cases."""
     for number in range(CASES):
         rng = np.random.default_rng(number)
-        geometry = Geometry((14 + number % 3, 18, 21), (1.0, 1.0, 1.0), (5.0, -4.0, 3.0 * number))
+        slices = 1 if task_name == "slices" else 14 + number % 3
+        geometry = Geometry((slices, 18, 21), (1.0, 1.0, 1.0), (5.0, -4.0, 3.0 * number))
         blobs = gaussian_filter(rng.normal(size=geometry.shape), 2.5)
         blobs /= blobs.std()
         image = Image.canonical((blobs + rng.normal(0, 0.2, geometry.shape) + 5)[None].astype(np.float32), geometry)
         case_id = f"p{number // 2}_scan{number}"
         write_volume(folder / "images" / f"{case_id}.nii.gz", image.voxels, image)
-        if task_name == "segmentation":
-            label = np.where(blobs > 1, 7, np.where(blobs < -1, 3, 0))
+        if task_name != "toy_tasks.intensity":
+            label = _regions(blobs, number) if task_name == "regions" else np.where(blobs > 1, 7, np.where(blobs < -1, 3, 0))
             write_label_map(folder / "labels" / f"{case_id}.nii.gz", label, image)
         else:
             write_volume(folder / "targets" / f"{case_id}.nii.gz", np.maximum(blobs, 0)[None].astype(np.float32), image)
+
+
+def _regions(blobs: np.ndarray, number: int) -> np.ndarray:
+    """Bright blobs with a rim; of every second case only the middle slices are annotated."""
+    label = np.where(blobs > 1.2, 7, np.where(blobs > 0.7, 3, 0))
+    if number % 2:
+        label[:4] = label[-4:] = 5
+    return label
 
 
 def open_toy(task_name: str, folder: Path, root: Path) -> pipeline.Workspace:

@@ -1,16 +1,29 @@
 """Reading and writing images: one door for all formats, canonical orientation inside, the stored grid outside.
 
-NIfTI is decoded by nibabel, NRRD and MHA by SimpleITK. Array order is (C, Z, Y, X); formats' own x, y, z order and
-world frames (NIfTI: right, anterior, superior; ITK: left, posterior, superior) end in this package.
+NIfTI is decoded by nibabel, NRRD and MHA by SimpleITK, PNG and BMP by Pillow, TIFF by tifffile. Array order is
+(C, Z, Y, X); formats' own x, y, z order and world frames (NIfTI: right, anterior, superior; ITK: left, posterior,
+superior) end in this package.
 """
 
 from autoseg.io.images.door import (
+    grids_agree,
     read_geometry,
     read_image,
     read_label_map,
     write_label_map,
     write_volume,
 )
-from autoseg.io.images.endings import ENDINGS, image_ending
+from autoseg.io.images.endings import (
+    ENDINGS,
+    LOSSY_ENDINGS,
+    PICTURE_ENDINGS,
+    float_ending,
+    format_advice,
+    image_ending,
+    split_ending,
+)
+from autoseg.io.images.spacings import companion_file
 
-__all__ = ["ENDINGS", "image_ending", "read_geometry", "read_image", "read_label_map", "write_label_map", "write_volume"]
+__all__ = ["ENDINGS", "LOSSY_ENDINGS", "PICTURE_ENDINGS", "companion_file", "float_ending", "format_advice", "grids_agree",
+           "image_ending", "read_geometry", "read_image",
+           "read_label_map", "split_ending", "write_label_map", "write_volume"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,18 @@ from autoseg.core.errors import GeometryError, ReadError
 from autoseg.core.geometry import Geometry, canonical_orientation
 from autoseg.core.image import Image
 from autoseg.io.atomic import replacing, sha256_bytes
-from autoseg.io.images.endings import ENDINGS, NIFTI_ENDINGS, image_ending
-from autoseg.io.images.stored import StoredImage
-
-_LABEL_TYPES = (np.uint8, np.int16, np.uint16, np.int32)
-# Label maps that went through a float format or a scale factor: farther from an integer they were interpolated.
-_LABEL_TOLERANCE = 1e-4
+from autoseg.io.images.channels import image_channels
+from autoseg.io.images.endings import (
+    ITK_ENDINGS,
+    NIFTI_ENDINGS,
+    PICTURE_ENDINGS,
+    RASTER_ENDINGS,
+    TIFF_ENDINGS,
+    format_advice,
+    image_ending,
+)
+from autoseg.io.images.labels import label_integers, smallest_type
+from autoseg.io.images.stored import UNKNOWN_SPACING_MM, StoredImage, is_plain
 
 
 def read_image(paths: Sequence[Path], *, channels: int | None = None, digests: dict[Path, str] | None = None,
@@ -25,8 +31,8 @@ def read_image(paths: Sequence[Path], *, channels: int | None = None, digests: d
     """The image in one file, or with one channel per file, in canonical orientation.
 
     Args:
-        paths: one 3-D file per channel, in order, or one 4-D file that holds all channels.
-        channels: number of channels that must come out; None: any.
+        paths: one 3-D file per channel, in order, or one 4-D or colour file that holds all channels.
+        channels: number of channels that must come out; None: any. Colours and opacity: see `channels.image_channels`.
         digests: receives the SHA-256 of every file.
         compact: one file of integers of at most 16 bits, which float32 holds exactly, comes as a view of these.
     Returns:
@@ -37,57 +43,79 @@ def read_image(paths: Sequence[Path], *, channels: int | None = None, digests: d
         GeometryError: the files do not share one grid, or a header does not say one.
     """
     files = [_read_stored(path, digests) for path in paths]
+    stored = next((file.geometry for file in files if file.is_grid_stated), files[0].geometry)
     for path, file in zip(paths, files, strict=True):
-        _require_same_grid(paths[0], files[0].geometry, path, file.geometry)
-    count = sum(len(file.voxels) for file in files)
-    if channels is not None and count != channels:
-        raise ReadError(f"{', '.join(map(str, paths))}: {count} channels found, {channels} expected", code="E_CHANNELS")
-    stored = files[0].geometry
+        _require_same_grid(paths[0], stored, path, _grid_beside(file, stored))
+    found = image_channels(paths, files, channels)
+    count = sum(map(len, found))
     orientation = canonical_orientation(stored.direction)
     geometry = orientation.apply_to_geometry(stored)
     if compact and len(files) == 1 and files[0].voxels.dtype.kind in "iu" and files[0].voxels.dtype.itemsize <= 2:
         return Image(orientation.apply(files[0].voxels), geometry, orientation, stored)
     voxels = np.empty((count, *geometry.shape), np.float32)
     with np.errstate(over="ignore"):  # what does not fit into float32 becomes infinite and is refused below
-        np.concatenate([orientation.apply(file.voxels) for file in files], out=voxels, casting="unsafe")
+        np.concatenate([orientation.apply(part) for part in found], out=voxels, casting="unsafe")
     _require_finite(paths, voxels)
     return Image(voxels, geometry, orientation, stored)
 
 
-def read_label_map(path: Path, *, reference: Geometry | None = None) -> Image:
-    """The label map in a file, in canonical orientation.
+def read_label_map(path: Path, *, reference: Geometry | None = None, values: Collection[int] | None = None) -> Image:
+    """The label map in a file, or the union of those in a folder, in canonical orientation.
+
+    Where masks of a folder overlap, the larger value counts.
 
     Args:
-        reference: canonical grid of the image that the label map belongs to; None: not compared.
+        reference: canonical grid of the image that the label map belongs to; None: not compared. A file that says no
+            spacing has that of the reference.
+        values: of the labels in the specification; they decide how palettes and masks of 0 and 255 are read, see
+            `labels.label_integers`. None: values are those of the file.
     Returns:
         voxels (1, Z, Y, X) of the smallest type among uint8, int16, uint16 and int32 that holds the values.
     Raises:
         ReadError: see `read_image`; also values that are not integers, or beyond 32 bits.
         GeometryError: the grid is not that of `reference`.
     """
+    if path.is_dir():
+        return _united_masks(path, reference, values)
     file = _read_stored(path, None)
-    if len(file.voxels) != 1:
-        raise ReadError(f"{path} has {len(file.voxels)} channels; a label map has one", code="E_CHANNELS")
-    orientation = canonical_orientation(file.geometry.direction)
-    geometry = orientation.apply_to_geometry(file.geometry)
+    stored = file.geometry if reference is None else _grid_beside(file, reference)
+    orientation = canonical_orientation(stored.direction)
+    geometry = orientation.apply_to_geometry(stored)
     if reference is not None and not geometry.agrees_with(reference):
         raise GeometryError(f"{path}: the label map lies on {_grid_text(geometry)}, its image on {_grid_text(reference)}; "
                             "resample the label map to the image", code="E_GRID")
-    labels = np.ascontiguousarray(orientation.apply(_integers(path, file.voxels)))
-    return Image(labels, geometry, orientation, file.geometry)
+    labels = np.ascontiguousarray(orientation.apply(label_integers(path, file, values)))
+    return Image(labels, geometry, orientation, stored)
 
 
 def read_geometry(path: Path) -> Geometry:
     """The stored grid of an image file, from its header only."""
     ending = _require_ending(path)
     _require_file(path)
+    # The libraries are loaded where they are used because SimpleITK takes half a second and most datasets never need it.
     if ending in NIFTI_ENDINGS:
         from autoseg.io.images import nifti
 
         return nifti.decode_geometry(path)
+    if ending in RASTER_ENDINGS:
+        from autoseg.io.images import raster
+
+        return raster.decode_geometry(path)
+    if ending in TIFF_ENDINGS:
+        from autoseg.io.images import tiff
+
+        return tiff.decode_geometry(path)
     from autoseg.io.images import itk
 
     return itk.decode_geometry(path)
+
+
+def grids_agree(path: Path, other: Path) -> bool:
+    """True when two image files lie on one grid; of files that say no spacing the shapes are compared."""
+    first, second = read_geometry(path), read_geometry(other)
+    says_none = any(image_ending(file) in PICTURE_ENDINGS and grid.spacing_mm == UNKNOWN_SPACING_MM
+                    for file, grid in ((path, first), (other, second)))
+    return first.shape == second.shape if says_none and is_plain(first) and is_plain(second) else first.agrees_with(second)
 
 
 def write_label_map(path: Path, label: NDArray, like: Image) -> None:
@@ -99,12 +127,23 @@ def write_label_map(path: Path, label: NDArray, like: Image) -> None:
         GeometryError: the shape is not that of `like`.
         ResourceError: the disk is full, read-only or forbidden.
     """
-    _write_stored(path, label[None].astype(_smallest_type(label, path), copy=False), like)
+    _write_stored(path, label[None].astype(smallest_type(label, path), copy=False), like)
 
 
 def write_volume(path: Path, voxels: NDArray, like: Image) -> None:
     """Write canonical voxels (C, Z, Y, X) as float32 on the stored grid of `like`, atomically; see `write_label_map`."""
     _write_stored(path, voxels.astype(np.float32, copy=False), like)
+
+
+def _united_masks(folder: Path, reference: Geometry | None, values: Collection[int] | None) -> Image:
+    paths = sorted(path for path in folder.iterdir() if image_ending(path) and not path.name.startswith("."))
+    if not paths:
+        raise ReadError(f"{folder} holds no mask", code="E_MISSING")
+    first = read_label_map(paths[0], reference=reference, values=values)
+    united = first.voxels
+    for path in paths[1:]:
+        united = np.maximum(united, read_label_map(path, reference=reference or first.geometry, values=values).voxels)
+    return Image(united, first.geometry, first.orientation, first.stored)
 
 
 def _write_stored(path: Path, voxels: NDArray, like: Image) -> None:
@@ -113,12 +152,21 @@ def _write_stored(path: Path, voxels: NDArray, like: Image) -> None:
                             f"{like.geometry.shape}")
     ending = _require_ending(path)
     stored = like.orientation.undo(voxels)
-    # The libraries are loaded here because SimpleITK takes half a second and most datasets never need it.
+    if ending in RASTER_ENDINGS and stored.dtype.kind == "f":
+        raise ReadError(f"{path}: {ending} holds whole numbers; write floats as .tif", code="E_FORMAT")
     with replacing(path) as part:
         if ending in NIFTI_ENDINGS:
             from autoseg.io.images import nifti
 
             part.write_bytes(nifti.encode(path, stored, like.stored))
+        elif ending in RASTER_ENDINGS:
+            from autoseg.io.images import raster
+
+            part.write_bytes(raster.encode_label(path, stored[0], like.stored, ending))
+        elif ending in TIFF_ENDINGS:
+            from autoseg.io.images import tiff
+
+            tiff.write(part, stored, like.stored, path)
         else:
             from autoseg.io.images import itk
 
@@ -127,17 +175,31 @@ def _write_stored(path: Path, voxels: NDArray, like: Image) -> None:
 
 def _read_stored(path: Path, digests: dict[Path, str] | None) -> StoredImage:
     ending = _require_ending(path)
-    content = _content(path) if ending in NIFTI_ENDINGS or digests is not None else b""
+    content = b"" if ending in ITK_ENDINGS and digests is None else _content(path)
     if digests is not None:
         digests[path] = sha256_bytes(content)
     if ending in NIFTI_ENDINGS:
         from autoseg.io.images import nifti
 
         return nifti.decode(path, content)
+    if ending in RASTER_ENDINGS:
+        from autoseg.io.images import raster
+
+        return raster.decode(path, content)
+    if ending in TIFF_ENDINGS:
+        from autoseg.io.images import tiff
+
+        return tiff.decode(path, content)
     _require_file(path)
     from autoseg.io.images import itk
 
     return itk.decode(path)
+
+
+def _grid_beside(file: StoredImage, other: Geometry) -> Geometry:
+    """The grid of a file; where it says no spacing, that of the image of equal shape that it lies beside."""
+    is_adopted = not file.is_grid_stated and file.geometry.shape == other.shape and is_plain(other)
+    return other if is_adopted else file.geometry
 
 
 def _content(path: Path) -> bytes:
@@ -158,7 +220,7 @@ def _require_file(path: Path) -> None:
 def _require_ending(path: Path) -> str:
     ending = image_ending(path)
     if ending is None:
-        raise ReadError(f"{path} is not an image format that can be read or written; endings are {', '.join(ENDINGS)}",
+        raise ReadError(f"{path} is not an image file that can be read or written; {format_advice(path.suffix)}",
                         code="E_FORMAT")
     return ending
 
@@ -174,27 +236,6 @@ def _require_finite(paths: Sequence[Path], voxels: NDArray) -> None:
     if count:
         raise ReadError(f"{', '.join(map(str, paths))}: {count} of {voxels.size} voxels are nan or infinite; replace them, "
                         "or exclude the case", code="E_NONFINITE")
-
-
-def _integers(path: Path, values: NDArray) -> NDArray:
-    if values.dtype.kind == "f":
-        if not np.isfinite(values).all():
-            raise ReadError(f"{path}: a label map must not hold nan or infinite values", code="E_NONFINITE")
-        rounded = np.rint(values)
-        wrong = np.abs(values - rounded) > _LABEL_TOLERANCE
-        if wrong.any():
-            raise ReadError(f"{path}: {np.count_nonzero(wrong)} voxels of the label map are not integers, for example "
-                            f"{float(values[wrong][0]):g}; it may have been resampled with interpolation", code="E_LABEL_VALUE")
-        values = rounded
-    return values.astype(_smallest_type(values, path), copy=False)
-
-
-def _smallest_type(label: NDArray, path: Path) -> type[np.integer]:
-    low, high = (label.min(), label.max()) if label.size else (0, 0)
-    for kind in _LABEL_TYPES:
-        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-            return kind
-    raise ReadError(f"{path}: label values from {low} to {high} do not fit into 32 bits", code="E_LABEL_VALUE")
 
 
 def _grid_text(geometry: Geometry) -> str:

@@ -4,10 +4,38 @@ from __future__ import annotations
 
 from pathlib import Path
 
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 NIFTI_ENDINGS = (".nii.gz", ".nii")
+ITK_ENDINGS = (".nrrd", ".mha")
+TIFF_ENDINGS = (".tif", ".tiff")
+RASTER_ENDINGS = (".png", ".bmp")
+# Formats that say where a voxel lies in the patient.
+VOLUME_ENDINGS = (*NIFTI_ENDINGS, *ITK_ENDINGS)
+# Formats of photographs and microscopy: pixels, in a TIFF perhaps their size, and no place in a patient.
+PICTURE_ENDINGS = (*RASTER_ENDINGS, *TIFF_ENDINGS)
+ENDINGS = (*VOLUME_ENDINGS, *PICTURE_ENDINGS)
+# Refused: their compression changes values, so that neither labels nor intensities are what was measured.
+LOSSY_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp")
 
 
 def image_ending(path: Path) -> str | None:
     """The ending of `path` if it is one of `ENDINGS` (letter case does not matter), else None."""
     return next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)
+
+
+def split_ending(path: Path) -> tuple[str, str]:
+    """Name of an image file without its ending, and the ending as it is written; `.nii.gz` counts as one."""
+    size = len(image_ending(path) or path.suffix)
+    return (path.name[:-size], path.name[-size:]) if size else (path.name, "")
+
+
+def float_ending(ending: str) -> str:
+    """The ending under which float volumes lie beside label maps with `ending`: PNG and BMP hold whole numbers, so TIFF."""
+    return ".tif" if ending.lower() in RASTER_ENDINGS else ending
+
+
+def format_advice(ending: str) -> str:
+    """What to do about files with an ending that cannot be read."""
+    if ending.lower() in LOSSY_ENDINGS:
+        return (f"{ending} is compressed with loss, which changes intensities and label values, and is not read; use the "
+                "original images, or, knowing what was lost, convert to .png")
+    return f"endings that can be read and written are {', '.join(ENDINGS)}"

@@ -8,19 +8,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.core.errors import GeometryError
-from autoseg.core.geometry import Geometry, Shape, as_direction
+from autoseg.core.geometry import Geometry, Shape, Spacing, as_direction
 
 # Cosine between two axes above which a grid counts as sheared: 0.06 degrees, half a voxel over 500. The 32-bit floats of
 # NIfTI headers stay below 1e-5.
 SHEAR_TOLERANCE = 1e-3
 
+# Of files that say none. nnU-Net 2.8.1 writes 999 mm across a picture, so that this axis counts as the coarse one; the
+# planner knows an axis of one voxel by its size, and areas and volumes keep sensible numbers with 1 mm.
+UNKNOWN_SPACING_MM: Spacing = (1.0, 1.0, 1.0)
+
 
 @dataclass(frozen=True)
 class StoredImage:
-    """Voxels (C, Z, Y, X) as stored in a file, values as the file's numbers mean them, and the stored grid."""
+    """What a file holds, and the stored grid.
+
+    Attributes:
+        voxels: (C, Z, Y, X) as stored, values as the file's numbers mean them; indices where there is a palette.
+        alpha: opacity (Z, Y, X); None where there is none.
+        palette: colours (n, 3) of the indices; None where voxels are values themselves.
+        is_colour: the three channels are red, green and blue.
+        step: grey samples of 2 and 4 bits are meant to be multiplied by this, to fill 8 bits (PNG 3rd edition, 13.12).
+        is_grid_stated: False where the file says no spacing, so that `geometry` has 1 mm and lies anywhere.
+    """
 
     voxels: NDArray
     geometry: Geometry
+    alpha: NDArray | None = None
+    palette: NDArray | None = None
+    is_colour: bool = False
+    step: int = 1
+    is_grid_stated: bool = True
+
+
+def plain_geometry(shape: Shape, spacing_mm: Spacing = UNKNOWN_SPACING_MM) -> Geometry:
+    """The grid of a picture: rows run to posterior and columns to left, as in an axial slice seen from the feet."""
+    return Geometry(shape, spacing_mm)
+
+
+def is_plain(geometry: Geometry) -> bool:
+    """True for a grid without a place and an orientation of its own, which a PNG or TIFF can hold."""
+    return geometry.agrees_with(plain_geometry(geometry.shape, geometry.spacing_mm))
 
 
 def geometry_of(shape: Shape, matrix: NDArray[np.float64], source: str) -> Geometry:

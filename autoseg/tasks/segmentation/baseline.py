@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from autoseg.core.case import Unit
+from autoseg.core.errors import DatasetError
 from autoseg.core.image import Image
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Inputs
@@ -40,6 +41,7 @@ def fit_baseline(samples: Iterable[tuple[Unit, Inputs, Segmentation]], spec: Dat
 
     class_count = len(spec.labels) + 1
     atlas = np.zeros((class_count, *ATLAS_SHAPE), dtype=np.float64)
+    seen = np.zeros(ATLAS_SHAPE)  # share of the cases that is annotated there
     drawn: list[tuple[NDArray, NDArray, NDArray]] = []
     counts = np.zeros(class_count)
     for _, inputs, target in samples:
@@ -47,11 +49,15 @@ def fit_baseline(samples: Iterable[tuple[Unit, Inputs, Segmentation]], spec: Dat
         box = bounding_box(nonzero_mask(image.voxels))
         label = crop(target.label, box)
         one_hot = (label[None] == np.arange(class_count)[:, None, None, None]).astype(np.float32)
-        atlas += resample(one_hot, ATLAS_SHAPE, order=1, separate_axis=None)
-        counts += np.bincount(label.ravel(), minlength=class_count)
+        one_hot = resample(one_hot, ATLAS_SHAPE, order=1, separate_axis=None)
+        atlas += one_hot
+        seen += 1 if target.ignored is None else one_hot.sum(axis=0)
+        counts += np.bincount(label.ravel(), minlength=class_count)[:class_count]
         voxels = _draw_voxels(label, class_count, rng)
         drawn.append((voxels / np.array(label.shape), _intensities(image, box)[:, *voxels.T].T, label[tuple(voxels.T)]))
-    prior = np.log(atlas / max(len(drawn), 1) + PRIOR_FLOOR)
+    prior = np.log(atlas / np.where(seen > 0, seen, 1) + PRIOR_FLOOR)
+    if not counts.any():
+        raise DatasetError(f"no training case of {spec.name!r} has an annotated voxel; the baseline needs some")
     places, intensities, labels = (np.concatenate(part) for part in zip(*drawn, strict=True))
     features = np.concatenate([intensities, places, places**2, _look_up(prior, places)], axis=1)
     scaler = StandardScaler().fit(features)
@@ -61,8 +67,15 @@ def fit_baseline(samples: Iterable[tuple[Unit, Inputs, Segmentation]], spec: Dat
 
 
 def _draw_voxels(label: NDArray, class_count: int, rng: np.random.Generator) -> NDArray:
-    """Voxels (n, 3): half anywhere, half spread over the labels that are there, so that small ones are seen."""
+    """Voxels (n, 3): half anywhere, half spread over the labels that are there, so that small ones are seen.
+
+    Only annotated voxels; none where there is none.
+    """
     anywhere = np.stack([rng.integers(0, size, VOXELS_PER_CASE // 2) for size in label.shape], axis=1)
+    if label.max() >= class_count:
+        annotated = np.flatnonzero(label < class_count)
+        inside = annotated[rng.integers(0, len(annotated), VOXELS_PER_CASE // 2)] if len(annotated) else annotated
+        anywhere = np.stack(np.unravel_index(inside, label.shape), axis=1)
     present = [np.argwhere(label == index) for index in range(1, class_count) if (label == index).any()]
     share = VOXELS_PER_CASE // 2 // max(len(present), 1)
     return np.concatenate([anywhere, *(places[rng.integers(0, len(places), share)] for places in present)])

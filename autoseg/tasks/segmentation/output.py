@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from autoseg.core.geometry import GridRecord
 from autoseg.core.image import Image
 from autoseg.core.plan import Configuration
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Arrays, Context
-from autoseg.io.images import read_label_map, write_label_map, write_volume
+from autoseg.io.images import float_ending, read_label_map, split_ending, write_label_map, write_volume
 from autoseg.ops.crop import crop
-from autoseg.ops.largest import first_largest
 from autoseg.ops.resample import axis_operators, resample, separate_axis
 from autoseg.ops.slabs import LogitSlabs
 from autoseg.ops.streaming import can_stream, stream_labels, stream_logits
+from autoseg.tasks.segmentation.regions import decide, probabilities_of, probabilities_outside
 from autoseg.tasks.segmentation.target import Segmentation, indices_to_values, values_to_indices
 
 if TYPE_CHECKING:
@@ -44,16 +43,11 @@ def infer(networks: Sequence[nn.Module], inputs: Arrays, configuration: Configur
     mirror = rules.mirror if context.mirror is None else context.mirror
     forward = averaged([forward_of(network, rules, context.device) for network in networks])
     if mirror:
-        forward = mirrored(forward, rules.mirror_axes)
+        forward = mirrored(forward, rules.mirror_axes, left_right_axis=rules.left_right_axis, pairs=rules.mirror_pairs)
     voxels = torch.from_numpy(np.ascontiguousarray(inputs["image"], dtype=np.float32)).to(context.device)
     return predict_slabs(forward, voxels, patch_size=configuration.patch_size, tile_step=rules.tile_step,
                          gaussian_sigma=rules.gaussian_sigma, tiles_per_batch=rules.tiles_per_batch,
                          out_channels=configuration.network.out_channels, dims=configuration.network.dims)
-
-
-def decide(logits: NDArray[np.float32], configuration: Configuration) -> NDArray[np.uint8]:
-    """Labels (Z, Y, X) of logits (K, Z, Y, X): the largest, and where several are, the first of them."""
-    return first_largest(logits)
 
 
 def restore(raw: LogitSlabs | NDArray[np.float32], record: GridRecord, configuration: Configuration,
@@ -101,22 +95,13 @@ def _outside(record: GridRecord, configuration: Configuration) -> NDArray[np.flo
     return np.broadcast_to(outside[:, None, None, None], (len(outside), *record.canonical.shape)).copy()
 
 
-def probabilities_of(logits: NDArray[np.float32], configuration: Configuration) -> NDArray[np.float32]:
-    """Probabilities (K, Z, Y, X) of the labels, background first."""
-    return softmax(logits, axis=0)
-
-
-def probabilities_outside(configuration: Configuration) -> NDArray[np.float32]:
-    """Probabilities (K,) of a voxel outside of the crop: certainly background."""
-    return np.eye(1, configuration.network.out_channels, dtype=np.float32)[0]
-
-
 def write_prediction(prediction: Segmentation, spec: DatasetSpec, image: Image, path: Path) -> tuple[Path, ...]:
     """Writes the label map with the dataset's own values on the grid of the input; probabilities beside it.
 
     Args:
-        path: with the ending of the input (`out/case.nii.gz`); probabilities get `case_probabilities`. Beside
-            them the compressed file is in memory while it is made.
+        path: with the ending of the input (`out/case.nii.gz`); probabilities get `case_probabilities`, and `.tif` where
+            the format of the input holds whole numbers only (PNG, BMP). Beside them the compressed file is in memory while
+            it is made.
     """
     values = indices_to_values(np.arange(len(spec.labels) + 1, dtype=np.uint8), spec)
     written = np.empty(prediction.label.shape, np.result_type(*map(np.min_scalar_type, values)))
@@ -126,19 +111,12 @@ def write_prediction(prediction: Segmentation, spec: DatasetSpec, image: Image, 
     if prediction.probabilities is None:
         return (path,)
     stem, ending = split_ending(path)
-    beside = path.with_name(f"{stem}_probabilities{ending}")
+    beside = path.with_name(f"{stem}_probabilities{float_ending(ending)}")
     write_volume(beside, prediction.probabilities, image)
     return (path, beside)
 
 
-def split_ending(path: Path) -> tuple[str, str]:
-    """Name without ending, and the ending (`.nii.gz` counts as one)."""
-    for ending in (".nii.gz",):
-        if path.name.endswith(ending):
-            return path.name[: -len(ending)], ending
-    return path.stem, path.suffix
-
-
 def read_prediction(path: Path, spec: DatasetSpec) -> Segmentation:
     """The label map in a file, as indices."""
-    return Segmentation(values_to_indices(read_label_map(path).voxels[0], spec))
+    label = read_label_map(path, values=spec.listed_values)
+    return Segmentation(values_to_indices(label.voxels[0], spec))

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def draw_batch(units: Sequence[Unit], store: CaseStore, configuration: Configuration,
                rng: np.random.Generator) -> dict[str, Tensor]:
-    """One batch: units uniformly with replacement, patches at random or around a random label of the case.
+    """One batch: units uniformly with replacement, patches at random or around a random label (or region) of the case.
+
+    Where cases are annotated in part, patches at random lie around a random annotated voxel.
 
     Returns:
         `image`: float32 (B, C, Z, Y, X); `label`: integers (B, Z, Y, X); without Z in a 2-D configuration;
@@ -50,7 +52,7 @@ def draw_patch(case_id: str, store: CaseStore, configuration: Configuration, rng
     z, y, x = store.shape(case_id, "label")
     shape, patch = (z, y, x), configuration.patch_size
     motion = draw_motion(configuration.augmentation, patch, rng)  # before reading: most patches do not move
-    centre = _draw_labelled_voxel(case_id, store, rng) if force_label else None
+    centre = _draw_centre(case_id, store, rng, force_label=force_label)
     inner = random_box(shape, patch, rng) if centre is None else patch_box(shape, patch, centre)
     box = grow_box(inner, source_size(patch, motion))
     image = read_padded(lambda part: store.array(case_id, "image", part), box, shape, 0.0)
@@ -58,9 +60,15 @@ def draw_patch(case_id: str, store: CaseStore, configuration: Configuration, rng
     return augment(image, label, configuration.augmentation, patch, rng, motion=motion)
 
 
-def _draw_labelled_voxel(case_id: str, store: CaseStore, rng: np.random.Generator) -> Sequence[int] | None:
-    names = sorted(name for name in store.names(case_id) if name.startswith("places_"))
-    if not names:
+def _draw_centre(case_id: str, store: CaseStore, rng: np.random.Generator, *, force_label: bool) -> Sequence[int] | None:
+    """A voxel of a random label of the case, or any annotated voxel; None where the patch may lie anywhere.
+
+    Source: nnU-Net v2.8.1, data_loader.py, `get_bbox`.
+    """
+    names = store.names(case_id)
+    labels = sorted(name for name in names if name.startswith("places_")) if force_label else []
+    candidates = labels or [name for name in names if name == "annotated"]
+    if not candidates:
         return None
-    places = store.array(case_id, names[int(rng.integers(len(names)))])
-    return places[int(rng.integers(len(places)))]
+    places = store.array(case_id, candidates[int(rng.integers(len(candidates)))] if labels else "annotated")
+    return places[int(rng.integers(len(places)))] if len(places) else None

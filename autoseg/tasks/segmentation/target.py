@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from autoseg.core.task import Arrays, Description, Inputs
 from autoseg.io.images import read_geometry, read_label_map
 from autoseg.ops.crop import crop
 from autoseg.ops.resample import resample_labels, separate_axis
+from autoseg.tasks.segmentation.regions import ignore_index
 
 # nnU-Net v2.8.1 (default_preprocessor.py): at most 10,000 places per label, but at least 1 % of its voxels, drawn with
 # seed 1234. They let a batch force foreground without reading whole cases.
@@ -30,11 +32,18 @@ class Segmentation:
 
     Attributes:
         label: uint8 (Z, Y, X), canonical orientation.
-        probabilities: float32 (K, Z, Y, X), background first; None where they were not asked for.
+        probabilities: float32 (K, Z, Y, X), of background and labels, or of regions; None where they were not asked for.
+        ignored: the index (n + 1) of voxels that nobody annotated; None where all are annotated.
     """
 
     label: NDArray[np.uint8]
     probabilities: NDArray[np.float32] | None = None
+    ignored: int | None = None
+
+    @property
+    def annotated(self) -> NDArray[np.bool_]:
+        """Bool (Z, Y, X): where somebody annotated."""
+        return np.ones(self.label.shape, bool) if self.ignored is None else self.label != self.ignored
 
 
 def read_target(unit: Unit, spec: DatasetSpec) -> Segmentation | None:
@@ -47,9 +56,9 @@ def read_target(unit: Unit, spec: DatasetSpec) -> Segmentation | None:
     path = unit.cases[0].targets.get("label")
     if path is None:
         return None
-    image = read_label_map(path, reference=_input_grid(unit))
+    image = read_label_map(path, reference=_input_grid(unit), values=spec.listed_values)
     try:
-        return Segmentation(values_to_indices(image.voxels[0], spec))
+        return Segmentation(values_to_indices(image.voxels[0], spec), ignored=ignore_index(spec))
     except DatasetError as error:
         raise DatasetError(f"{path}: {error}", code=error.code) from error
 
@@ -64,42 +73,50 @@ def _input_grid(unit: Unit) -> Geometry | None:
 
 
 def values_to_indices(label: NDArray, spec: DatasetSpec) -> NDArray[np.uint8]:
-    """Indices 0..n of a label map with the values of the files.
+    """Indices 0..n of a label map with the values of the files, n + 1 for ignored voxels.
 
     Raises:
         DatasetError: a value is not listed; the message counts its voxels.
     """
-    values = np.array([0, *(entry.value for entry in spec.labels)])
+    values = np.array(_values(spec))
     order = np.argsort(values)
     place = np.searchsorted(values[order], label).clip(0, len(values) - 1)
     unknown = values[order][place] != label
     if unknown.any():
         odd, counts = np.unique(label[unknown], return_counts=True)
         found = ", ".join(f"{v} ({c} voxels)" for v, c in list(zip(odd, counts, strict=True))[:5])
-        listed = ", ".join(f"{entry.value} {entry.name}" for entry in spec.labels)
+        listed = ", ".join([*(f"{entry.value} {entry.name}" for entry in spec.labels),
+                            *([] if spec.ignore is None else [f"{spec.ignore} ignored"])])
         raise DatasetError(f"label values {found} are not in the specification {spec.name!r}, which lists 0 background, "
                            f"{listed}; add them to its labels or correct the file", code="E_LABEL_VALUE")
     return order.astype(np.uint8)[place]
 
 
 def indices_to_values(label: NDArray, spec: DatasetSpec) -> NDArray[np.int32]:
-    """The label map with the values of the files, for indices 0..n."""
-    return np.array([0, *(entry.value for entry in spec.labels)], dtype=np.int32)[label]
+    """The label map with the values of the files, for indices 0..n (and n + 1 for ignored voxels)."""
+    return np.array(_values(spec), dtype=np.int32)[label]
+
+
+def _values(spec: DatasetSpec) -> list[int]:
+    """Values in the files by index."""
+    return [0, *(entry.value for entry in spec.labels), *([] if spec.ignore is None else [spec.ignore])]
 
 
 def describe(unit: Unit, inputs: Inputs, target: Segmentation) -> Description:
-    """Foreground = any label; counted are voxels and cases per label."""
-    counts = np.bincount(target.label.ravel(), minlength=1)
+    """Foreground = any label; counted are annotated voxels and cases per label."""
+    counts = np.bincount(target.label.ravel(), minlength=1)[:target.ignored]
     properties = {f"voxels.label_{index}": int(count) for index, count in enumerate(counts)}
     properties |= {f"cases.label_{index}": 1 for index, count in enumerate(counts) if count}
-    return Description(target.label > 0, properties)
+    return Description((target.label > 0) & target.annotated, properties)
 
 
 def prepare_target(target: Segmentation, record: GridRecord, configuration: Configuration) -> Arrays:
-    """The label map on the model grid, and voxel positions of each label to draw patches around.
+    """The label map on the model grid, and voxel positions of each label or region to draw patches around.
 
     Returns:
-        `label`: int8 or uint8 (Z, Y, X) in model axis order; `places_<index>`: int32 (n, 3), z, y, x on the model grid.
+        `label`: uint8 (Z, Y, X) in model axis order; `places_<k>`: int32 (n, 3), z, y, x on the model grid, of the k-th
+        label or region (from 1 on) where the case has it; `annotated`: the same of all annotated voxels, where the
+        specification has a value for others.
     """
     turned = crop(target.label, record.crop_box).transpose(record.transpose)
     rules = configuration.resampling
@@ -108,11 +125,26 @@ def prepare_target(target: Segmentation, record: GridRecord, configuration: Conf
                             separate_axis=apart)
     rng = np.random.default_rng(LOCATIONS_SEED)
     arrays: Arrays = {"label": np.ascontiguousarray(label)}
-    for index in np.unique(label[label > 0]):
-        arrays[f"places_{index}"] = _draw_places(np.argwhere(label == index), rng)
+    for place, indices in enumerate(_drawn_around(configuration), start=1):
+        mask = np.isin(label, indices)
+        if mask.any():
+            arrays[f"places_{place}"] = _draw_places(mask, rng)
+    ignored = configuration.task_values.get("ignore")
+    if ignored is not None:
+        arrays["annotated"] = _draw_places(label != ignored, rng)
     return arrays
 
 
-def _draw_places(places: NDArray, rng: np.random.Generator) -> NDArray[np.int32]:
-    count = min(len(places), max(LOCATIONS_PER_LABEL, int(np.ceil(len(places) * LOCATIONS_SHARE))))
-    return places[np.sort(rng.permutation(len(places))[:count])].astype(np.int32)
+def _drawn_around(configuration: Configuration) -> Sequence[Sequence[int]]:
+    """The sets of label indices that patches are drawn around: the regions, or else every label."""
+    regions = configuration.task_values.get("regions")
+    if regions is not None:
+        return regions  # type: ignore[return-value]
+    return [(index,) for index in range(1, int(configuration.task_values["label_count"]) + 1)]  # type: ignore[arg-type]
+
+
+def _draw_places(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int32]:
+    voxels = np.flatnonzero(mask)
+    count = min(len(voxels), max(LOCATIONS_PER_LABEL, int(np.ceil(len(voxels) * LOCATIONS_SHARE))))
+    drawn = voxels[np.sort(rng.permutation(len(voxels))[:count])]
+    return np.stack(np.unravel_index(drawn, mask.shape), axis=1).astype(np.int32)

@@ -13,7 +13,6 @@ from autoseg.core.errors import GeometryError, ReadError, ResourceError
 from autoseg.core.geometry import Geometry, as_direction, canonical_orientation
 from autoseg.core.image import Image
 from autoseg.io.images import (
-    ENDINGS,
     image_ending,
     read_geometry,
     read_image,
@@ -21,6 +20,7 @@ from autoseg.io.images import (
     write_label_map,
     write_volume,
 )
+from autoseg.io.images.endings import VOLUME_ENDINGS
 
 SHAPE = (3, 4, 5)
 SPACING = (2.5, 0.7, 1.3)
@@ -67,7 +67,7 @@ def stored_array_itk(path):
     return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", VOLUME_ENDINGS)
 def test_every_orientation_comes_back_with_equal_stored_array_and_grid(tmp_path, ending):
     read_stored = stored_array_nifti if ".nii" in ending else stored_array_itk
     for index, direction in enumerate(DIRECTIONS):
@@ -105,9 +105,9 @@ def test_every_voxel_keeps_its_place_in_the_patient(tmp_path, direction):
 @pytest.mark.parametrize("direction", [DIRECTIONS[0], DIRECTIONS[17], DIRECTIONS[-2]])
 def test_all_formats_agree_on_the_canonical_image(tmp_path, direction):
     _, image = stored_image(direction)
-    for ending in ENDINGS:
+    for ending in VOLUME_ENDINGS:
         write_volume(tmp_path / f"v{ending}", image.voxels, image)
-    images = [read_image([tmp_path / f"v{ending}"]) for ending in ENDINGS]
+    images = [read_image([tmp_path / f"v{ending}"]) for ending in VOLUME_ENDINGS]
     for other in images[1:]:
         np.testing.assert_array_equal(other.voxels, images[0].voxels)
         assert other.geometry.agrees_with(images[0].geometry, tolerance=1e-6)
@@ -142,14 +142,14 @@ def test_simpleitk_sees_the_nifti_that_we_wrote_on_the_same_grid(tmp_path):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(seen), array)
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", VOLUME_ENDINGS)
 def test_header_alone_gives_the_stored_grid(tmp_path, ending):
     _, image = stored_image(OBLIQUE)
     write_label_map(tmp_path / f"a{ending}", image.voxels[0], image)
     assert read_geometry(tmp_path / f"a{ending}") == read_label_map(tmp_path / f"a{ending}").stored
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", VOLUME_ENDINGS)
 def test_channels_of_one_file_come_back_in_order(tmp_path, ending):
     _, image = stored_image(DIRECTIONS[29])
     voxels = np.stack([image.voxels[0] + 0.5, image.voxels[0] * -2.0]).astype(np.float32)
@@ -229,7 +229,7 @@ def test_empty_missing_and_wrongly_named_files_are_refused(tmp_path):
             read_image([tmp_path / name])
         assert caught.value.code == code
     with pytest.raises(ReadError, match=".nrrd"):
-        read_image([tmp_path / "a.png"])
+        read_image([tmp_path / "a.gif"])
 
 
 def test_slightly_sheared_grid_is_written_without_a_qform_and_read_again(tmp_path):
@@ -270,6 +270,33 @@ def test_label_map_stored_in_another_orientation_than_its_image_agrees_with_it(t
     turned = read_label_map(tmp_path / "turned.nii.gz", reference=image.geometry)
     straight = read_label_map(tmp_path / "straight.nii.gz", reference=image.geometry)
     np.testing.assert_array_equal(turned.voxels, straight.voxels)
+
+
+def test_the_masks_in_a_folder_are_united_and_the_larger_value_counts(tmp_path):
+    label = np.zeros((3, *SHAPE), np.uint8)
+    label[0, 0, 0, :3] = 1
+    label[1, 0, 0, 2:4] = 3
+    label[2, 2, 3, 4] = 1
+    (tmp_path / "masks").mkdir()
+    for place, mask in enumerate(label):
+        write_label_map(tmp_path / "masks" / f"{place}.nii.gz", mask, Image.canonical(mask[None], Geometry(SHAPE, SPACING)))
+    (tmp_path / "masks" / "notes.txt").touch()
+    (tmp_path / "masks" / "._0.nii.gz").touch()
+    united = read_label_map(tmp_path / "masks", reference=Geometry(SHAPE, SPACING))
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[0, 0, :4] = (1, 1, 3, 3)
+    expected[2, 3, 4] = 1
+    assert np.array_equal(united.voxels[0], expected) and united.geometry.agrees_with(Geometry(SHAPE, SPACING))
+
+
+def test_masks_of_one_folder_on_another_grid_and_empty_folders_are_refused(tmp_path):
+    with pytest.raises(ReadError, match="holds no mask"):
+        read_label_map(tmp_path)
+    for name, spacing in (("a.nii", SPACING), ("b.nii", (2.5, 0.7, 1.4))):
+        mask = np.ones((1, *SHAPE), np.uint8)
+        write_label_map(tmp_path / name, mask[0], Image.canonical(mask, Geometry(SHAPE, spacing)))
+    with pytest.raises(GeometryError, match="b.nii"):
+        read_label_map(tmp_path)
 
 
 def test_array_of_another_shape_than_its_image_is_refused(tmp_path):

@@ -17,7 +17,7 @@ from autoseg.core.image import Image
 from autoseg.core.plan import InputPlan, Normalization, Plan
 from autoseg.core.spec import DatasetSpec, LabelSpec, LayoutSpec
 from autoseg.core.task import Context
-from autoseg.io.images import read_label_map
+from autoseg.io.images import read_image, read_label_map
 from autoseg.ops.crop import crop
 from autoseg.ops.slabs import LogitSlabs
 from autoseg.stages.prepare import prepare_inputs
@@ -91,8 +91,8 @@ def test_the_file_holds_the_stored_array_with_the_original_values(axes, flips, t
     assert written.stored.agrees_with(image.stored)
 
 
-@pytest.mark.parametrize(("value", "dtype"), [(90, np.uint8), (300, np.int16), (60_000, np.uint16), (-2, np.int16),
-                                              (70_000, np.int32)])
+@pytest.mark.parametrize(("value", "dtype"), [
+    (90, np.uint8), (300, np.int16), (60_000, np.uint16), (-2, np.int16), (70_000, np.int32)])
 def test_a_label_map_is_written_in_the_smallest_type_that_holds_its_values(tmp_path, value, dtype):
     geometry = Geometry((2, 3, 4), (1.0, 1.0, 1.0))
     label = np.zeros(geometry.shape, np.uint8)
@@ -136,6 +136,17 @@ def test_values_that_are_not_consecutive_become_indices_and_come_back():
 def test_a_value_that_is_not_listed_is_refused_with_its_count():
     with pytest.raises(Exception, match=r"label values 5 \(2 voxels\).*90 far, 4 near"):
         values_to_indices(np.array([0, 5, 5, 4]), SPEC)
+
+
+@pytest.mark.parametrize("ending", [".png", ".bmp", ".tif"])
+def test_a_picture_gets_a_label_map_of_its_own_format_and_probabilities_as_float_tiff(tmp_path, ending):
+    label = np.array([[[0, 1, 2], [2, 0, 1]]], np.uint8)
+    probabilities = np.random.default_rng(0).random((3, 1, 2, 3)).astype(np.float32)
+    image = Image.canonical(probabilities[:1], Geometry((1, 2, 3), (1.0, 1.0, 1.0)))
+    written = write_prediction(Segmentation(label, probabilities), SPEC, image, tmp_path / f"a{ending}")
+    assert [path.name for path in written] == [f"a{ending}", "a_probabilities.tif"]
+    assert read_label_map(written[0]).voxels.tolist() == [[[[0, 90, 4], [4, 0, 90]]]]
+    np.testing.assert_array_equal(read_image([written[1]]).voxels, probabilities)
 
 
 GRIDS = {  # transpose, model spacing mm; the case has 2.0, 1.3, 0.9 mm

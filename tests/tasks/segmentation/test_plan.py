@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from autoseg import pipeline
 from autoseg.core.budget import Budget
 from autoseg.core.errors import DatasetError, UsageError
 from autoseg.core.fingerprint import CASE_WEIGHT, EDGES, Fingerprint, Moments
 from autoseg.core.plan import Plan, unexplained_values
-from autoseg.core.spec import ChannelSpec, DatasetSpec, InputSpec, LabelSpec, LayoutSpec
+from autoseg.core.progress import silent
+from autoseg.core.spec import ChannelSpec, DatasetSpec, InputSpec, LabelSpec, LayoutSpec, RegionSpec
 from autoseg.core.task import PlanRequest
 from autoseg.io.values import read_value
 from autoseg.planning.explain import explain
@@ -262,3 +265,114 @@ def test_a_plan_written_in_format_1_is_still_read_and_still_made():
     made = make_plan(make_spec(2), fingerprint, Budget("cpu", 8 * GB), NNUNET, refuse)
     written = read_value(GOLDEN_FILE, Plan)
     assert replace(written, reasons={}) == replace(made, reasons={})
+
+
+@pytest.mark.parametrize("rules", ["nnunet", "default"])
+def test_pictures_are_planned_alike_whether_their_slices_are_1_or_999_mm_apart(rules):
+    """nnU-Net's reader of pictures says 999 mm along z, ours 1 mm; only the axis' one voxel may matter."""
+    ours, theirs = (make_plan(make_spec(1), make_fingerprint((1, 250, 256), (z, 1.0, 1.0), 526),
+                              Budget("cpu", 8 * GB, None, False, 2, "test"), PlanRequest("x", rules), refuse)
+                    for z in (1.0, 999.0))
+    assert list(ours.configurations) == ["2d"]
+    assert ours.transpose == theirs.transpose == (0, 1, 2)
+    assert ours.configurations == theirs.configurations
+    assert ours.configurations["2d"].spacing_mm == (None, 1.0, 1.0)
+    assert rules == "default" or ours.configurations["2d"].patch_size == (1, 256, 256)
+
+
+NESTED = (RegionSpec("whole", ("label1", "label2", "label3")), RegionSpec("core", ("label1", "label3")),
+          RegionSpec("enhancing", ("label3",)))
+BRATS = make_fingerprint((155, 240, 240), (1.0, 1.0, 1.0), 6)
+
+
+def counted_values(plan):
+    """Feature-map values per sample in the reason of the patch size."""
+    return int(re.search(r"(\d+) feature-map values", plan.reasons["configurations.3d_fullres.patch_size"].inputs)[1])
+
+
+def test_nnunet_counts_background_and_ignored_voxels_as_outputs_that_regions_do_not_have():
+    """nnU-Net 2.8.1 takes len(labels) of its dataset.json: background, three regions, ignore."""
+    regions = make_plan(replace(make_spec(3), regions=NESTED, ignore=9), BRATS, Budget("cpu", 8 * GB), NNUNET, refuse)
+    four_labels = make_plan(make_spec(4), BRATS, Budget("cpu", 8 * GB), NNUNET, refuse)
+    ignored = make_plan(replace(make_spec(3), ignore=9), BRATS, Budget("cpu", 8 * GB), NNUNET, refuse)
+    three_labels = make_plan(make_spec(3), BRATS, Budget("cpu", 8 * GB), NNUNET, refuse)
+    assert [plan.configurations["3d_fullres"].network.out_channels for plan in (regions, four_labels, ignored)] == [3, 5, 4]
+    assert counted_values(regions) == counted_values(four_labels) == counted_values(ignored)
+    patch = math.prod(regions.configurations["3d_fullres"].patch_size)
+    assert counted_values(four_labels) - counted_values(three_labels) == patch
+
+
+def test_a_region_dataset_gets_the_plan_that_nnunet_2_8_1_made_for_it():
+    """Six BraTS cases with regions and an ignore label, planned by nnU-Net itself."""
+    plan = make_plan(replace(make_spec(3), regions=NESTED, ignore=9), BRATS, Budget("cpu", 8 * GB), NNUNET, refuse)
+    full, flat = plan.configurations["3d_fullres"], plan.configurations["2d"]
+    assert (full.patch_size, full.batch_size, flat.patch_size, flat.batch_size) == ((96, 160, 160), 2, (1, 256, 256), 41)
+    assert full.loss.terms == {"dice": 1.0, "binary_cross_entropy": 1.0} and full.network.output_bias == ()
+
+
+@pytest.mark.parametrize("rules", ["nnunet", "default"])
+def test_every_value_of_a_region_plan_has_a_reason(rules):
+    spec = replace(make_spec(3), regions=NESTED, ignore=9)
+    plan = make_plan(spec, BRATS, Budget("cpu", 8 * GB), PlanRequest(rules=rules), refuse)
+    assert unexplained_values(plan) == []
+    rows = {row.path: row for row in explain(plan)}
+    assert "whole paints label2" in rows["configurations.3d_fullres.task_values.paints"].inputs
+    assert rows["configurations.3d_fullres.task_values.regions"].value == "1 x 2 x 3, 1 x 3, 3"
+    assert "binary" in rows["configurations.3d_fullres.loss.terms.dice"].because
+
+
+def test_left_and_right_labels_reach_training_and_prediction_of_the_default_plan_on_cuda_only():
+    spec = replace(make_spec(0), labels=(LabelSpec("kidney_left", 3), LabelSpec("liver", 4), LabelSpec("kidney_right", 9)))
+    cuda = make_plan(spec, HIPPOCAMPUS, Budget("cuda", 8 * GB), PlanRequest(), refuse).configurations["3d_fullres"]
+    cpu = make_plan(spec, HIPPOCAMPUS, Budget("cpu", 8 * GB), PlanRequest(), refuse).configurations["3d_fullres"]
+    assert (cuda.augmentation.left_right_axis, cuda.augmentation.mirror_pairs) == (2, ((1, 3),))
+    assert (cuda.inference.left_right_axis, cuda.inference.mirror_pairs) == (2, ((1, 3),))
+    assert cuda.inference.mirror_axes == (0, 1, 2) and cpu.augmentation.mirror_axes == cpu.inference.mirror_axes == ()
+    nnunet = make_plan(spec, HIPPOCAMPUS, Budget("cpu", 8 * GB), NNUNET, refuse)
+    assert nnunet.configurations["3d_fullres"].augmentation.mirror_pairs == ()
+    assert "Warning" in nnunet.reasons["configurations.3d_fullres.augmentation.mirror_axes"].because
+
+
+def test_thick_sagittal_slices_come_first_and_are_moved_within_only():
+    turned = make_fingerprint((256, 250, 24), (0.78, 0.78, 6.5), 20)
+    plan = make_plan(make_spec(1), turned, Budget("cpu", 8 * GB), NNUNET, refuse)
+    full, flat = plan.configurations["3d_fullres"], plan.configurations["2d"]
+    assert plan.transpose == (2, 0, 1)
+    assert full.spacing_mm == (6.5, 0.78, 0.78) and full.augmentation.dummy_2d
+    assert full.network.kernel_sizes[0] == (1, 3, 3) and full.network.strides[1] == (1, 2, 2)
+    assert (flat.spacing_mm, flat.patch_size[0], flat.network.dims) == ((None, 0.78, 0.78), 1, 2)
+    assert (flat.augmentation.mirror_axes, flat.augmentation.dummy_2d) == ((1, 2), False)
+
+
+def test_a_single_slice_has_no_coarse_axis_even_where_its_pixels_are_long():
+    flat = make_fingerprint((1, 300, 200), (1.0, 4.0, 0.5), 30)
+    deep = make_fingerprint((20, 300, 200), (5.0, 0.5, 0.5), 30)
+    ratios = [next(iter(make_plan(make_spec(1), found, Budget("cpu", GB), NNUNET, refuse).configurations.values()))
+              .resampling.separate_z_ratio for found in (flat, deep)]
+    assert ratios == [1e6, 3.0]
+
+
+@pytest.mark.parametrize(("folder", "patch", "flat", "spacing", "scheme"), [
+    ("Dataset109_BrainAniso", (24, 256, 256), (1, 256, 256), (6.5, 0.78125, 0.78125), "zscore"),
+    ("Dataset107_LungGTV", (48, 160, 160), (1, 160, 160), (3.0, 0.977, 0.977), "ct"),
+])
+def test_real_thick_slices_and_real_ct_get_the_plan_that_nnunet_2_8_1_made_for_them(real_data, tmp_path, folder, patch, flat,
+                                                                                   spacing, scheme):
+    workspace = pipeline.open_workspace(tmp_path, str(real_data / folder), real_data / folder, silent)
+    plan = pipeline.plan(workspace, Budget("cpu", 8 * GB), NNUNET, executor=None)
+    full = plan.configurations["3d_fullres"]
+    assert (full.patch_size, full.batch_size, plan.configurations["2d"].patch_size) == (patch, 2, flat)
+    assert full.spacing_mm == pytest.approx(spacing, abs=1e-6) and full.augmentation.dummy_2d
+    assert [channel.scheme for channel in plan.inputs[0].channels] == [scheme]
+    if scheme == "ct":  # nnU-Net's own numbers, from a random sample of the foreground
+        window = plan.inputs[0].channels[0]
+        assert (window.mean, window.std, window.lower, window.upper) == pytest.approx((-100.9, 240.4, -846, 149), abs=1.5)
+
+
+def test_regions_may_be_scored_only():
+    spec = replace(make_spec(3), regions=NESTED, options={"train_on": "labels"})
+    plan = make_plan(spec, BRATS, Budget("cpu", 8 * GB), PlanRequest(), refuse)
+    configuration = plan.configurations["3d_fullres"]
+    assert (configuration.network.out_channels, configuration.task_values) == (4, {"label_count": 3})
+    assert set(configuration.loss.terms) == {"dice", "cross_entropy"}
+    assert "scored only" in plan.reasons["configurations.3d_fullres.network.out_channels"].because

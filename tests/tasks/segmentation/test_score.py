@@ -61,3 +61,10 @@ def test_the_tolerance_of_the_specification_decides_the_surface_dice():
     strict = replace(SPEC, options={"surface_tolerance_mm": 0.1})
     assert score(shifted, reference, loose, IMAGE)["a.surface_dice"] == 1.0
     assert score(shifted, reference, strict, IMAGE)["a.surface_dice"] < 1.0
+
+
+def test_the_summary_draws_patients_and_counts_them():
+    records = [Record("x1", {"mean.dice": 0.0}, "x"), Record("x2", {"mean.dice": 0.0}, "x"), Record("y", {"mean.dice": 0.9}, "y")]
+    estimate = summarise(records, np.random.default_rng(0))["mean.dice"]
+    assert (estimate.mean, estimate.count, estimate.groups) == (pytest.approx(0.3), 3, 2)
+    assert (estimate.lower, estimate.upper) == (0.0, pytest.approx(0.9))

@@ -1,0 +1,185 @@
+"""PNG and BMP through Pillow; PNG of 16-bit colour through SimpleITK, because Pillow cuts it to 8 bits.
+
+Reference: Portable Network Graphics (PNG) Specification, third edition, W3C 2025.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.PngImagePlugin import PngImageFile
+
+from autoseg.core.errors import GeometryError, ReadError
+from autoseg.core.geometry import Geometry
+from autoseg.io.images.stored import StoredImage, is_plain, plain_geometry
+
+# 4 GiB per channel as float32. A file of some megabytes can claim more ("decompression bomb"); a scan of a slide that
+# really has more is cut into tiles to be trained on.
+MAX_PIXELS = 2**30
+_PNG = b"\x89PNG\r\n\x1a\n"
+_BMP = b"BM"
+_JPEG = b"\xff\xd8\xff"
+# PNG colour types: 2 is red, green, blue; 4 adds alpha to grey; 6 has both.
+_COLOUR_OR_ALPHA = (2, 4, 6)
+_LARGEST = {".png": 65535, ".bmp": 255}
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, struct.error, zlib.error)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The IHDR chunk of a PNG file."""
+
+    width: int
+    height: int
+    bits: int
+    colour_type: int
+
+
+def decode(path: Path, content: bytes) -> StoredImage:
+    """The picture in a file's content, as an image of one slice.
+
+    Raises:
+        ReadError: truncated, damaged, animated, of more than `MAX_PIXELS`, or not of the format that its name says.
+    """
+    _require_format(path, content)
+    header = _png_header(path, content) if content.startswith(_PNG) else None
+    if header is not None and header.bits == 16 and header.colour_type in _COLOUR_OR_ALPHA:
+        return _decode_deep_colour(path, header)
+    picture = _open(path, io.BytesIO(content))
+    try:
+        picture.load()
+        return _stored(picture, header)
+    except _DAMAGE as error:
+        raise ReadError(f"{path} cannot be read completely: {error}; copy or download it again", code="E_DAMAGED") from error
+
+
+def decode_geometry(path: Path) -> Geometry:
+    """The grid of a picture, from its header only."""
+    with path.open("rb") as file:
+        _require_format(path, file.read(16))
+        file.seek(0)
+        picture = _open(path, file)
+        return plain_geometry((1, picture.height, picture.width))
+
+
+def encode_label(path: Path, label: NDArray, geometry: Geometry, ending: str) -> bytes:
+    """File content of a label map (Z, Y, X) of one slice, in 8 or 16 bits of grey.
+
+    Raises:
+        GeometryError: more than one slice, or a grid with a place in a patient.
+        ReadError: a value is negative or beyond what the format holds.
+    """
+    if label.shape[0] != 1 or not is_plain(geometry):
+        raise GeometryError(f"{path}: {ending} holds one slice and no place in a patient, the image has {label.shape[0]} "
+                            "slices on a grid of its own; write .nii.gz", code="E_GRID")
+    if label.min() < 0 or label.max() > _LARGEST[ending]:
+        raise ReadError(f"{path}: {ending} holds label values from 0 to {_LARGEST[ending]}, found {label.min()} to "
+                        f"{label.max()}; change the values in the specification and the references", code="E_LABEL_VALUE")
+    kind = np.uint8 if label.max() <= 255 else np.uint16
+    stream = io.BytesIO()
+    PillowImage.fromarray(np.ascontiguousarray(label[0].astype(kind))).save(stream, format=ending[1:].upper())
+    return stream.getvalue()
+
+
+def _require_format(path: Path, content: bytes) -> None:
+    wanted = _BMP if path.name.lower().endswith(".bmp") else _PNG
+    if content.startswith(wanted):
+        return
+    if content.startswith(_JPEG):
+        raise ReadError(f"{path} is named like a lossless format and holds JPEG, whose compression changes the values; use "
+                        "the original images", code="E_LOSSY")
+    raise ReadError(f"{path} does not hold what its name says: it begins with {content[:8]!r}, {wanted!r} is expected; copy "
+                    "or download it again, or correct the ending", code="E_FORMAT")
+
+
+def _png_header(path: Path, content: bytes) -> _Header:
+    """The header after all chunks were walked over and their checksums compared."""
+    fields: tuple[Any, ...] = ()
+    place, frames, kind = len(_PNG), 1, b""
+    while kind != b"IEND":
+        length, kind = struct.unpack(">I4s", content[place:place + 8]) if place + 8 <= len(content) else (0, b"")
+        end = place + 12 + length
+        if not kind or end > len(content):
+            raise ReadError(f"{path} is truncated: it ends after {len(content)} bytes, within its chunks; copy or download "
+                            "it again", code="E_TRUNCATED")
+        if zlib.crc32(content[place + 4:end - 4]) != struct.unpack(">I", content[end - 4:end])[0]:
+            raise ReadError(f"{path} is damaged: the checksum of its chunk {kind!r} does not match; copy or download it "
+                            "again", code="E_DAMAGED")
+        if kind == b"IHDR" and length == 13:
+            fields = struct.unpack(">IIBBBBB", content[place + 8:end - 4])
+        if kind == b"acTL" and length == 8:
+            frames = struct.unpack(">I", content[place + 8:place + 12])[0]
+        place = end
+    if not fields:
+        raise ReadError(f"{path} has no PNG header (IHDR); copy or download it again", code="E_HEADER")
+    header = _Header(fields[0], fields[1], fields[2], fields[3])
+    _require_size(path, header.width, header.height)
+    if frames > 1:
+        raise ReadError(f"{path} is an animation of {frames} pictures; save each as a case of its own, or all as a "
+                        "multi-page TIFF when they are slices of one volume", code="E_ANIMATED")
+    return header
+
+
+def _require_size(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ReadError(f"{path} has {width} x {height} pixels (x, y), more than {MAX_PIXELS}; cut it into tiles",
+                        code="E_TOO_LARGE")
+
+
+def _open(path: Path, stream: IO[bytes]) -> PillowImage.Image:
+    """The picture, header read. Not `Image.open`, whose own limit on size is one for web servers."""
+    try:
+        picture = BmpImageFile(stream) if path.name.lower().endswith(".bmp") else PngImageFile(stream)
+    except _DAMAGE as error:
+        raise ReadError(f"{path} has a header that cannot be read: {error}; copy or download it again",
+                        code="E_HEADER") from error
+    _require_size(path, picture.width, picture.height)
+    return picture
+
+
+def _stored(picture: PillowImage.Image, header: _Header | None) -> StoredImage:
+    geometry = plain_geometry((1, picture.height, picture.width))
+    if picture.mode == "P":
+        palette = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        return StoredImage(_channels(np.asarray(picture)), geometry, _transparency(picture), palette, is_grid_stated=False)
+    if picture.mode in ("LA", "RGBA"):
+        pixels = _channels(np.asarray(picture))
+        return StoredImage(pixels[:-1], geometry, pixels[-1], is_colour=len(pixels) == 4, is_grid_stated=False)
+    pixels = _channels(np.asarray(picture))
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8)
+    step = 255 // (2**header.bits - 1) if header is not None and picture.mode == "L" and header.bits in (2, 4) else 1
+    return StoredImage(pixels // pixels.dtype.type(step), geometry, _transparency(picture), None, len(pixels) == 3, step, False)
+
+
+def _transparency(picture: PillowImage.Image) -> NDArray | None:
+    """Opacity (1, Y, X) of a picture in which one colour, or colours of the palette, are transparent."""
+    if "transparency" not in picture.info or picture.mode not in ("P", "L", "RGB"):
+        return None
+    return np.asarray(picture.convert("RGBA"))[None, :, :, 3]
+
+
+def _decode_deep_colour(path: Path, header: _Header) -> StoredImage:
+    from autoseg.io.images import itk
+
+    if header.colour_type == 4:
+        raise ReadError(f"{path} is grey with alpha in 16 bits, which is not understood; save it without alpha", code="E_ALPHA")
+    samples = itk.decode(path).voxels
+    has_alpha = header.colour_type == 6
+    colours = samples[:-1] if has_alpha else samples
+    return StoredImage(colours, plain_geometry((1, header.height, header.width)), samples[-1] if has_alpha else None,
+                       is_colour=len(colours) == 3, is_grid_stated=False)
+
+
+def _channels(pixels: NDArray) -> NDArray:
+    """(Y, X) or (Y, X, C) as (C, 1, Y, X)."""
+    return pixels[None, None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)[:, None]

@@ -1,0 +1,52 @@
+"""Finished runs of a plan, and means over their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from autoseg.core.report import Record, Report
+from autoseg.io.done import is_done
+from autoseg.io.values import read_value
+from autoseg.stages.train import Run
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run: its configuration, fold name, folder and validation report.
+
+    Attributes:
+        run: what was trained, with its preprocessed cases; None where only the files are looked at.
+    """
+
+    configuration: str
+    fold: str
+    folder: Path
+    report: Report
+    run: Run | None = None
+
+
+def finished_runs(runs: Sequence[Run]) -> list[Trained]:
+    """Those of the runs that are finished, from the same plan, folds and data as now."""
+    return [Trained(run.configuration.name, run.fold_name, run.folder, read_value(run.folder / "summary.json", Report), run)
+            for run in runs if is_done(run.folder, run.inputs_hash())]
+
+
+def weights_of(run: Trained) -> Path:
+    """The weights file of a finished run."""
+    return run.folder / "training" / "model.safetensors"
+
+
+def mean_score(records: Sequence[Record], name: str) -> float:
+    """Mean over the units for which a score is defined, nan for none."""
+    values = [record.scores[name] for record in records if np.isfinite(record.scores.get(name, np.nan))]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def parts_of(headline: str, record: Record) -> list[str]:
+    """Names of the scores that the headline is made of: its metric for each label."""
+    metric = headline.rpartition(".")[2]
+    return [name for name in record.scores if name.endswith(f".{metric}") and name != headline]

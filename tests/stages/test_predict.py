@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from autoseg import pipeline
+from autoseg.core.bundle import Decisions
+from autoseg.core.errors import UsageError
+from autoseg.core.progress import silent
+from autoseg.core.task import Context
+from autoseg.inference import engine
+from autoseg.io.bundles import read_bundle
+from autoseg.io.images import read_image
+from autoseg.io.values import read_json, write_value
+from autoseg.stages.predict import decided
+
+needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed: pip install 'autoseg[cpu]'")
+
+
+@pytest.fixture(scope="module")
+def bundle(toy):
+    """The folder of a bundle with two trained members."""
+    for fold in ("0", "1"):
+        pipeline.train(toy.workspace, toy.plan, "3d_fullres", fold, device="cpu", workers=0, should_stop=lambda: False)
+    pipeline.select(toy.workspace, toy.plan)
+    return toy.workspace.layout.bundle(toy.plan.name)
+
+
+def predicted(toy, bundle, folder, context):
+    pipeline.predict(bundle, toy.folder / "images", folder, context, trusted_task=None, progress=silent)
+    return np.concatenate([read_image([path]).voxels.ravel() for path in sorted(folder.glob("*.nii.gz"))])
+
+
+@needs_openvino
+def test_a_bundle_predicts_the_same_labels_with_and_without_openvino(toy, bundle, tmp_path, monkeypatch):
+    by_openvino = predicted(toy, bundle, tmp_path / "openvino", Context(engine="openvino"))
+    by_torch = predicted(toy, bundle, tmp_path / "torch", Context(engine="torch"))
+    monkeypatch.setattr(engine, "find_spec", lambda name: None)
+    elsewhere = predicted(toy, bundle, tmp_path / "elsewhere", Context())
+    assert np.array_equal(elsewhere, by_torch)
+    assert (by_openvino == by_torch).mean() > 0.9999 and len(np.unique(by_torch)) > 1
+
+
+@needs_openvino
+def test_the_same_prediction_twice_is_the_same_to_the_bit(toy, bundle, tmp_path):
+    first, second = (predicted(toy, bundle, tmp_path / name, Context(engine="openvino")) for name in ("first", "second"))
+    assert np.array_equal(first, second)
+
+
+def test_the_user_comes_before_cross_validation_and_that_before_the_plan(toy):
+    planned = toy.configuration
+    found = Decisions(tile_step=0.75, mirror=True)
+    assert decided(planned, Decisions(), Context()) == planned
+    assert decided(planned, found, Context()).inference == replace(planned.inference, tile_step=0.75, mirror=True)
+    asked = decided(planned, found, Context(tile_step=1.0, mirror=False, precision="fp32"))
+    assert asked.inference == replace(planned.inference, tile_step=1.0, mirror=False, precision="fp32")
+
+
+def test_a_precision_that_the_processor_lacks_is_refused_where_the_user_asks_for_it(toy, monkeypatch):
+    monkeypatch.setattr("autoseg.training.device.cpu_supports_bf16", lambda: False)
+    with pytest.raises(UsageError, match="does not multiply bf16"):
+        decided(toy.configuration, Decisions(), Context(precision="bf16"))
+    assert decided(toy.configuration, Decisions(precision="bf16"), Context()).inference.precision == "bf16"
+
+
+def test_a_bundle_of_format_1_is_read_and_predicts_as_planned(toy, bundle):
+    index = bundle / "bundle.json"
+    document = read_json(index)
+    for name in ("tile_step", "mirror", "precision"):
+        del document["decisions"][name]
+    write_value(index, document | {"format": 1})
+    decisions = read_bundle(bundle).decisions
+    assert decided(toy.configuration, decisions, Context()) == toy.configuration
