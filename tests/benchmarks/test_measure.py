@@ -37,7 +37,7 @@ def test_memory_that_forked_processes_share_counts_once(tmp_path):
 def test_cpu_time_of_a_child_that_nobody_waits_for_counts(tmp_path):
     child = "import time\nwhile time.process_time() < 0.3: pass\ntime.sleep(0.3)"
     parent = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-S', '-c', {child!r}]); time.sleep(2.0)"
-    assert measure(python(parent), log=tmp_path / "log").cpu_seconds >= 0.3
+    assert measure(python(parent), log=tmp_path / "log").cpu_seconds >= 0.28  # the kernel counts in ticks of 10 ms
 
 
 def test_a_failed_command_is_an_error_with_the_end_of_its_output(tmp_path):

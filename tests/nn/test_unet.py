@@ -9,7 +9,7 @@ from torch.nn import functional
 from autoseg.core.errors import IncompatibleError
 from autoseg.core.plan import Network
 from autoseg.nn.build import build_network
-from autoseg.planning.memory import network_values, parameter_count
+from autoseg.planning.memory import parameter_count
 
 
 def anisotropic(**changes) -> Network:
@@ -141,10 +141,9 @@ def test_numbers_that_do_not_fit_each_other_are_refused(changes):
         build_network(anisotropic(**changes))
 
 
-def test_a_residual_encoder_writes_the_maps_that_the_plan_counts():
+def test_a_residual_encoder_has_the_parameters_that_the_plan_counts():
     network = anisotropic(kind="residual_unet", deep_supervision=False)
     built = build_network(network)
-    assert conv_outputs(built, (1, network.in_channels, 8, 16, 16)) == network_values(network, (8, 16, 16))
     assert sum(p.numel() for p in built.parameters()) == parameter_count(network)
 
 
