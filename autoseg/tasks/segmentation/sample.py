@@ -47,7 +47,7 @@ def blank_batch(configuration: Configuration) -> dict[str, Tensor]:
 
     size = configuration.patch_size[-configuration.network.dims:]
     return {"image": torch.zeros(configuration.batch_size, configuration.network.in_channels, *size),
-            "label": torch.zeros(configuration.batch_size, *size, dtype=torch.int8)}
+            "label": torch.zeros(configuration.batch_size, *size, dtype=torch.uint8)}
 
 
 def draw_patch(case_id: str, store: CaseStore, configuration: Configuration, rng: np.random.Generator, *,
