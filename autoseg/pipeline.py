@@ -30,6 +30,7 @@ from autoseg.planning.splits import Fold, make_folds
 from autoseg.stages.check import Understanding, run_check
 from autoseg.stages.evaluate import run_evaluate
 from autoseg.stages.fingerprint import digest_unit, run_fingerprint
+from autoseg.stages.limits import prediction_bytes, require_space, store_bytes
 from autoseg.stages.plan import run_plan
 from autoseg.stages.prepare import grid_hash
 from autoseg.stages.preprocess import run_preprocess
@@ -198,6 +199,7 @@ def preprocess(workspace: Workspace, plan: Plan, configurations: Sequence[str], 
         for name in configurations or plan.configurations:
             configuration = plan.configuration(name)
             folders.append(workspace.store(plan, configuration))
+            require_space(folders[-1], store_bytes(workspace.fingerprint, plan, configuration), f"the store of {name!r}")
             run_preprocess(workspace.task, workspace.spec, workspace.units, plan, configuration, folders[-1],
                            executor=executor, progress=workspace.progress)
     return folders
@@ -331,6 +333,9 @@ def predict(bundle_folder: Path, inputs: Path, output: Path, context: Context, *
     predictor = load_predictor(bundle_folder, context, trusted_task=trusted_task)
     found = list_inputs(predictor.bundle.spec, inputs)
     refused = [Failure(problem.case, problem.code, problem.message) for problem in found.problems]
+    networks = predictor.bundle.plan.configurations.values()
+    require_space(output, prediction_bytes(found.cases, max(c.network.out_channels for c in networks),
+                                           probabilities=context.probabilities), "predictions")
     with locked(output, "predict"):
         return run_predict(predictor, found.cases, output, refused=refused, progress=progress)
 

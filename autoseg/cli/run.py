@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +16,7 @@ from autoseg.cli.screen import Screen
 
 if TYPE_CHECKING:
     from autoseg.core.budget import Budget
+    from autoseg.core.plan import Configuration
     from autoseg.pipeline import Workspace
 
 _screens: list[Screen] = []
@@ -101,9 +102,13 @@ def parse_bytes(text: str) -> int:
 
 
 @contextmanager
-def workers(jobs: int | None, workspace: Workspace) -> Iterator[Executor | None]:
-    """Processes for stages over cases; None where one process is done sooner than others have started."""
-    count = jobs if jobs is not None else default_jobs(workspace)
+def workers(jobs: int | None, workspace: Workspace, configurations: Sequence[Configuration] = ()) -> Iterator[Executor | None]:
+    """Processes for stages over cases; None where one process is done sooner than others have started.
+
+    Args:
+        configurations: those that cases are prepared for; none while they are only measured.
+    """
+    count = jobs if jobs is not None else default_jobs(workspace, configurations)
     if count <= 1:
         yield None
         return
@@ -114,15 +119,17 @@ def workers(jobs: int | None, workspace: Workspace) -> Iterator[Executor | None]
         yield pool
 
 
-def default_jobs(workspace: Workspace) -> int:
-    """One process per core and per 2 GB of memory, if there is enough to read."""
+def default_jobs(workspace: Workspace, configurations: Sequence[Configuration] = ()) -> int:
+    """One process per core, as many as memory holds of the largest case; one where there is little to read."""
+    from autoseg.stages.limits import count_workers, largest_case_bytes
     from autoseg.training.device import detect_device
 
     paths = [path for unit in workspace.units for case in unit.cases for group in case.inputs.values() for path in group]
     if sum(path.stat().st_size for path in paths) < BYTES_WORTH_WORKERS:
         return 1
     device = detect_device("cpu")
-    return max(1, min(device.threads, device.memory_bytes // (2 * 2**30)))
+    return count_workers(device.threads, device.memory_bytes,
+                         largest_case_bytes(workspace.units, workspace.spec, configurations))
 
 
 @contextmanager

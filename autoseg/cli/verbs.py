@@ -302,7 +302,8 @@ def preprocess(workspace: Workspace, plan: Plan, configurations: list[str] | Non
     """Preprocesses configurations of a plan."""
     from autoseg import pipeline
 
-    with workers(jobs, workspace) as executor:
+    chosen = [plan.configuration(name) for name in configurations or plan.configurations]
+    with workers(jobs, workspace, chosen) as executor:
         pipeline.preprocess(workspace, plan, configurations or (), executor=executor)
 
 

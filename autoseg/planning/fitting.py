@@ -9,8 +9,13 @@ from autoseg.core.errors import ResourceError
 from autoseg.core.plan import Configuration, Reason
 from autoseg.planning.budget import Meter
 from autoseg.planning.explain import Reasons
-from autoseg.planning.memory import SMALLEST_BATCH
-from autoseg.planning.unet import Blueprint, plan_unet
+from autoseg.planning.memory import SMALLEST_BATCH, parameter_count
+from autoseg.planning.unet import Blueprint, fit_blueprint, plan_unet
+
+# Bytes that no step exceeds for each value that nnU-Net's count finds in a batch, for each parameter, and at all: three
+# times what was predicted for plain and residual U-Nets, 2-D and 3-D, in 16 and 32 bits (at most 15.6, 24 and 164e6). They
+# tell without a prediction that a small candidate fits.
+MOST_BYTES_PER_VALUE, MOST_BYTES_PER_PARAMETER, MOST_BYTES_AT_ALL = 48, 72, 5 * 10**8
 
 PREDICTION = "predicted on tensors without memory (training/memory.py), checked in benchmarks/README.md"
 
@@ -28,6 +33,8 @@ def fit_to_memory(blueprint: Blueprint, meter: Meter) -> tuple[Blueprint, Reason
         return meter.footprint(plan_unet(limited)).training_bytes
 
     budget = meter.budget.memory_bytes
+    if most_bytes(blueprint) <= budget:
+        return blueprint, {}
     before, needed = plan_unet(blueprint), peak(blueprint)
     if needed <= budget:
         return blueprint, {}
@@ -41,6 +48,14 @@ def fit_to_memory(blueprint: Blueprint, meter: Meter) -> tuple[Blueprint, Reason
     else:
         fitted = _shortened(smallest, peak, budget)
     return fitted, _reasons(before, needed, plan_unet(fitted), peak(fitted), budget)
+
+
+def most_bytes(blueprint: Blueprint) -> int:
+    """Bytes that a training step surely keeps below, without a prediction."""
+    configuration = plan_unet(blueprint)
+    values = fit_blueprint(blueprint).values * configuration.batch_size
+    return (values * MOST_BYTES_PER_VALUE + parameter_count(configuration.network) * MOST_BYTES_PER_PARAMETER
+            + MOST_BYTES_AT_ALL)
 
 
 def _limited(blueprint: Blueprint, *, batch: int) -> Blueprint:

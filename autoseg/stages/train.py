@@ -28,6 +28,7 @@ from autoseg.nn.weights import load_weights, save_weights
 from autoseg.planning.splits import Fold
 from autoseg.stages.prepare import read_inputs
 from autoseg.stages.summary import make_report
+from autoseg.training.device import Stopwatch
 from autoseg.training.loader import BatchLoader
 from autoseg.training.log import MetricsLog
 from autoseg.training.loop import Interrupted, train
@@ -106,8 +107,10 @@ def run_train(run: Run, *, device: str, workers: int, progress: Progress,
         _train_network(run, network, device=device, workers=workers, progress=progress, should_stop=should_stop)
         save_weights(weights, network)
         mark_done(run.folder / "training", inputs, [weights])
+    watch = Stopwatch()
     report = validate(run, network, device=device, progress=progress, should_stop=should_stop)
     write_value(run.folder / "summary.json", report)
+    write_value(run.folder / "seconds.json", {"validation": round(watch.seconds(), 3)})  # to compare with the plan's
     mark_done(run.folder, inputs, [weights, run.folder / "summary.json"])
     return report
 

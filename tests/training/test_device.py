@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from autoseg.core.errors import UsageError
+from autoseg.training import device
 from autoseg.training.device import Stopwatch, count_cores, cpu_supports_bf16, detect_device, free_memory_bytes
 
 HYPERTHREADED = "\n\n".join(
@@ -67,3 +68,14 @@ def test_stopwatch_reads_the_time_since_its_start():
     watch = Stopwatch(lambda: next(hands))
 
     assert (watch.seconds(), watch.seconds()) == (2.5, 3.0)
+
+
+def test_large_blocks_go_back_to_the_system_only_where_it_has_huge_pages(monkeypatch):
+    options = {}
+    library = type("Library", (), {"mallopt": staticmethod(options.__setitem__)})
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: library)
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
+    assert not device.prepare_allocator("always madvise [never]")
+    assert options == {-3: 2**30, -1: 2**31 - 1} and "THP_MEM_ALLOC_ENABLE" not in os.environ
+    assert device.prepare_allocator("always [madvise] never")
+    assert options == {-3: 4 * 2**20, -1: 256 * 2**20} and os.environ["THP_MEM_ALLOC_ENABLE"] == "1"
