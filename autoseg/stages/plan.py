@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -123,21 +124,26 @@ def make_probe(task: Task, spec: DatasetSpec, units: Sequence[Unit], request: Pl
 
 def one_batch_of_windows(task: Task, plan: Plan, configuration: Configuration, store: Store,
                          case_id: str) -> tuple[int, Callable[[], object]]:
-    """A function that predicts one window of a stored case (in 2-D a batch of slices), and how many windows that are."""
+    """A function that predicts one full batch of windows of a stored case, and how many windows that are.
+
+    A full one, because torch computes batches of one sample by slower kernels.
+    """
     from autoseg.training.step import arrange
 
     rules, patch = configuration.inference, configuration.patch_size
-    size = (rules.tiles_per_batch, *patch[1:]) if patch[0] == 1 else patch
+    count = rules.tiles_per_batch
+    steps = count if patch[0] == 1 else 1 + rules.tile_step * (count - 1)
+    size = (math.ceil(patch[0] * steps), *patch[1:])
     arrays = {}
     for entry in plan.inputs:
         whole = store.array(case_id, entry.role)
         part = whole[:, :size[0], :size[1], :size[2]]
-        missing = [(0, 0), *((0, max(0, patch[axis] - part.shape[axis + 1])) for axis in range(3))]
+        missing = [(0, 0), *((0, wanted - found) for wanted, found in zip(size, part.shape[1:], strict=True))]
         arrays[entry.role] = np.pad(part, missing)
     device = plan.budget.target
     network = arrange(task.build_network(configuration).to(device), rules.memory_format).eval()
     mirrored = Context(device, mirror=False)
-    return next(iter(arrays.values())).shape[1] // patch[0], lambda: task.infer([network], arrays, configuration, mirrored)
+    return count, lambda: task.infer([network], arrays, configuration, mirrored)
 
 
 def pilot_units(units: Sequence[Unit]) -> list[Unit]:
