@@ -64,7 +64,8 @@ def test_the_memory_of_a_case_is_what_preparing_it_takes(toy, unit, spacing_mm, 
     prepare = PrepareUnit(toy.task, toy.workspace.spec, toy.plan, configuration, tmp_path)
     predicted = largest_case_bytes([unit], toy.workspace.spec, [configuration])
     assert predicted == case_bytes(60 * 80 * 70 * max(1.0, spacing_mm**-3), 1)
-    assert 0.8 * predicted < peak_of(lambda: prepare(unit)) < 1.05 * predicted
+    # an upper bound for every grid: a fine model grid needs the least per voxel
+    assert 0.6 * predicted < peak_of(lambda: prepare(unit)) < 1.05 * predicted
 
 
 def test_the_memory_of_a_case_is_what_measuring_it_takes(toy, unit):
