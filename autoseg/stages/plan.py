@@ -16,6 +16,7 @@ from autoseg.core.budget import Budget
 from autoseg.core.case import Unit
 from autoseg.core.errors import AutosegError
 from autoseg.core.fingerprint import Fingerprint
+from autoseg.core.geometry import Geometry, GridRecord, canonical_orientation
 from autoseg.core.plan import Configuration, Plan
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Context, PlanRequest, Probe, Task
@@ -23,6 +24,7 @@ from autoseg.io.atomic import hash_values
 from autoseg.io.done import is_done, mark_done
 from autoseg.io.store import Store
 from autoseg.io.values import read_value, write_value
+from autoseg.ops.crop import whole_box
 from autoseg.stages.preprocess import PrepareUnit
 
 log = logging.getLogger(__name__)
@@ -126,7 +128,9 @@ def one_batch_of_windows(task: Task, plan: Plan, configuration: Configuration, s
                          case_id: str) -> tuple[int, Callable[[], object]]:
     """A function that predicts one full batch of windows of a stored case, and how many windows that are.
 
-    A full one, because torch computes batches of one sample by slower kernels.
+    A full one, because torch computes batches of one sample by slower kernels. What the case lacks is repeated from it:
+    windows of one value would be answered without the network. The prediction is restored on its own grid, because a raw
+    output may be a stream that runs the networks only while it is drawn.
     """
     from autoseg.training.step import arrange
 
@@ -139,11 +143,13 @@ def one_batch_of_windows(task: Task, plan: Plan, configuration: Configuration, s
         whole = store.array(case_id, entry.role)
         part = whole[:, :size[0], :size[1], :size[2]]
         missing = [(0, 0), *((0, wanted - found) for wanted, found in zip(size, part.shape[1:], strict=True))]
-        arrays[entry.role] = np.pad(part, missing)
+        arrays[entry.role] = np.pad(part, missing, mode="wrap")
     device = plan.budget.target
     network = arrange(task.build_network(configuration).to(device), rules.memory_format).eval()
-    mirrored = Context(device, mirror=False)
-    return count, lambda: task.infer([network], arrays, configuration, mirrored)
+    once = Context(device, mirror=False)
+    grid = Geometry((size[0], size[1], size[2]), store.record(case_id).model_spacing_mm)
+    record = GridRecord(grid, canonical_orientation(grid.direction), whole_box(size), (0, 1, 2), grid.shape, grid.spacing_mm)
+    return count, lambda: task.restore(task.infer([network], arrays, configuration, once), record, configuration, once)
 
 
 def pilot_units(units: Sequence[Unit]) -> list[Unit]:
