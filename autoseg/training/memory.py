@@ -31,7 +31,7 @@ _aten = torch.ops.aten
 # Two steps: optimiser states come into being in the first and lie beside all feature maps in the second.
 STEPS = 2
 # What the first steps of a process take on a CPU whatever the network: modules that torch imports only then, threads, and
-# the code and descriptions of oneDNN's kernels. Mean of eight networks with peaks of 0.5 to 0.9 GB (118 to 164 MB; torch 2.13,
+# the code and descriptions of oneDNN's kernels. Mean of eight networks with peaks of 0.5 to 0.9 GB (129 to 164 MB; torch 2.13,
 # 2026-11-22); none of them is among those that benchmarks/memory.py reports.
 PROCESS_BYTES: dict[Target, int] = {"cpu": 145 * 10**6, "cuda": 0}
 # oneDNN computes in blocks of 8 (AVX2) or 16 (AVX-512) channels; images of fewer stay as they are.
