@@ -64,7 +64,7 @@ def plan(screen: Screen, made: Plan) -> None:
         spacing = " x ".join("own" if s is None else f"{s:.3g}" for s in c.spacing_mm)
         rows.append([name, spacing, " x ".join(map(str, c.patch_size)), str(c.batch_size),
                      " ".join(map(str, c.network.features)), str(c.optimization.iterations),
-                     f"{(c.predicted_peak_bytes or 0) / 1e9:.1f} GB"])
+                     "fits" if c.predicted_peak_bytes is None else f"{c.predicted_peak_bytes / 1e9:.1f} GB"])
     screen.say(table(["configuration", "spacing mm", "patch", "batch", "features", "iterations", "memory"], rows))
     timed = [[name, *(duration(s) for s in (c.predicted_seconds.preprocess, c.predicted_seconds.training,
                                             c.predicted_seconds.validation, c.predicted_seconds.case))]

@@ -240,7 +240,7 @@ class Configuration:
         patch_size: model axis order; a 2-D configuration has patch_size[0] = 1.
         oversample_foreground: share of a batch that is drawn around a target; its last positions.
         task_values: planned values that only the task understands.
-        predicted_peak_bytes: peak memory of training.
+        predicted_peak_bytes: peak memory of training; None where it surely fits and nothing was predicted.
         predicted_inference_bytes: peak memory of predicting the median case.
         predicted_seconds: None where nothing was measured.
     """

@@ -16,7 +16,7 @@ from autoseg.planning.budget import Meter
 from autoseg.planning.candidates import choose_candidate, on_rung
 from autoseg.planning.costs import cost_reasons, predicted
 from autoseg.planning.explain import Reasons, below
-from autoseg.planning.fitting import fit_to_memory
+from autoseg.planning.fitting import fit_to_memory, most_bytes
 from autoseg.planning.memory import REFERENCE_BYTES
 from autoseg.planning.recipes import CPU, CUDA, NNUNET
 from autoseg.planning.schedule import dataset_reason, fixed_reason, iterations_for_dataset, iterations_within, minutes_reason
@@ -56,9 +56,10 @@ def plan_configurations(fingerprint: Fingerprint, budget: Budget, request: PlanR
     reasons: Reasons = {}
     for name in _names(grid, request):
         blueprint, decided = book(name, grid, wanted, meter)
-        configurations[name] = predicted(plan_unet(blueprint), grid, meter, timed=request.rules != "nnunet")
+        most = most_bytes(blueprint)
+        configurations[name] = predicted(plan_unet(blueprint), grid, meter, timed=request.rules != "nnunet", most=most)
         why = explain_configuration(configurations[name], blueprint, fingerprint, budget) | cost_reasons(
-            configurations[name], meter) | decided
+            configurations[name], meter, most=most) | decided
         reasons |= below(f"configurations.{name}", why)
     return Planned(grid, configurations, meter.budget, reasons)
 

@@ -13,18 +13,24 @@ from autoseg.planning.memory import parameter_count
 from autoseg.planning.spacing import Grid
 
 FLOAT_BYTES = 4
+# Sums of windows that would take more are kept in 16 bits (inference/sliding_window.py, LARGEST_SUMS_BYTES).
+LARGEST_SUMS_BYTES = 2**31
 # Folds of five: a fifth of the cases is validated (planning/splits.py).
 VALIDATION_SHARE = 0.2
 
 
-def predicted(configuration: Configuration, grid: Grid, meter: Meter, *, timed: bool) -> Configuration:
+def predicted(configuration: Configuration, grid: Grid, meter: Meter, *, timed: bool, most: int) -> Configuration:
     """The configuration with its predicted memory and, where the budget says minutes, its predicted seconds.
 
-    Without minutes nothing is timed: a plan must be there in seconds.
+    A plan without minutes must be there in seconds: nothing is timed, and memory is not predicted where a bound tells that
+    training surely fits (torch alone takes longer to load than all the rest of such a plan).
 
     Args:
         timed: the rule book keeps to minutes.
+        most: bytes that training surely keeps below.
     """
+    if meter.budget.minutes is None and most <= meter.budget.memory_bytes:
+        return configuration
     footprint = meter.footprint(configuration)
     known = replace(configuration, predicted_peak_bytes=footprint.training_bytes,
                     predicted_inference_bytes=footprint.forward_bytes + volume_bytes(configuration))
@@ -40,10 +46,15 @@ def predicted(configuration: Configuration, grid: Grid, meter: Meter, *, timed: 
 
 
 def volume_bytes(configuration: Configuration) -> int:
-    """Bytes of a median case beside its windows: the image, and the outputs that windows add up to, in 32 bits."""
-    voxels = math.prod(max(size, patch) for size, patch in
-                       zip(configuration.median_shape, configuration.patch_size, strict=True))
-    return int(voxels * FLOAT_BYTES * (configuration.network.in_channels + configuration.network.out_channels))
+    """Bytes of a median case beside its windows: the image in 32 bits, its labels, and the sums of windows.
+
+    Sums are kept for as many planes as the patch has.
+    """
+    depth, height, width = (max(size, patch) for size, patch in
+                            zip(configuration.median_shape, configuration.patch_size, strict=True))
+    sums = configuration.network.out_channels * configuration.patch_size[0] * height * width * FLOAT_BYTES
+    return int(depth * height * width * (FLOAT_BYTES * configuration.network.in_channels + 1)
+               + (sums if sums <= LARGEST_SUMS_BYTES else sums / 2))
 
 
 def pass_count(configuration: Configuration) -> int:
@@ -62,8 +73,8 @@ def _windows(size: float, patch: int, tile_step: float) -> int:
     return 1 if size <= patch else math.ceil((size - patch) / (patch * tile_step)) + 1
 
 
-def cost_reasons(configuration: Configuration, meter: Meter) -> Reasons:
-    """Why memory and seconds are predicted as they are."""
+def cost_reasons(configuration: Configuration, meter: Meter, *, most: int) -> Reasons:
+    """Why memory and seconds are predicted as they are; `most` as in `predicted`."""
     run, shape = configuration.optimization, configuration.median_shape
     inputs = (f"{parameter_count(configuration.network)} parameters, batch {configuration.batch_size} of patch "
               f"{configuration.patch_size}, {run.precision}, {run.optimizer}")
@@ -72,7 +83,12 @@ def cost_reasons(configuration: Configuration, meter: Meter) -> Reasons:
                                        "tensors, copies that convolutions make, and what the process takes once", PREDICTION),
         "predicted_inference_bytes": Reason(
             f"{configuration.inference.tiles_per_batch} windows together, median shape {shape}", "one batch of windows through "
-            "the network, the image, and one 32-bit volume per output", PREDICTION)}
+            "the network, the image, its labels, and the sums of windows for as many planes as a patch has", PREDICTION)}
+    if configuration.predicted_peak_bytes is None:
+        bound = Reason(f"{inputs}; a budget of {meter.budget.memory_bytes / 1e9:.3g} GB", f"no such step takes more than "
+                       f"{most / 1e9:.2g} GB, which fits; the exact peak is predicted where that is not sure, and for plans "
+                       "with minutes", "planning/fitting.py, three times the largest predictions")
+        reasons = dict.fromkeys(reasons, bound)
     if configuration.predicted_seconds is None:
         return reasons | {"predicted_seconds": Reason(
             "no minutes given, or none obeyed", "only a plan with a time budget measures steps and cases",

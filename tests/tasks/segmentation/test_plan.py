@@ -16,9 +16,10 @@ from autoseg.core.plan import Plan, unexplained_values
 from autoseg.core.progress import silent
 from autoseg.core.spec import ChannelSpec, DatasetSpec, InputSpec, LabelSpec, LayoutSpec, RegionSpec
 from autoseg.core.task import PlanRequest, Probe
+from autoseg.inference import sliding_window
 from autoseg.inference.sliding_window import window_starts
 from autoseg.io.values import read_value
-from autoseg.planning.costs import pass_count
+from autoseg.planning.costs import LARGEST_SUMS_BYTES, pass_count
 from autoseg.planning.explain import explain
 from autoseg.tasks.segmentation.plan import RAREST_FREQUENCY, frequency_bias, make_plan
 
@@ -108,7 +109,7 @@ def test_nnunet_plan_does_not_depend_on_memory_and_minutes():
     spec = make_spec(2)
     poor = make_plan(spec, LIVER, Budget("cpu", GB, 5.0), NNUNET, REFUSE)
     rich = make_plan(spec, LIVER, Budget("cpu", 80 * GB), NNUNET, REFUSE)
-    assert poor.configurations == rich.configurations
+    assert without_predictions(poor).configurations == without_predictions(rich).configurations
 
 
 def test_nnunet_trains_in_half_precision_on_cuda_only():
@@ -316,9 +317,22 @@ def test_nnunets_plan_keeps_its_count_whatever_is_predicted():
 
 
 def test_inference_adds_image_and_outputs_to_the_windows():
-    plan = make_plan(make_spec(2), LIVER, Budget("cpu", 8 * GB), PlanRequest(), REFUSE)
-    # one channel and three outputs of the median case in 4 bytes
-    assert plan.configurations["3d_fullres"].predicted_inference_bytes == 10**5 + 482 * 512 * 512 * 4 * 4
+    plan = make_plan(make_spec(2), LIVER, Budget("cpu", GB), PlanRequest(), REFUSE)
+    made = plan.configurations["3d_fullres"]
+    # one channel of the median case in 4 bytes, labels in 1, and three outputs for the planes of a patch in 4
+    assert made.predicted_inference_bytes == 10**5 + (482 * (4 + 1) + made.patch_size[0] * 3 * 4) * 512 * 512
+    assert LARGEST_SUMS_BYTES == sliding_window.LARGEST_SUMS_BYTES
+
+
+def test_memory_is_not_predicted_for_a_quick_plan_that_surely_fits():
+    """Loading torch would take longer than the rest of the plan."""
+    refuse_all = Probe(refuse_timing, lambda configuration: pytest.fail("memory was predicted"), refuse_timing)
+    plan = make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", 8 * GB), PlanRequest(), refuse_all)
+    assert plan.configurations["3d_fullres"].predicted_peak_bytes is None
+    assert "which fits" in plan.reasons["configurations.3d_fullres.predicted_peak_bytes"].because
+    assert unexplained_values(plan) == []
+    scarce = make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", GB // 2), PlanRequest(), REFUSE)
+    assert scarce.configurations["3d_fullres"].predicted_peak_bytes == 10**6
 
 
 def test_times_are_the_stated_sums():
