@@ -11,7 +11,7 @@ from pathlib import Path
 from autoseg.core.budget import Budget
 from autoseg.core.bundle import Bundle
 from autoseg.core.case import Unit
-from autoseg.core.errors import DatasetError, UsageError
+from autoseg.core.errors import DatasetError, IncompatibleError, UsageError
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.layout import Layout
 from autoseg.core.plan import Configuration, Plan
@@ -31,7 +31,7 @@ from autoseg.stages.check import Understanding, run_check
 from autoseg.stages.evaluate import run_evaluate
 from autoseg.stages.fingerprint import digest_unit, run_fingerprint
 from autoseg.stages.limits import prediction_bytes, require_space, store_bytes
-from autoseg.stages.plan import run_plan
+from autoseg.stages.plan import fits_specification, run_plan
 from autoseg.stages.prepare import grid_hash
 from autoseg.stages.preprocess import run_preprocess
 from autoseg.stages.summary import make_report
@@ -148,10 +148,11 @@ def open_workspace(root: Path, dataset: str, data: Path | None, progress: Progre
     The folder with the images is `data`, else the one used last, else `<root>/raw/<name>`.
     """
     remembered = root / dataset / "spec.yaml"
-    is_remembered = data is None and remembered.exists()
+    is_name = Path(dataset).name == dataset  # a path is a specification or a folder, never what was planned before
+    is_remembered = data is None and is_name and remembered.exists()
     spec = read_spec(remembered) if is_remembered else load_spec(dataset, data_folder=data)
     layout = Layout(root, spec.name)
-    if data is None and (Path(dataset) / "dataset.json").is_file() and not remembered.exists():
+    if data is None and (Path(dataset) / "dataset.json").is_file() and not is_remembered:
         data = Path(dataset)
     if data is None and layout.source.exists():
         data = Path(read_value(layout.source, Source).folder)
@@ -245,10 +246,15 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
 
     Raises:
         UsageError: the configuration has not been preprocessed.
+        IncompatibleError: the plan was made for another state of the specification.
     """
     from autoseg.stages.train import Run
 
     configuration = plan.configuration(configuration_name)
+    if not fits_specification(plan, workspace.spec):
+        raise IncompatibleError(f"the specification of {workspace.spec.name!r} says other inputs, labels, regions or options "
+                                f"than when the plan {plan.name!r} was made",
+                                hint=f"autoseg plan_and_preprocess -d {workspace.spec.name} -c {configuration_name}")
     folder = workspace.store(plan, configuration)
     if not (folder / "done.json").exists():
         raise UsageError(f"configuration {configuration_name!r} of {workspace.spec.name!r} is not preprocessed",

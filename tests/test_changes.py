@@ -49,6 +49,27 @@ def first_image(workspace):
     return workspace.units[0].cases[0].inputs["image"][0]
 
 
+def test_a_plan_of_another_specification_is_refused_and_texts_may_change(trained):
+    reopen, plan = trained
+    workspace = reopen()
+    described = replace(workspace, spec=replace(workspace.spec, description="other words"))
+    assert pipeline.make_run(described, plan, CONFIGURATION, "0").plan == plan
+    relabelled = replace(workspace, spec=replace(workspace.spec, ignore=77))
+    with pytest.raises(IncompatibleError, match="other inputs, labels, regions or options") as raised:
+        pipeline.train(relabelled, plan, CONFIGURATION, "0", device="cpu", workers=0, should_stop=lambda: False)
+    assert "plan_and_preprocess" in raised.value.hint
+
+
+def test_a_folder_that_holds_a_specification_is_not_taken_for_a_planned_dataset(tmp_path):
+    folder = tmp_path / "data" / "r"
+    folder.mkdir(parents=True)
+    (folder / "spec.yaml").write_text(SPECS["segmentation"])
+    (folder / "dataset.json").write_text(json.dumps({"channel_names": {"0": "T1"}, "labels": {"background": 0, "a": 1},
+                                                     "numTraining": 0, "file_ending": ".nii.gz"}))
+    workspace = pipeline.open_workspace(tmp_path / "home", str(folder), None, silent)
+    assert (workspace.spec.name, workspace.data) == ("r", folder)
+
+
 def test_an_edited_fold_is_trained_anew_from_fresh_weights(trained):
     reopen, plan = trained
     before = weights(reopen(), plan)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoseg.cli.screen import Screen, table
+from autoseg.reporting.numbers import has_interval
 
 if TYPE_CHECKING:
     from autoseg.core.bundle import Bundle
@@ -127,5 +128,5 @@ def numbers(estimate: Estimate) -> list[str]:
     """Mean, interval, median and count as text."""
     if math.isnan(estimate.mean):
         return ["undefined", "", "", str(estimate.count)]
-    return [f"{estimate.mean:.4f}", f"{estimate.lower:.4f} to {estimate.upper:.4f}", f"{estimate.median:.4f}",
-            str(estimate.count)]
+    interval = f"{estimate.lower:.4f} to {estimate.upper:.4f}" if has_interval(estimate) else "-"
+    return [f"{estimate.mean:.4f}", interval, f"{estimate.median:.4f}", str(estimate.count)]

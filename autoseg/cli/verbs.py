@@ -97,8 +97,12 @@ def plan(dataset: Dataset = None, data: DataFolder = None, target: Target = None
     screen = start("plan", as_json)
     workspace = open_dataset(screen, root, dataset, data, task)
     asked = any(option is not None for option in (data, target, memory, minutes, configuration, plan)) or seed
-    if explain and not asked and (workspace.layout.plan(last_plan(workspace)) / "plan.json").exists():
-        made = workspace.plan(last_plan(workspace))
+    from autoseg.stages.plan import fits_specification
+
+    earlier = last_plan(workspace)
+    if explain and not asked and (workspace.layout.plan(earlier) / "plan.json").exists() and fits_specification(
+            workspace.plan(earlier), workspace.spec):
+        made = workspace.plan(earlier)
     else:
         made = make_plan(workspace, target, memory, minutes, configuration, plan, seed, jobs)
     if explain:

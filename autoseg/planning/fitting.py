@@ -91,11 +91,11 @@ def _shortened(blueprint: Blueprint, peak: Callable[[Blueprint], int], budget: i
 
 
 def _can_be_planned(blueprint: Blueprint) -> bool:
+    """A patch so small that nothing is left to stride has one stage, which is no U-Net."""
     try:
-        plan_unet(blueprint)
+        return len(plan_unet(blueprint).network.features) > 1
     except ResourceError:
         return False
-    return True
 
 
 def _reasons(before: Configuration, needed: int, after: Configuration, fits: int, budget: int) -> Reasons:

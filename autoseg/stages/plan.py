@@ -30,7 +30,7 @@ from autoseg.stages.preprocess import PrepareUnit
 log = logging.getLogger(__name__)
 
 # Raised whenever the same inputs would give another plan.
-PLAN_RULES = 2
+PLAN_RULES = 3
 # Units whose batches are timed: enough that a batch is not one case repeated, few enough to prepare in a second.
 PILOT_UNITS = 4
 # Steps of a candidate: one to warm up, three of which the median counts.
@@ -53,11 +53,22 @@ def run_plan(task: Task, spec: DatasetSpec, units: Sequence[Unit], fingerprint: 
     if is_done(folder, inputs):
         return read_value(folder / "plan.json", Plan)
     plan = task.make_plan(spec, fingerprint, budget, request, make_probe(task, spec, units, request, budget))
+    plan = replace(plan, specification=specification_digest(spec))
     write_value(folder / "budget.json", plan.budget)
     write_value(folder / "plan.json", plan)
     mark_done(folder, hash_values(PLAN_RULES, spec, fingerprint, plan.budget, request),
               [folder / "plan.json", folder / "budget.json"])
     return plan
+
+
+def specification_digest(spec: DatasetSpec) -> str:
+    """Digest of what decides a plan: task, inputs, labels, regions, ignored value and options; not texts and layouts."""
+    return hash_values(spec.task, spec.inputs, spec.labels, spec.regions, spec.ignore, spec.options)[:16]
+
+
+def fits_specification(plan: Plan, spec: DatasetSpec) -> bool:
+    """Whether the plan was made for this specification; a plan that does not say it is taken as it is."""
+    return plan.specification in ("", specification_digest(spec))
 
 
 def _with_earlier_measurements(budget: Budget, path: Path, keep_memory: bool) -> Budget:

@@ -48,10 +48,12 @@ def fit_baseline(samples: Iterable[tuple[Unit, Inputs, Segmentation]], spec: Dat
         image = inputs["image"]
         box = bounding_box(nonzero_mask(image.voxels))
         label = crop(target.label, box)
-        one_hot = (label[None] == np.arange(class_count)[:, None, None, None]).astype(np.float32)
-        one_hot = resample(one_hot, ATLAS_SHAPE, order=1, separate_axis=None)
-        atlas += one_hot
-        seen += 1 if target.ignored is None else one_hot.sum(axis=0)
+        annotated = np.zeros(ATLAS_SHAPE)
+        for index in range(class_count):  # one label at a time: masks of all of them at once would not fit
+            share = resample((label[None] == index).astype(np.float32), ATLAS_SHAPE, order=1, separate_axis=None)[0]
+            atlas[index] += share
+            annotated += share
+        seen += 1 if target.ignored is None else annotated
         counts += np.bincount(label.ravel(), minlength=class_count)[:class_count]
         voxels = _draw_voxels(label, class_count, rng)
         drawn.append((voxels / np.array(label.shape), _intensities(image, box)[:, *voxels.T].T, label[tuple(voxels.T)]))
@@ -109,9 +111,12 @@ def _look_up(prior: NDArray, places: NDArray) -> NDArray:
 def _predict(image: Image, prior: NDArray, scaler: StandardScaler, model: LogisticRegression) -> Segmentation:
     box = bounding_box(nonzero_mask(image.voxels))
     intensities = _intensities(image, box)
-    shape = intensities.shape[1:]
-    places = np.stack(np.meshgrid(*(np.arange(size) / size for size in shape), indexing="ij"), axis=-1).reshape(-1, 3)
-    features = np.concatenate(
-        [intensities.reshape(len(intensities), -1).T, places, places**2, _look_up(prior, places)], axis=1)
-    label = model.predict(scaler.transform(features)).reshape(shape).astype(np.uint8)
+    depth, height, width = intensities.shape[1:]
+    label = np.empty((depth, height, width), np.uint8)
+    for plane in range(depth):  # features of a voxel take some hundred bytes: those of a whole body would not fit
+        places = np.stack(np.meshgrid([plane / depth], np.arange(height) / height, np.arange(width) / width, indexing="ij"),
+                          axis=-1).reshape(-1, 3)
+        features = np.concatenate([intensities[:, plane].reshape(len(intensities), -1).T, places, places**2,
+                                   _look_up(prior, places)], axis=1)
+        label[plane] = model.predict(scaler.transform(features)).reshape(height, width)
     return Segmentation(paste(label, box, image.geometry.shape, 0))

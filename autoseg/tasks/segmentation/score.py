@@ -68,13 +68,16 @@ def _score_lesions(prediction: NDArray[np.bool_], reference: NDArray[np.bool_], 
 def summarise(records: Sequence[Record], rng: np.random.Generator) -> dict[str, Estimate]:
     """Mean and median over cases with the 95 % bootstrap interval of the mean, per score; patients are drawn whole.
 
+    All scores are resampled with the same draws, so that equal scores have equal intervals.
+
     Infinite distances (one mask empty) would make every mean infinite; they count as undefined, and the overlaps of the
     same case are 0.
     """
     names = dict.fromkeys(name for record in records for name in record.scores)
     patients = [record.patient for record in records]
-    return {name: bootstrap_mean([_finite(record.scores.get(name, math.nan)) for record in records], rng, groups=patients)
-            for name in names}
+    seed = int(rng.integers(2**63))
+    return {name: bootstrap_mean([_finite(record.scores.get(name, math.nan)) for record in records],
+                                 np.random.default_rng(seed), groups=patients) for name in names}
 
 
 def _finite(value: float) -> float:

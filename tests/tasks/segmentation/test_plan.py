@@ -19,6 +19,7 @@ from autoseg.core.task import PlanRequest, Probe
 from autoseg.inference import sliding_window
 from autoseg.inference.sliding_window import window_starts
 from autoseg.io.values import read_value
+from autoseg.nn.build import build_network
 from autoseg.planning.costs import LARGEST_SUMS_BYTES, pass_count
 from autoseg.planning.explain import explain
 from autoseg.tasks.segmentation.plan import RAREST_FREQUENCY, frequency_bias, make_plan
@@ -289,6 +290,21 @@ def test_the_patch_shrinks_until_the_predicted_peak_fits_and_no_further():
     assert "of 0.5 GB" in why.inputs and "predicted peak fits" in why.because
 
 
+@pytest.mark.parametrize("shape", [(155, 240, 240), (482, 512, 512), (1, 256, 256), (24, 256, 256)])
+def test_the_smallest_patch_that_is_tried_is_still_a_unet(shape):
+    """Budgets below what the planned patch needs: each gives a plan of two stages and more, or says what the least needs."""
+    spacing = (6.5, 0.8, 0.8) if shape[0] == 24 else (1.0, 1.0, 1.0)
+    for gigabytes in (0.3, 0.03, 0.003, 0.0003):
+        try:
+            plan = shrunk_to(gigabytes, fingerprint=make_fingerprint(shape, spacing, 20))
+        except ResourceError as error:
+            assert "--memory" in error.hint
+        else:
+            for made in plan.configurations.values():
+                assert len(made.network.features) >= 2
+                build_network(made.network)
+
+
 def test_the_batch_shrinks_before_the_patch():
     plan, whole = shrunk_to(0.2, fingerprint=HIPPOCAMPUS), shrunk_to(50, fingerprint=HIPPOCAMPUS)
     few, many = plan.configurations["2d"], whole.configurations["2d"]
@@ -369,7 +385,8 @@ def without_predictions(plan):
     """What nnU-Net decides; predicted memory is autoseg's."""
     configurations = {name: replace(c, predicted_peak_bytes=None, predicted_inference_bytes=None)
                       for name, c in plan.configurations.items()}
-    return replace(plan, reasons={}, configurations=configurations, budget=replace(plan.budget, footprints=()))
+    return replace(plan, reasons={}, configurations=configurations, budget=replace(plan.budget, footprints=()),
+                   specification="")
 
 
 @pytest.mark.parametrize("rules", ["nnunet", "default"])

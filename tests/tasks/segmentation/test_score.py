@@ -68,3 +68,12 @@ def test_the_summary_draws_patients_and_counts_them():
     estimate = summarise(records, np.random.default_rng(0))["mean.dice"]
     assert (estimate.mean, estimate.count, estimate.groups) == (pytest.approx(0.3), 3, 2)
     assert (estimate.lower, estimate.upper) == (0.0, pytest.approx(0.9))
+
+
+def test_equal_scores_have_equal_intervals():
+    """Two names for the same numbers, as the mean of a single label and that label: one verdict, not two."""
+    values = [0.2, 0.9, 0.4, 0.7, 0.8]
+    records = [Record(f"c{place}", {"a.dice": value, "mean.dice": value}) for place, value in enumerate(values)]
+    summary = summarise(records, np.random.default_rng(3))
+    assert summary["a.dice"] == summary["mean.dice"]
+    assert summary["a.dice"].lower < summary["a.dice"].upper
