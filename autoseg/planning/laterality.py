@@ -81,6 +81,9 @@ def find_laterality(labels: Sequence[str], regions: Mapping[str, Sequence[int]] 
     sides = find_sides(labels)
     pairs = tuple((left + 1, right + 1) for left, right in sides.pairs)
     names = tuple(labels[place] for pair in sides.pairs for place in pair) + sides.alone
+    vague = [name for name in labels if pairs and _may_be_heart_or_brain(_split(name))]
+    if vague:
+        return Laterality(unclear=f"{', '.join(vague)} may be of the heart or of the brain", names=(*names, *vague))
     if sides.alone:
         return Laterality(unclear=f"{', '.join(sides.alone)} has no partner of the other side", names=names)
     if regions is None:
@@ -114,6 +117,12 @@ def _side(parts: Sequence[str], words: Mapping[str, Side]) -> tuple[Side, tuple[
         return None
     rest = tuple(part for place, part in enumerate(parts) if place != places[0])
     return words[parts[places[0]]], rest
+
+
+def _may_be_heart_or_brain(parts: Sequence[str]) -> bool:
+    """A ventricle on a side that no other word places: mirror images of each other in the brain, not in the heart."""
+    said = set(parts)
+    return "ventricle" in said and _side(parts, {**_WORDS, **_LETTERS}) is not None and not said & (_HEART | _BRAIN_VENTRICLE)
 
 
 def _is_heart(parts: Sequence[str]) -> bool:

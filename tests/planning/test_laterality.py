@@ -62,3 +62,11 @@ def test_regions_with_sides_over_labels_without_any_are_unclear():
     assert find_laterality(("label_1", "label_2"), {"left_lung": (1,), "right_lung": (2,)}).unclear
     assert find_laterality(("label_1", "label_2"), {"left_lung": (1,), "lungs": (1, 2)}).unclear
     assert not find_laterality(("label_1", "label_2"), {"whole": (1, 2), "core": (2,)}).has_sides
+
+
+def test_ventricles_beside_other_pairs_may_be_of_heart_or_brain_and_stop_the_swap():
+    names = ("ventricle_left", "ventricle_right", "cerebellum_left", "cerebellum_right")
+    assert "ventricle_left, ventricle_right may be" in find_laterality(names, None).unclear
+    lateral = ("lateral_ventricle_left", "lateral_ventricle_right", *names[2:])
+    assert find_laterality(lateral, None).label_pairs == ((1, 2), (3, 4))
+    assert find_laterality(names[:2], None).unclear == ""  # chambers alone: a plain mirror image
