@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.core.errors import DatasetError, unknown_name
 from autoseg.core.spec import DatasetSpec, GroupingSpec
 from autoseg.io.problems import Problem
+
+# A grouping by guess needs as many patients as there are folds (nnU-Net: five); with fewer it could stop a training.
+_FEWEST_PATIENTS = 5
 
 
 @dataclass(frozen=True)
@@ -102,3 +106,17 @@ def read_groups(spec: DatasetSpec, folder: Path) -> GroupTable:
             raise DatasetError(f"{path} has two rows for case {case_id}; remove one", code="E_TABLE")
         table[case_id] = row
     return GroupTable(grouping, table)
+
+
+def likely_grouping(cases: Sequence[str]) -> GroupingSpec:
+    """The patient as the part of the case id that several cases share; no grouping where that is not plausible."""
+    subjects = [re.match(r"(sub-[A-Za-z0-9]+)[_-]", case) for case in cases]
+    if cases and all(subjects) and len({match[1] for match in subjects if match}) < len(cases):
+        return GroupingSpec(pattern="^(sub-[A-Za-z0-9]+)")
+    for count in range(1, max((len(re.findall(r"[_-]", case)) for case in cases), default=0) + 1):
+        pattern = "^(.+)" + "[_-][^_-]+" * count + "$"
+        groups = [match[1] if (match := re.fullmatch(pattern, case)) else case for case in cases]
+        patients = len(set(groups))
+        if _FEWEST_PATIENTS <= patients <= len(cases) / 2 and all(re.fullmatch(pattern, case) for case in cases):
+            return GroupingSpec(pattern=pattern)
+    return GroupingSpec()

@@ -13,6 +13,7 @@ from autoseg.core.errors import AutosegError, DatasetError, UsageError
 from autoseg.core.spec import ChannelSpec, DatasetSpec, GroupingSpec, InputSpec, LabelSpec, LayoutSpec, NormalizationName
 from autoseg.io.dataset import Scan, scan
 from autoseg.io.foreign import DATASET_JSON, dataset_name, read_dataset_json
+from autoseg.io.grouping import likely_grouping
 from autoseg.io.images.endings import LOSSY_ENDINGS, format_advice, image_ending
 from autoseg.io.layouts import Files, is_safe_id, list_files
 from autoseg.io.naming import VISIT_ID, Arrangement, Naming, arrange, channel_words, channels_of, find_namings, unlabelled
@@ -28,8 +29,6 @@ from autoseg.io.sampling import (
 )
 from autoseg.io.specs import written_form
 
-# A grouping by guess needs as many patients as there are folds (nnU-Net: five); with fewer it could stop a training.
-_FEWEST_PATIENTS = 5
 _MOST_CANDIDATES = 12
 _TEXTS = {"description": "patients, imaging, labels", "source": "where the data can be had",
           "licence": "as the source states it"}
@@ -98,7 +97,7 @@ def _described(folder: Path, name: str | None) -> Proposal | None:
         return None
     if not cases:
         return None
-    spec = replace(spec, grouping=_grouping(cases))
+    spec = replace(spec, grouping=likely_grouping(cases))
     found = (f"layout      {spec.layouts[0].name}, from {DATASET_JSON}", _cases_line(cases),
              f"channels    {', '.join(channel.name for channel in spec.inputs[0].channels)}",
              f"labels      {', '.join(f'{label.value} {label.name}' for label in spec.labels)}")
@@ -120,7 +119,7 @@ def _guessed(files: Files, names: Sequence[str], name: str) -> Proposal:
     scanned = scan(spec, files.folder)
     cases = [case.id for case in scanned.cases]
     if not arranged.channels[0].is_by_visit:  # the patient is a folder then
-        spec = replace(spec, grouping=_grouping(cases))
+        spec = replace(spec, grouping=likely_grouping(cases))
     others = [naming.pattern for naming in (*arranged.others, *dropped)]
     return Proposal(spec, notes | label_notes | _grouping_note(spec.grouping, cases), (
         f"images      {', '.join(spec.layouts[0].inputs['image'])}",
@@ -221,20 +220,6 @@ def _widened(spec: DatasetSpec, folder: Path) -> DatasetSpec:
 def _starred(pattern: str, depth: int) -> str:
     parts = pattern.split("/")
     return pattern if "{" in parts[depth] else "/".join([*parts[:depth], "*", *parts[depth + 1:]])
-
-
-def _grouping(cases: Sequence[str]) -> GroupingSpec:
-    """The patient as the part of the case id that several cases share; nothing where that is not plausible."""
-    subjects = [re.match(r"(sub-[A-Za-z0-9]+)[_-]", case) for case in cases]
-    if cases and all(subjects) and len({match[1] for match in subjects if match}) < len(cases):
-        return GroupingSpec(pattern="^(sub-[A-Za-z0-9]+)")
-    for count in range(1, max((len(re.findall(r"[_-]", case)) for case in cases), default=0) + 1):
-        pattern = "^(.+)" + "[_-][^_-]+" * count + "$"
-        groups = [match[1] if (match := re.fullmatch(pattern, case)) else case for case in cases]
-        patients = len(set(groups))
-        if _FEWEST_PATIENTS <= patients <= len(cases) / 2 and all(re.fullmatch(pattern, case) for case in cases):
-            return GroupingSpec(pattern=pattern)
-    return GroupingSpec()
 
 
 def _grouping_note(grouping: GroupingSpec, cases: Sequence[str]) -> dict[tuple[str, str], str]:

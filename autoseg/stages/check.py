@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -11,9 +12,10 @@ from pathlib import Path
 from autoseg.core.case import Unit
 from autoseg.core.progress import Progress
 from autoseg.core.report import Failure
-from autoseg.core.spec import DatasetSpec
+from autoseg.core.spec import DatasetSpec, GroupingSpec
 from autoseg.core.task import Task
 from autoseg.io.dataset import Problem, Scan, check_case
+from autoseg.io.grouping import likely_grouping
 from autoseg.stages.parallel import map_cases
 
 # Warnings whose text is the same for every case.
@@ -47,6 +49,7 @@ def run_check(task: Task, spec: DatasetSpec, scan: Scan, units: Sequence[Unit], 
     for problem in _gathered([*scan.problems, *deep]):
         found[problem.severity].append(Failure(problem.case, problem.code, problem.message))
     groups = {unit.group for unit in units}
+    found["warning"] += divided_patients(spec, [unit.id for unit in units], len(groups))
     channels = ", ".join(f"{entry.role}: {' + '.join(c.name for c in entry.channels)}" for entry in spec.inputs)
     labels = ", ".join(f"{label.value} {label.name}" for label in spec.labels)
     lines = (
@@ -60,6 +63,19 @@ def run_check(task: Task, spec: DatasetSpec, scan: Scan, units: Sequence[Unit], 
         f"source     {spec.source or 'not stated'}",
     )
     return Understanding(lines, tuple(found["error"]), tuple(found["warning"]), scan.ignored)
+
+
+def divided_patients(spec: DatasetSpec, ids: Sequence[str], group_count: int) -> list[Failure]:
+    """A warning where every case counts as a patient and the ids look as if patients had several."""
+    if spec.grouping != GroupingSpec() or group_count < len(ids):
+        return []
+    likely = likely_grouping(ids).pattern
+    if likely is None:
+        return []
+    patients = {match[1] for name in ids if (match := re.search(likely, name))}
+    return [Failure(f"{len(ids)} cases", "W_GROUPING", f"every case counts as a patient of its own; if {min(patients)!r} names a "
+                    f"patient there are {len(patients)}, folds divide them and scores are too good. Then write in a "
+                    f"specification: grouping: {{pattern: '{likely}'}} (autoseg init writes one)")]
 
 
 def _gathered(problems: Sequence[Problem]) -> list[Problem]:

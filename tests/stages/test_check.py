@@ -6,7 +6,11 @@ import pytest
 from toy_tasks.datasets import SPECS, open_toy, write_cases
 
 from autoseg import pipeline
+from autoseg.core.case import Unit
 from autoseg.core.errors import DatasetError
+from autoseg.core.progress import silent
+from autoseg.core.spec import DatasetSpec, GroupingSpec
+from autoseg.stages.check import divided_patients
 
 
 @pytest.fixture
@@ -44,3 +48,18 @@ def test_problems_of_single_cases_stay_apart(checked):
     found = checked("regions", "ignore: 5", "")
     assert [problem.unit for problem in found.problems] == ["p0_scan1", "p1_scan3", "p2_scan5", "p3_scan7"]
     assert {replace(problem, unit="", message="").code for problem in found.problems} == {"E_LABEL_VALUE"}
+
+
+def test_ids_that_look_as_if_patients_had_several_cases_are_one_warning(real_data, tmp_path):
+    """Thirty patients of some 18 slices each; the folder's own dataset.json says nothing of patients."""
+    folder = real_data / "Dataset202_SunnybrookLV"
+    units = [Unit(name, (), name) for path in sorted((folder / "labelsTr").iterdir()) for name in [path.stem]]
+    spec = pipeline.open_workspace(tmp_path, str(folder), None, silent).spec
+    (warning,) = divided_patients(spec, [unit.id for unit in units], len(units))
+    assert warning.code == "W_GROUPING" and "there are 30, folds divide them" in warning.message
+    assert divided_patients(replace(spec, grouping=GroupingSpec(pattern="(.+)-IM")), [unit.id for unit in units], 30) == []
+
+
+def test_numbered_cases_are_not_taken_for_patients():
+    ids = [f"case_{number:03d}" for number in range(40)]
+    assert divided_patients(DatasetSpec("x", "segmentation", ()), ids, 40) == []
