@@ -249,7 +249,7 @@ def test_init_writes_a_specification_that_check_understands_and_never_overwrites
     shown = capsys.readouterr().out
     assert f"next: autoseg check -d Mine.yaml -i {tmp_path / 'found'}" in shown
     written = (tmp_path / "Mine.yaml").read_text()
-    assert written.count("# ?") - 1 == int(shown.split(" places marked")[0].rsplit(" ", 1)[1])
+    assert written.count("# ?") - 1 == int(shown.split(" place")[0].rsplit(" ", 1)[1])
     code, document = call(folder, capsys, "check", "-d", "Mine.yaml", "-i", str(tmp_path / "found"))
     assert code == 0 and document["problems"] == []
     assert run(["init", str(tmp_path / "found"), "--name", "Mine"]) == 2

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoseg.cli.screen import Screen, table
-from autoseg.reporting.numbers import has_interval
+from autoseg.reporting.numbers import counted, has_interval
 
 if TYPE_CHECKING:
     from autoseg.core.bundle import Bundle
@@ -28,7 +28,7 @@ def proposal(screen: Screen, proposed: Proposal, text: str, path: Path, folder: 
     """What was found, where it was written, how many places want a look, and the next command."""
     for line in (f"dataset     {proposed.spec.name}", *proposed.found):
         screen.say(line)
-    screen.say(f"\nwritten     {path}, {text.count('# ?') - 1} places marked '# ?' want your knowledge\n"
+    screen.say(f"\nwritten     {path}, {counted(text.count('# ?') - 1, 'place')} marked '# ?' want your knowledge\n"
                f"next: autoseg check -d {path} -i {folder}")
 
 
