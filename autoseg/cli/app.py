@@ -71,6 +71,8 @@ def run(arguments: list[str]) -> int:
     try:
         with ending_by_signal():
             code = app(arguments, prog_name="autoseg", standalone_mode=False)
+        if code == 130:  # what some versions of typer make of a KeyboardInterrupt; no verb returns it
+            return _tell_interrupted()
         return code if isinstance(code, int) else 0
     except typer.Exit as end:
         return end.exit_code
@@ -83,10 +85,8 @@ def run(arguments: list[str]) -> int:
         code = _interrupted() if error.exit_code == 130 else error.exit_code
         _tell(str(error), error.code, error.hint or NEXT.get(code), code)
         return code
-    except (typer.Abort, KeyboardInterrupt):  # typer turns the one into the other
-        code = _interrupted()
-        _tell("interrupted", "E_INTERRUPTED", NEXT[code], code)
-        return code
+    except (typer.Abort, KeyboardInterrupt):  # other versions turn the one into the other
+        return _tell_interrupted()
     except (MemoryError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in OUT_OF_RESOURCES:
             return _tell_bug()
@@ -102,6 +102,12 @@ def run(arguments: list[str]) -> int:
 def _interrupted() -> int:
     """The exit code of a command that a signal ended: 130 for Ctrl-C, 143 for SIGTERM and SIGHUP."""
     return 130 if set(received_signals()) <= {signal.SIGINT} else 143
+
+
+def _tell_interrupted() -> int:
+    code = _interrupted()
+    _tell("interrupted", "E_INTERRUPTED", NEXT[code], code)
+    return code
 
 
 def _tell_bug() -> int:

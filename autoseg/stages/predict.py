@@ -158,7 +158,8 @@ def run_predict(predictor: Predictor, cases: Sequence[Case], folder: Path, *, re
                 raise
             failures.append(Failure(case.id, error.code, str(error)))
             log.warning("%s was not predicted: %s", case.id, error)
-        manifest = PredictionManifest(made_with, finished, tuple(failures))
+        # In an order of their own: a run that was taken up again writes the bytes of an undisturbed one.
+        manifest = PredictionManifest(made_with, dict(sorted(finished.items())), tuple(failures))
         write_value(folder / MANIFEST, manifest)
         progress("predict", place + 1, len(cases), case.id)
     return manifest

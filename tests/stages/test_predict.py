@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from breaking import contents
 
 from autoseg import pipeline
 from autoseg.core.bundle import Decisions
@@ -15,7 +17,7 @@ from autoseg.inference import engine
 from autoseg.io.bundles import read_bundle
 from autoseg.io.images import read_image
 from autoseg.io.values import read_json, write_value
-from autoseg.stages.predict import decided
+from autoseg.stages.predict import MANIFEST, Predictor, decided
 
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed: pip install 'autoseg[cpu]'")
 
@@ -74,3 +76,34 @@ def test_a_bundle_of_format_1_is_read_and_predicts_as_planned(toy, bundle):
     write_value(index, document | {"format": 1})
     decisions = read_bundle(bundle).decisions
     assert decided(toy.configuration, decisions, Context()) == toy.configuration
+
+
+def test_only_cases_without_a_matching_digest_are_predicted_again(toy, bundle, tmp_path, monkeypatch):
+    context = Context(engine="torch")
+    predicted(toy, bundle, tmp_path, context)
+    whole, done = contents(tmp_path), []
+    monkeypatch.setattr(Predictor, "predict", lambda self, inputs, one=Predictor.predict: done.append(1) or one(self, inputs))
+    predicted(toy, bundle, tmp_path, context)
+    assert done == [] and contents(tmp_path) == whole
+    first, second, third, *_ = sorted(tmp_path.glob("*.nii.gz"))
+    content = bytearray(first.read_bytes())
+    content[len(content) // 2] ^= 1
+    first.write_bytes(content)
+    second.unlink()
+    document = read_json(tmp_path / MANIFEST)
+    del document["finished"][third.name.partition(".")[0]]
+    write_value(tmp_path / MANIFEST, document)
+    predicted(toy, bundle, tmp_path, context)
+    assert done == [1, 1, 1] and contents(tmp_path) == whole
+
+
+def test_a_case_that_fails_now_is_no_longer_listed_as_finished(toy, bundle, tmp_path):
+    shutil.copytree(toy.folder / "images", tmp_path / "in")
+    for _ in range(2):
+        manifest = pipeline.predict(bundle, tmp_path / "in", tmp_path / "out", Context(engine="torch"), trusted_task=None,
+                                    progress=silent)
+        path = sorted((tmp_path / "in").iterdir())[0]
+        path.write_bytes(path.read_bytes()[:-20])
+    name = path.name.partition(".")[0]
+    assert [failure.unit for failure in manifest.failures] == [name] and name not in manifest.finished
+    assert len(manifest.finished) == 7

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +8,14 @@ import pytest
 
 from autoseg import pipeline
 from autoseg.core.budget import Budget
+from autoseg.core.errors import ReadError
 from autoseg.core.progress import silent
 from autoseg.core.task import Context, PlanRequest
 from autoseg.io.images import read_geometry, read_image
+from autoseg.io.store import Store
+from autoseg.stages.preprocess import run_preprocess
 from autoseg.stages.train import run_train
+from autoseg.stages.trained import finished_runs
 from autoseg.training.loop import Interrupted
 
 
@@ -86,3 +91,55 @@ def test_a_stop_during_validation_keeps_what_is_done(toy, tmp_path):
     assert len(list((tmp_path / "validation").glob("*/scores.json"))) == 1
     report = run_train(run, device="cpu", workers=0, progress=silent, should_stop=lambda: False)
     assert len(report.records) == 2
+
+
+def flip(path, place=-9):
+    """Turns one bit of a file; its size stays."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def finished(run):
+    """The bytes of a run's weights after training it."""
+    run_train(run, device="cpu", workers=0, progress=silent, should_stop=lambda: False)
+    return (run.folder / "training" / "model.safetensors").read_bytes()
+
+
+def test_damaged_final_weights_are_noticed_and_come_back_from_the_checkpoint(toy, tmp_path, caplog):
+    run = replace(pipeline.make_run(toy.workspace, shortened(toy.plan, "3d_fullres", 2), "3d_fullres", "0"), folder=tmp_path)
+    whole = finished(run)
+    flip(tmp_path / "training" / "model.safetensors")
+    assert finished_runs([run]) == []
+    assert "model.safetensors is missing or differs from what was written" in caplog.text
+    assert finished(run) == whole and len(finished_runs([run])) == 1
+
+
+def test_a_checkpoint_of_another_fold_is_passed_over(toy, tmp_path, caplog):
+    plan = shortened(toy.plan, "3d_fullres", 3)
+    runs = [replace(pipeline.make_run(toy.workspace, plan, "3d_fullres", fold), folder=tmp_path / fold) for fold in "01"]
+    whole = [finished(run) for run in runs]
+    shutil.rmtree(runs[1].folder / "training")
+    for path in runs[1].checkpoints.iterdir():
+        path.unlink()
+    for path in runs[0].checkpoints.iterdir():
+        shutil.copy(path, runs[1].checkpoints)
+    assert finished(runs[1]) == whole[1] != whole[0]
+    assert "it belongs to another run or fold" in caplog.text and "TRAINING BEGINS ANEW" in caplog.text
+
+
+def test_training_on_a_damaged_case_stops_with_the_command_that_mends_it(toy, tmp_path):
+    plan = shortened(toy.plan, "3d_fullres", 2)
+    run = pipeline.make_run(toy.workspace, plan, "3d_fullres", "0")
+    whole = finished(replace(run, folder=tmp_path / "whole"))
+    shutil.copytree(toy.store.folder, tmp_path / "store")
+    for name in run.fold.train:
+        [path] = (tmp_path / "store").glob(f"{name}.label.*")
+        flip(path)
+    damaged = replace(run, folder=tmp_path / "run", store=Store(tmp_path / "store"))
+    with pytest.raises(ReadError, match=r"\.label\..* differs from what was stored") as stopped:
+        finished(damaged)
+    assert stopped.value.code == "E_STORE_DAMAGED" and "autoseg plan_and_preprocess" in stopped.value.hint
+    store = run_preprocess(toy.task, toy.workspace.spec, toy.workspace.units, plan, run.configuration, tmp_path / "store",
+                           executor=None, progress=silent)
+    assert finished(replace(damaged, store=store)) == whole

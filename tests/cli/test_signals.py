@@ -1,0 +1,133 @@
+"""Real commands in real processes: signals that end them, and a second command on the same folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from toy_tasks.datasets import make_toy
+
+from autoseg import pipeline
+from autoseg.core.progress import silent
+from autoseg.io.values import write_value
+from autoseg.stages.train import run_train
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "3d_fullres"
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """A toy dataset with a plan of a small network and so many steps that there is time to end training."""
+    toy = make_toy("segmentation", tmp_path_factory.mktemp("signals"))
+    configuration = toy.plan.configuration(NAME)
+    network = replace(configuration.network, features=(4, 6), strides=((1, 1, 1), (2, 2, 2)),
+                      kernel_sizes=((3, 3, 3), (3, 3, 3)), convs_encoder=(1, 1), convs_decoder=(1,))
+    many = replace(configuration.optimization, iterations=100, iterations_per_epoch=100)
+    plan = replace(toy.plan, configurations={NAME: replace(configuration, optimization=many, network=network)})
+    write_value(toy.workspace.layout.plan("toy") / "plan.json", plan)
+    return replace(toy, plan=plan)
+
+
+@contextmanager
+def training(toy, fold: str, before: str = ""):
+    """A running `autoseg train` in a process group of its own."""
+    arguments = ["train", "-d", "ToyLabels", "--plan", "toy", "-f", fold, "--root", str(toy.workspace.layout.root), "--json"]
+    threads = str(torch.get_num_threads())
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    script = f"import signal, sys\n{before}\nfrom autoseg.cli.app import main\nsys.argv[1:] = {arguments!r}\nmain()"
+    process = subprocess.Popen([sys.executable, "-c", script], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for_step(process) -> None:
+    """Until a step is reported."""
+    for line in process.stderr:
+        if "train" in line and "loss" in line:
+            return
+    raise AssertionError("training ended before its first step")
+
+
+def weights(toy, folder: Path, fold: str) -> bytes:
+    run = replace(pipeline.make_run(toy.workspace, toy.plan, NAME, fold), folder=folder)
+    run_train(run, device="cpu", workers=0, progress=silent, should_stop=lambda: False)
+    return (folder / "training" / "model.safetensors").read_bytes()
+
+
+def ends_resumably(toy, fold: str, number: signal.Signals) -> tuple[int, dict, str]:
+    """Exit code, JSON document and standard error of a training that gets the signal, with its checkpoint looked at."""
+    with training(toy, fold) as process:
+        wait_for_step(process)
+        os.killpg(process.pid, number)
+        output, errors = process.communicate(timeout=60)
+    folder = toy.workspace.layout.run("toy", NAME, fold)
+    assert len(list(folder.glob("checkpoint/*/*.checkpoint"))) == 1
+    assert not (folder / ".lock.json").exists() and not list(folder.rglob("*.part"))
+    return process.returncode, json.loads(output), errors
+
+
+def test_a_second_run_is_refused_and_sigterm_ends_the_first_with_a_checkpoint_that_resumes_to_the_bit(toy, tmp_path):
+    with training(toy, "0") as process:
+        wait_for_step(process)
+        os.kill(process.pid, signal.SIGSTOP)
+        with training(toy, "0") as second:
+            output, errors = second.communicate(timeout=60)
+        os.kill(process.pid, signal.SIGCONT)
+        assert second.returncode == 7
+        assert f"'autoseg train' on host {os.uname().nodename}, process {process.pid}, started 2" in errors
+        assert json.loads(output)["error"]["code"] == "E_LOCKED"
+        os.killpg(process.pid, signal.SIGTERM)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    document = json.loads(output)
+    assert (document["exit_code"], document["error"]["code"]) == (143, "E_INTERRUPTED")
+    assert "goes on from there" in errors
+    folder = toy.workspace.layout.run("toy", NAME, "0")
+    [checkpoint] = folder.glob("checkpoint/*/*.checkpoint")
+    assert 0 < int(checkpoint.name[:8]) < 100
+    assert weights(toy, folder, "0") == weights(toy, tmp_path, "0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 143)])
+def test_ctrl_c_and_a_closed_terminal_end_training_with_a_checkpoint(toy, number, code):
+    returned, document, errors = ends_resumably(toy, str(code % 2 + 1), number)
+    assert returned == document["exit_code"] == code and "goes on from there" in errors
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_half(toy):
+    # Here drawing a batch never ends, so that the first Ctrl-C cannot be obeyed.
+    with training(toy, "3", "import autoseg.training.loader as l, time, sys\n"
+                            "def slow(self, i): print('train loss', file=sys.stderr, flush=True); time.sleep(100)\n"
+                            "l.BatchLoader.__call__ = slow") as process:
+        wait_for_step(process)
+        os.kill(process.pid, signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        os.kill(process.pid, signal.SIGINT)
+        output, errors = process.communicate(timeout=20)
+    assert process.returncode == 130 and json.loads(output)["error"]["code"] == "E_INTERRUPTED", errors
+    assert not (toy.workspace.layout.run("toy", NAME, "3") / ".lock.json").exists()
+
+
+@pytest.mark.slow
+def test_a_hangup_is_ignored_under_nohup(toy):
+    with training(toy, "3", "signal.signal(signal.SIGHUP, signal.SIG_IGN)") as process:
+        wait_for_step(process)
+        os.kill(process.pid, signal.SIGHUP)
+        wait_for_step(process)
+        assert process.poll() is None
