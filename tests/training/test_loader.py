@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from functools import partial
@@ -109,3 +112,46 @@ def test_worker_that_dies_is_a_resource_error(toy):
     with BatchLoader(partial(toy.fail, "death"), seed=0, fold=0, count=3, workers=1) as loader, \
             pytest.raises(ResourceError, match="died"):
         loader(0)
+
+
+KILLED = '''
+import os, signal, sys
+from functools import partial
+from toy_batches_of_the_loader import draw
+from autoseg.training.loader import BatchLoader
+
+if __name__ == "__main__":
+    loader = BatchLoader(partial(draw, 2), seed=0, fold=0, count=9, workers=1)
+    worker = loader(0)["process"]
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(worker, number)
+    assert loader(5)["process"] == worker
+    print(worker, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+
+def test_workers_leave_signals_to_the_process_that_trains_and_end_when_it_is_killed(toy, tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    path = os.pathsep.join([str(Path(toy.__file__).parent), str(Path(__file__).parents[2])])
+    finished = subprocess.run([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE,
+                              text=True, timeout=60, check=False)
+    assert finished.returncode == -signal.SIGKILL
+    worker = int(finished.stdout)
+    for _ in range(100):
+        if not is_running(worker):
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker lives on without the process that it works for")
+
+
+def is_running(process: int) -> bool:
+    """False for a dead process, one that nobody has asked for its end yet included."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{process}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
