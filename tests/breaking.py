@@ -7,8 +7,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,25 +81,6 @@ def fails_at(number: int, action: Callable[[], object], *, kill: bool) -> bool:
     return faults.fired
 
 
-@contextmanager
-def child_running(action: Callable[[], object]) -> Iterator[int]:
-    """A forked process that does the action and ends; it is dead when the block ends."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            action()
-            code = 0
-        finally:
-            os._exit(code)
-    try:
-        yield child
-    finally:
-        if os.waitpid(child, os.WNOHANG) == (0, 0):
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-
-
 def killed_after(seconds: float, action: Callable[[], object]) -> bool:
     """Does the action in a forked process that is killed after some time; True when it was, False when it had ended.
 
@@ -123,9 +103,12 @@ def killed_after(seconds: float, action: Callable[[], object]) -> bool:
 
 
 def kill_until_done(action: Callable[[], object], longest_seconds: float, rng: random.Random) -> int:
-    """Kills the action at random times until it once ends undisturbed; how often it was killed."""
-    for kills in range(200):
-        if not killed_after(rng.uniform(0, longest_seconds), action):
+    """Kills the action at random times until it once ends undisturbed; how often it was killed.
+
+    After the tenth kill it gets more time each time: how fast a machine is changes with what else it does.
+    """
+    for kills in range(50):
+        if not killed_after(rng.uniform(0, longest_seconds * 1.1 ** max(0, kills - 10)), action):
             return kills
     raise AssertionError("never ends: it hangs, or does not go on from where it was killed")
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from autoseg.core.errors import IncompatibleError
+from autoseg.core.errors import IncompatibleError, ResourceError
 from autoseg.core.plan import Network, Optimization
 from autoseg.core.task import Phase
 from autoseg.losses.cross_entropy import cross_entropy_loss
@@ -120,6 +120,25 @@ def test_stopped_run_writes_a_checkpoint_and_resumes_bit_equal(tmp_path, stop):
     assert result.resumed_at == stop and result.iterations == 17
     assert same(weights(resumed), undisturbed() if stop else weights(resumed))
     assert [r["iteration"] for r in read_metrics(log.path)] == [5, 10, 15, 17]
+
+
+def test_a_stop_that_took_the_drawing_processes_along_still_writes_a_checkpoint(tmp_path):
+    asked = []
+
+    def gone(iteration):
+        if iteration == 7:
+            asked.append("stop")
+            raise ResourceError("a process that prepares batches died")
+        return bright_voxels(iteration)
+
+    with pytest.raises(Interrupted, match="after 7 of 17"):
+        train(small_network(), PHASES, gone, OPTIMIZATION, checkpoint=tmp_path, should_stop=lambda: bool(asked))
+    resumed = small_network(seed=5)
+    train(resumed, PHASES, bright_voxels, OPTIMIZATION, checkpoint=tmp_path)
+
+    assert same(weights(resumed), undisturbed())
+    with pytest.raises(ResourceError, match="batches died"):
+        train(small_network(), PHASES, gone, OPTIMIZATION)
 
 
 def test_losses_logged_by_a_resumed_run_equal_those_of_an_undisturbed_one(tmp_path):
