@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-CALLS = ("open", "write", "fsync", "replace", "mkdir", "unlink")
+CALLS = ("open", "write", "fsync", "replace", "rename", "link", "mkdir", "rmdir", "unlink", "truncate", "ftruncate")
 
 
 class Faults:
