@@ -30,7 +30,7 @@ class Normalization:
 
     Attributes:
         scheme: see `ops.normalize`.
-        use_mask: z-score inside the non-zero mask only; the rest becomes 0.
+        use_mask: z-score inside the mask of what is not air only; the rest becomes 0.
         mean, std, lower, upper: dataset values for `ct`, in the unit of the image.
     """
 
@@ -44,10 +44,16 @@ class Normalization:
 
 @dataclass(frozen=True, config=STRICT)
 class InputPlan:
-    """One input role: the normalisation of each channel."""
+    """One input role.
+
+    Attributes:
+        channels: the normalisation of each.
+        air: images are cropped to what is not air: `zero`, or the value in the `corners` of each channel (`ops.crop`).
+    """
 
     role: str
     channels: tuple[Normalization, ...]
+    air: Literal["zero", "corners"] = "zero"
 
 
 @dataclass(frozen=True, config=STRICT)

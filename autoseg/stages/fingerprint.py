@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import numpy as np
 from autoseg.core.case import Unit
 from autoseg.core.errors import AutosegError
 from autoseg.core.fingerprint import CaseFingerprint, Fingerprint, measure_channel, sum_fingerprints
+from autoseg.core.geometry import Box, Shape
+from autoseg.core.image import Image
 from autoseg.core.modality import intensity_kind
 from autoseg.core.progress import Progress
 from autoseg.core.spec import DatasetSpec
@@ -21,14 +24,14 @@ from autoseg.io.atomic import hash_values, sha256_path
 from autoseg.io.done import is_done, mark_done
 from autoseg.io.images import companion_file
 from autoseg.io.values import read_value, write_value
-from autoseg.ops.crop import bounding_box, crop, nonzero_mask
+from autoseg.ops.crop import bounding_box, content_box, content_mask, corner_value, crop
 from autoseg.stages.parallel import map_cases, require_all
 from autoseg.stages.prepare import read_inputs
 
 log = logging.getLogger(__name__)
 
 # Raised whenever a case's measurement would change; cached ones are then measured anew.
-FINGERPRINT_RULES = 2
+FINGERPRINT_RULES = 3
 
 
 @dataclass(frozen=True)
@@ -80,14 +83,21 @@ def measure_unit(task: Task, spec: DatasetSpec, unit: Unit) -> CaseFingerprint:
     first = next(iter(inputs.values()))
     description = task.describe(unit, inputs, task.read_target(unit, spec))
     voxels = _stack(inputs)
-    box = bounding_box(nonzero_mask(voxels))
+    box = bounding_box(content_mask(voxels, [0] * len(voxels)))
+    shape, share = _extent(box, first)
+    inside_corners = _extent(content_box(voxels, [corner_value(channel) for channel in voxels]), first)
     foreground = crop(description.foreground, box)
     channels = [measure_channel(channel[foreground]) for channel in crop(voxels, box)]
-    shape = tuple(stop - start for start, stop in box)
     return CaseFingerprint(
-        (shape[0], shape[1], shape[2]), first.geometry.spacing_mm, float(np.prod(shape) / np.prod(first.geometry.shape)),
+        shape, first.geometry.spacing_mm, share,
         tuple(moments for moments, _ in channels), tuple(histogram for _, histogram in channels), description.properties,
-        tuple(intensity_kind(channel) for channel in voxels))
+        tuple(intensity_kind(channel) for channel in voxels), *inside_corners)
+
+
+def _extent(box: Box, image: Image) -> tuple[Shape, float]:
+    """Size of a box, and its share of the image."""
+    z, y, x = (stop - start for start, stop in box)
+    return (z, y, x), z * y * x / math.prod(image.geometry.shape)
 
 
 def digest_unit(unit: Unit) -> str:

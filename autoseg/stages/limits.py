@@ -15,6 +15,7 @@ from autoseg.core.plan import Configuration, Plan
 from autoseg.core.spec import DatasetSpec
 from autoseg.io.images import read_geometry
 from autoseg.ops.resample import resampled_shape
+from autoseg.planning.air import cropped_as_planned
 
 # Measuring or preparing a case holds, per voxel of the larger of its own and its model grid, two 32-bit copies of every
 # channel, the label map as it is read (64 bits) and as indices, masks and a mask's 32-bit copy while labels are resampled.
@@ -65,8 +66,9 @@ def largest_case_bytes(units: Sequence[Unit], spec: DatasetSpec, configurations:
 
 def store_bytes(fingerprint: Fingerprint, plan: Plan, configuration: Configuration) -> int:
     """Disk that prepared cases take, uncompressed: every channel in 32 bits and one byte for a target, per model voxel."""
+    cropped = cropped_as_planned(fingerprint, plan.inputs)
     voxels = sum(math.prod(model_shape(shape, spacing, plan, configuration))
-                 for shape, spacing in zip(fingerprint.shapes_after_crop, fingerprint.spacings_mm, strict=True))
+                 for shape, spacing in zip(cropped.shapes_after_crop, cropped.spacings_mm, strict=True))
     return voxels * (FLOAT_BYTES * fingerprint.channel_count + 1)
 
 

@@ -30,7 +30,7 @@ from autoseg.stages.preprocess import PrepareUnit
 log = logging.getLogger(__name__)
 
 # Raised whenever the same inputs would give another plan.
-PLAN_RULES = 3
+PLAN_RULES = 4
 # Units whose batches are timed: enough that a batch is not one case repeated, few enough to prepare in a second.
 PILOT_UNITS = 4
 # Steps of a candidate: one to warm up, three of which the median counts.

@@ -19,6 +19,7 @@ from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Task
 from autoseg.io.atomic import write_text
 from autoseg.metrics.patients import has_groups
+from autoseg.planning.air import cropped_as_planned
 from autoseg.reporting.curves import dot_plot, line_chart
 from autoseg.reporting.numbers import counted, has_interval, score
 from autoseg.reporting.page import CasePictures, Fact, ReportPage, plan_rows, render
@@ -58,7 +59,7 @@ def run_report(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerpri
         subtitle=f"Plan '{plan.name}', {best}, fold {', '.join(run.fold for run in chosen)}; every scored case was predicted "
                  "by a network that did not see it.",
         highlights=_highlights(plan, scored, runs),
-        dataset=_dataset_facts(spec, fingerprint, units),
+        dataset=_dataset_facts(spec, cropped_as_planned(fingerprint, plan.inputs), units),
         headline=main,
         further=further,
         headline_name=task.headline,

@@ -12,6 +12,7 @@ from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.plan import Plan, Reason, Value
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import PlanRequest, Probe
+from autoseg.planning.air import cropped_as_planned
 from autoseg.planning.books import plan_configurations
 from autoseg.planning.explain import Reasons, below
 from autoseg.planning.laterality import find_laterality
@@ -48,6 +49,7 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
         raise DatasetError(f"dataset {spec.name!r}: the fingerprint was measured on {fingerprint.channel_count} channels and "
                            f"the specification has {channels}; measure the fingerprint again")
     inputs, input_reasons = plan_inputs(spec.inputs, fingerprint, follow_names=request.rules == "nnunet")
+    fingerprint = cropped_as_planned(fingerprint, inputs)
     painting = plan_painting(spec)
     wanted = plan_outputs(spec, fingerprint, painting)
     draft = Plan(request.name, spec.name, spec.task, plan_grid(fingerprint).transpose, inputs, {}, budget, {}, request.seed)
