@@ -64,11 +64,14 @@ def decode(path: Path, content: bytes) -> StoredImage:
 
 def decode_geometry(path: Path) -> Geometry:
     """The grid of a picture, from its header only."""
-    with path.open("rb") as file:
-        _require_format(path, file.read(16))
-        file.seek(0)
-        picture = _open(path, file)
-        return plain_geometry((1, picture.height, picture.width))
+    try:
+        with path.open("rb") as file:
+            _require_format(path, file.read(16))
+            file.seek(0)
+            picture = _open(path, file)
+            return plain_geometry((1, picture.height, picture.width))
+    except OSError as error:
+        raise ReadError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def encode_label(path: Path, label: NDArray, geometry: Geometry, ending: str) -> bytes:
@@ -173,7 +176,7 @@ def _decode_deep_colour(path: Path, header: _Header) -> StoredImage:
 
     if header.colour_type == 4:
         raise ReadError(f"{path} is grey with alpha in 16 bits, which is not understood; save it without alpha", code="E_ALPHA")
-    samples = itk.decode(path).voxels
+    samples = itk.decode_picture(path)[:, None]
     has_alpha = header.colour_type == 6
     colours = samples[:-1] if has_alpha else samples
     return StoredImage(colours, plain_geometry((1, header.height, header.width)), samples[-1] if has_alpha else None,

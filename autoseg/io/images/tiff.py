@@ -6,7 +6,6 @@ References: TIFF revision 6.0, Adobe 1992; BigTIFF; ImageJ's TIFF metadata (ij.i
 from __future__ import annotations
 
 import io
-import logging
 import math
 import struct
 import zlib
@@ -20,10 +19,10 @@ from PIL.TiffImagePlugin import TiffImageFile
 from autoseg.core.errors import GeometryError, ReadError
 from autoseg.core.geometry import Geometry, Spacing
 from autoseg.io.images.spacings import stated_spacing
-from autoseg.io.images.stored import UNKNOWN_SPACING_MM, StoredImage, is_plain, plain_geometry
+from autoseg.io.images.stored import UNKNOWN_SPACING_MM, Note, StoredImage, is_plain, plain_geometry, require_bounded
 
-_LOG = logging.getLogger(__name__)
-
+_NO_SPACING = Note("W_NO_SPACING", "the file does not say a spacing along all axes; 1 mm is taken. Write "
+                   '{"spacing": [z, y, x]} in mm into a file of that name with .json')
 # Axes of tifffile that are slices: z, pages without a name, and unknown ones.
 _SLICES = "ZIQ"
 _CHANNELS = "CS"
@@ -47,12 +46,10 @@ def decode(path: Path, content: bytes) -> StoredImage:
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             series = _only_series(path, file)
+            require_bounded(path, math.prod(series.shape))
             _require_segments(path, series, len(content))
             samples = _ordered(path, series, _values(path, content, series))
             spacing = stated_spacing(path, file, samples.shape[1])
-            if spacing is None and samples.shape[1] > 1:
-                _LOG.warning("%s does not say a spacing along all axes; 1 mm is taken. Write {\"spacing\": [z, y, x]} in mm "
-                             "into a file of that name with .json", path)
             return _stored(series.keyframe, samples, spacing)
     except _DAMAGE as error:
         raise ReadError(f"{path} cannot be read completely: {error}; copy or download it again", code="E_DAMAGED") from error
@@ -65,6 +62,7 @@ def decode_geometry(path: Path) -> Geometry:
             series = _only_series(path, file)
             sizes = dict(zip(series.axes, series.shape, strict=True))
             depth = math.prod(size for axis, size in sizes.items() if axis in _SLICES)
+            require_bounded(path, math.prod(series.shape))
             return plain_geometry((depth, sizes["Y"], sizes["X"]), stated_spacing(path, file, depth) or UNKNOWN_SPACING_MM)
     except _DAMAGE as error:
         raise ReadError(f"{path} has a header that cannot be read: {error}", code="E_HEADER") from error
@@ -197,14 +195,16 @@ def _ordered(path: Path, series: tifffile.TiffPageSeries, values: NDArray) -> ND
 def _stored(page: tifffile.TiffPage, samples: NDArray, spacing: Spacing | None) -> StoredImage:
     shape = (samples.shape[1], samples.shape[2], samples.shape[3])
     geometry, is_stated = plain_geometry(shape, spacing or UNKNOWN_SPACING_MM), spacing is not None
+    notes = () if is_stated or shape[0] == 1 else (_NO_SPACING,)
     if int(page.photometric) == _PALETTE and len(samples) == 1 and page.colormap is not None:
         colours = np.asarray(page.colormap).T
         palette = (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)  # some writers use 8 of the 16 bits
-        return StoredImage(samples, geometry, None, palette, is_grid_stated=is_stated)
+        return StoredImage(samples, geometry, None, palette, is_grid_stated=is_stated, notes=notes)
     has_alpha = bool(page.extrasamples) and page.extrasamples[-1] in _ALPHA and len(samples) == page.samplesperpixel > 1
     colours = samples[:-1] if has_alpha else samples
     is_colour = int(page.photometric) == _RGB and len(colours) == 3
-    return StoredImage(colours, geometry, samples[-1] if has_alpha else None, is_colour=is_colour, is_grid_stated=is_stated)
+    return StoredImage(colours, geometry, samples[-1] if has_alpha else None, is_colour=is_colour, is_grid_stated=is_stated,
+                       notes=notes)
 
 
 def _name(value: object) -> str:
