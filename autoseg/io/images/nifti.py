@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from autoseg.core.errors import GeometryError, ReadError
 from autoseg.core.geometry import Geometry, Shape
 from autoseg.io.images.stored import (
+    LARGEST_RATIO,
     PADDING_BYTES,
     Note,
     StoredImage,
@@ -36,8 +37,6 @@ _GZIP_LEVEL = 1
 _CHUNK_BYTES = 2**20
 _NO_EXTENSION = b"\0\0\0\0"
 _GZIP = b"\x1f\x8b"
-# Deflate cannot compress more: 258 bytes by two bits (zlib Technical Details, "Maximum Compression Factor").
-_LARGEST_RATIO = 1032
 _MAGIC_1 = b"n+1\0"
 _MAGIC_2 = b"n+2\0\r\n\x1a\n"
 _HEADER_BYTES = {"nifti1": 348, "nifti2": 540}
@@ -150,7 +149,7 @@ def _plain(path: Path, content: bytes) -> tuple[bytes, _Layout]:
 
 def _require_possible(path: Path, layout: _Layout, size_bytes: int, *, is_gzip: bool) -> None:
     """A header may promise no more than a file of this size can hold, inflated, and no more than is read at all."""
-    if layout.end > size_bytes * (_LARGEST_RATIO if is_gzip else 1):
+    if layout.end > size_bytes * (LARGEST_RATIO if is_gzip else 1):
         raise ReadError(f"{path} is truncated or has a damaged header: {size_bytes} bytes{' of gzip' if is_gzip else ''} cannot "
                         f"hold the {layout.end} that its header promises; copy or download it again", code="E_TRUNCATED")
     require_bounded(path, math.prod(layout.dims))
@@ -190,6 +189,9 @@ def _header(path: Path, raw: bytes | bytearray) -> nib.Nifti1Header:
     else:
         raise ReadError(f"{path} is not a single-file NIfTI image: its magic bytes are {raw[344:348]!r}; "
                         "convert it to .nii.gz", code="E_FORMAT")
+    if len(raw) < size:
+        raise ReadError(f"{path} is truncated: it ends inside its header of {size} bytes; copy or download it again",
+                        code="E_TRUNCATED")
     try:
         return kind(bytes(raw[:size]), check=False)
     except _HEADER_ERRORS as error:
@@ -238,7 +240,7 @@ def _scaled(path: Path, numbers: NDArray, header: nib.Nifti1Header) -> NDArray:
     if not (math.isfinite(slope) and math.isfinite(intercept)):
         raise ReadError(f"{path}: scl_slope {slope:g} and scl_inter {intercept:g} in the header do not say what the voxels mean; "
                         "finite numbers are expected, or a slope of 0 for none. Repair the header", code="E_SCALE")
-    with np.errstate(over="ignore"):  # what becomes infinite is refused, with the number of voxels
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused, with the number of voxels
         return numbers.astype(np.float64) * slope + intercept
 
 

@@ -26,6 +26,9 @@ SPACING_LIMITS_MM = (1e-6, 1e4)
 # 8 GiB as float32, of all channels together: a file of some megabytes can claim more and even hold it ("bomb").
 MAX_VOXELS = 2**31
 
+# Deflate cannot compress more: 258 bytes by two bits (zlib Technical Details, "Maximum Compression Factor").
+LARGEST_RATIO = 1032
+
 # What may follow the voxels: a file filled up to a block of a disk or an archive. More means that the header describes
 # fewer voxels than the file has.
 PADDING_BYTES = 4096
