@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import stat
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def read_label_map(path: Path, *, reference: Geometry | None = None, values: Col
 def read_geometry(path: Path) -> Geometry:
     """The stored grid of an image file, from its header only."""
     ending = _require_ending(path)
-    _require_file(path)
+    _require_readable(path)
     # The libraries are loaded where they are used because SimpleITK takes half a second and most datasets never need it.
     if ending in NIFTI_ENDINGS:
         from autoseg.io.images import nifti
@@ -213,6 +214,7 @@ def _decoded(path: Path, ending: str, content: bytes) -> StoredImage:
         return tiff.decode(path, content)
     from autoseg.io.images import itk
 
+    _require_readable(path)
     return itk.decode(path)
 
 
@@ -226,18 +228,33 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ReadError(f"{path} cannot be read: {error.strerror}") from error
+        raise _unreadable(path, error) from error
 
 
 def _require_file(path: Path) -> None:
     try:
-        if not path.is_file():
-            raise ReadError(f"{path} does not exist or is not a regular file", code="E_MISSING")
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise ReadError(f"{path} is empty; copy or download it again", code="E_EMPTY")
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        status = None
     except OSError as error:
-        raise ReadError(f"{path} cannot be read: {error.strerror}; give yourself the right to read it") from error
+        raise _unreadable(path, error) from error
+    if status is None or not stat.S_ISREG(status.st_mode):
+        raise ReadError(f"{path} does not exist or is not a regular file", code="E_MISSING")
+    if status.st_size == 0:
+        raise ReadError(f"{path} is empty; copy or download it again", code="E_EMPTY")
+
+
+def _require_readable(path: Path) -> None:
+    """For readers that open the file themselves, and say nothing of rights."""
+    _require_file(path)
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ReadError:
+    return ReadError(f"{path} cannot be read: {error.strerror}; give yourself the right to read it, or look after its disk")
 
 
 def _require_ending(path: Path) -> str:

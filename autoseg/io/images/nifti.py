@@ -285,6 +285,8 @@ def _repair_pixdim(header: nib.Nifti1Header, notes: list[Note]) -> str:
     """
     pixdim = header["pixdim"]
     pixdim[0] = -1.0 if pixdim[0] < 0 else 1.0
+    if all(0 < size < math.inf for size in pixdim[1:4].tolist()):
+        return ""
     if (pixdim[1:4] < 0).any():
         notes.append(Note("W_PIXDIM", f"pixdim in the header has negative voxel sizes {pixdim[1:4].tolist()} (x, y, z); their "
                           "absolute values are taken"))
@@ -297,7 +299,7 @@ def _repair_pixdim(header: nib.Nifti1Header, notes: list[Note]) -> str:
 
 def _require_agreement(path: Path, sform: NDArray, qform: NDArray, shape: Shape, header: nib.Nifti1Header) -> None:
     distance = _corner_distance(qform, sform, shape)
-    if not distance <= AFFINE_TOLERANCE_VOXELS + _rounding_voxels(header, shape):
+    if not (distance <= AFFINE_TOLERANCE_VOXELS or distance <= AFFINE_TOLERANCE_VOXELS + _rounding_voxels(header, shape)):
         raise GeometryError(f"{path}: sform and qform put a corner {distance:.3g} voxels apart, so programs disagree on "
                             f"where the image lies; sform {_rows(sform)}, qform {_rows(qform)} (x, y, z to right, "
                             "anterior, superior, mm). Find out which is right, and set the code of the wrong one to 0 "
