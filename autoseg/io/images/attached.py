@@ -93,8 +93,9 @@ def _mha(path: Path, header: bytes) -> Attached:
     fields = dict(re.findall(r"^[ \t]*(\w+)[ \t]*[=:][ \t]*(.*?)[ \t]*\r?$", text, re.MULTILINE))
     if fields.get("BinaryData", "True").upper() != "TRUE":
         raise _unknown_encoding(path, "text")
-    is_big = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")).upper() == "TRUE"
-    return Attached(end.end(), _ZLIB_OR_GZIP if fields.get("CompressedData", "False").upper() == "TRUE" else None, is_big, True)
+    order = fields.get("BinaryDataByteOrderMSB") or fields.get("ElementByteOrderMSB") or "False"
+    return Attached(end.end(), _ZLIB_OR_GZIP if fields.get("CompressedData", "False").upper() == "TRUE" else None,
+                    order.upper() == "TRUE", True)
 
 
 def _inflate(path: Path, file: IO[bytes], wbits: int, promised_bytes: int) -> bytearray:

@@ -17,6 +17,7 @@ import struct
 import sys
 import tempfile
 import zlib
+from importlib import import_module
 from pathlib import Path
 
 RSS_LIMIT_MB = 4096
@@ -116,16 +117,11 @@ def by_atheris(ending: str, seconds: int, seed: int, path: Path) -> None:
     """Guided by which lines of the Python readers a change reaches."""
     import atheris
 
-    with atheris.instrument_imports(include=["autoseg", "nibabel", "tifffile", "PIL"]):
-        import nibabel.nifti1  # noqa: F401
-        import PIL.PngImagePlugin  # noqa: F401
-        import tifffile.tifffile  # noqa: F401
-
-        import autoseg.io.images.attached
-        import autoseg.io.images.door
-        import autoseg.io.images.nifti
-        import autoseg.io.images.raster
-        import autoseg.io.images.tiff  # noqa: F401
+    library, reader = {".nii": ("nibabel", "nifti"), ".gz": ("nibabel", "nifti"), ".nrrd": (None, "itk"), ".mha": (None, "itk"),
+                       ".tif": ("tifffile", "tiff")}.get(path.suffix, ("PIL", "raster"))
+    with atheris.instrument_imports(include=["autoseg", *([library] if library else [])]):  # SimpleITK is native
+        import_module("autoseg.io.images.door")
+        import_module(f"autoseg.io.images.{reader}")
     corpus = path.parent / "corpus"
     corpus.mkdir()
     for place, content in enumerate(seeds(ending)):

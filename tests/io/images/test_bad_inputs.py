@@ -362,3 +362,11 @@ def test_a_slope_of_zero_or_nan_is_none_and_a_real_one_counts(tmp_path):
     for slope, factor in ((0.0, 1), (NAN, 1), (1e30, 1e30), (-2.0, -2)):
         image = read_image([write(tmp_path, "a.nii", patched(content, SCALE, "<ff", slope, 0.0))])
         assert image.voxels.sum() == pytest.approx(60 * 59 / 2 * factor)
+
+
+@pytest.mark.parametrize(("name", "advice"), [("a.img", "Analyze"), ("a.hdr", "Analyze"), ("a.mgz", "convert"),
+                                              ("a.mhd", "one file"), ("a.nhdr", "one file"), ("a.dcm", "convert")])
+def test_formats_without_orientation_are_refused_by_name(tmp_path, name, advice):
+    with pytest.raises(ReadError, match=advice) as caught:
+        read_image([write(tmp_path, name, nifti_bytes(VOXELS))])
+    assert caught.value.code == "E_FORMAT"

@@ -13,8 +13,8 @@ import pytest
 ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha", ".png", ".bmp", ".tif")
 SCRIPT = Path(__file__).with_name("fuzz_readers.py")
 ROOT = SCRIPT.parents[3]
-EXAMPLES = 400
-SECONDS = 12
+EXAMPLES = 300
+SECONDS = 8
 
 
 def fuzz(folder, *arguments):
