@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from autoseg.core.errors import ResourceError
+from autoseg.core.errors import ReadError, ResourceError
 from autoseg.io.plain import to_plain
 
 _ADVICE = {
@@ -96,9 +96,12 @@ def sha256_path(path: Path) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's content, as 64 hexadecimal characters."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file's content, as 64 hexadecimal characters; a ReadError where it vanished or may not be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ReadError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def sha256_bytes(content: bytes) -> str:

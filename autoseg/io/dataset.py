@@ -17,7 +17,7 @@ from autoseg.core.modality import intensity_kind, name_warning
 from autoseg.core.spec import DatasetSpec, GroupingSpec, LayoutSpec
 from autoseg.io.agreement import require_agreement
 from autoseg.io.grouping import GroupTable, read_groups
-from autoseg.io.images import LOSSY_ENDINGS, companion_file, format_advice, image_ending, read_image, read_label_map
+from autoseg.io.images import LOSSY_ENDINGS, Note, companion_file, format_advice, image_ending, read_image, read_label_map
 from autoseg.io.layouts import (
     Files,
     Found,
@@ -135,12 +135,13 @@ def list_inputs(spec: DatasetSpec, folder: Path) -> Scan:
 def check_case(spec: DatasetSpec, case: Case) -> tuple[Problem, ...]:
     """Every problem inside the files of one case: unreadable, grids that differ, labels that are not in the specification."""
     problems: list[Problem] = []
+    notes: list[Note] = []
     first: Image | None = None
     for entry in spec.inputs:
         if entry.kind != "image":
             continue
         try:
-            image = read_image(case.inputs[entry.role], channels=len(entry.channels))
+            image = read_image(case.inputs[entry.role], channels=len(entry.channels), notes=notes)
         except AutosegError as error:
             problems.append(Problem(case.id, error.code, str(error)))
         else:
@@ -153,20 +154,20 @@ def check_case(spec: DatasetSpec, case: Case) -> tuple[Problem, ...]:
         if image_ending(path) is None and not path.is_dir():
             continue
         try:
-            problems += _target_problems(spec, case.id, path, first)
+            problems += _target_problems(spec, case.id, path, first, notes)
         except AutosegError as error:
             problems.append(Problem(case.id, error.code, str(error)))
-    return tuple(problems)
+    return (*problems, *(Problem(case.id, note.code, note.text, "warning") for note in dict.fromkeys(notes)))
 
 
-def _target_problems(spec: DatasetSpec, case_id: str, path: Path, image: Image | None) -> list[Problem]:
+def _target_problems(spec: DatasetSpec, case_id: str, path: Path, image: Image | None, notes: list[Note]) -> list[Problem]:
     reference = None if image is None else image.geometry
     if not spec.labels:  # a target that is an image itself
-        target = read_image([path])
+        target = read_image([path], notes=notes)
         if reference is not None and not target.geometry.agrees_with(reference):
             return [Problem(case_id, "E_GRID", f"{path}: the target does not lie on the grid of its image; resample it")]
         return []
-    values = np.unique(read_label_map(path, reference=reference, values=spec.listed_values).voxels)
+    values = np.unique(read_label_map(path, reference=reference, values=spec.listed_values, notes=notes).voxels)
     known = {label.value: label.name for label in spec.labels} | ({} if spec.ignore is None else {spec.ignore: "ignored"})
     unknown = [int(value) for value in values if value != 0 and int(value) not in known]
     if unknown:

@@ -19,7 +19,7 @@ from autoseg.io.grouping import likely_grouping
 from autoseg.stages.parallel import map_cases
 
 # Warnings whose text is the same for every case.
-ABOUT_ALL = ("W_MODALITY",)
+ABOUT_ALL = ("W_MODALITY", "W_NO_GEOMETRY", "W_NO_SPACING", "W_UNIT")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.core.case import Unit
+from autoseg.core.case import Case, Unit
 from autoseg.core.errors import AutosegError
 from autoseg.core.fingerprint import CaseFingerprint, Fingerprint, measure_channel, sum_fingerprints
 from autoseg.core.geometry import Box, Shape
@@ -22,7 +22,7 @@ from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Inputs, Task
 from autoseg.io.atomic import hash_values, sha256_path
 from autoseg.io.done import is_done, mark_done
-from autoseg.io.images import companion_file
+from autoseg.io.images import companion_file, unchanged
 from autoseg.io.values import read_value, write_value
 from autoseg.ops.crop import bounding_box, content_box, content_mask, corner_value, crop
 from autoseg.stages.parallel import map_cases, require_all
@@ -43,15 +43,16 @@ class MeasureUnit:
     cache: Path
 
     def __call__(self, unit: Unit) -> tuple[str, CaseFingerprint]:
-        key = hash_values(FINGERPRINT_RULES, self.spec.task, self.spec.inputs, self.spec.labels, self.spec.ignore,
-                          self.spec.options, digest_unit(unit))
-        cached = self.cache / f"{unit.id}.{key[:16]}.json"
-        if cached.exists():
-            try:
-                return key, read_value(cached, CaseFingerprint)
-            except AutosegError as error:  # a cache is not flushed to disk, so a power cut can leave half of one
-                log.warning("%s; the case is measured again", error)
-        measured = measure_unit(self.task, self.spec, unit)
+        with unchanged(unit_files(unit)):
+            key = hash_values(FINGERPRINT_RULES, self.spec.task, self.spec.inputs, self.spec.labels, self.spec.ignore,
+                              self.spec.options, digest_unit(unit))
+            cached = self.cache / f"{unit.id}.{key[:16]}.json"
+            if cached.exists():
+                try:
+                    return key, read_value(cached, CaseFingerprint)
+                except AutosegError as error:  # a cache is not flushed to disk, so a power cut can leave half of one
+                    log.warning("%s; the case is measured again", error)
+            measured = measure_unit(self.task, self.spec, unit)
         write_value(cached, measured, durable=False)
         return key, measured
 
@@ -102,9 +103,18 @@ def _extent(box: Box, image: Image) -> tuple[Shape, float]:
 
 def digest_unit(unit: Unit) -> str:
     """Digest over the content of all files of a unit, those with the spacing of an image among them."""
-    files = [[*(path for paths in case.inputs.values() for path in paths), *case.targets.values()] for case in unit.cases]
-    beside = [[found for path in paths if (found := companion_file(path)) is not None] for paths in files]
-    return hash_values([[sha256_path(path) for path in (*paths, *more)] for paths, more in zip(files, beside, strict=True)])
+    return hash_values([[sha256_path(path) for path in case_files(case)] for case in unit.cases])
+
+
+def unit_files(unit: Unit) -> list[Path]:
+    """All files of a unit: images, targets, and those with the spacing of an image."""
+    return [path for case in unit.cases for path in case_files(case)]
+
+
+def case_files(case: Case) -> list[Path]:
+    """All files of a case; see `unit_files`."""
+    files = [*(path for paths in case.inputs.values() for path in paths), *case.targets.values()]
+    return [*files, *(found for path in files if (found := companion_file(path)) is not None)]
 
 
 def _stack(inputs: Inputs) -> np.ndarray:

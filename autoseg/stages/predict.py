@@ -23,7 +23,7 @@ from autoseg.core.report import Failure
 from autoseg.core.task import Context, Inputs, Task
 from autoseg.inference.engine import in_use, usable_precision
 from autoseg.io.atomic import hash_values, sha256_file
-from autoseg.io.images import companion_file, image_ending
+from autoseg.io.images import companion_file, image_ending, unchanged
 from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_weights
 from autoseg.stages.prepare import prepare_inputs, read_inputs
@@ -185,9 +185,11 @@ def _input_digests(case: Case) -> dict[str, str]:
 
 
 def _predict_case(predictor: Predictor, case: Case, folder: Path) -> PredictedCase:
-    inputs = read_inputs(Unit(case.id, (case,), case.group), predictor.bundle.spec, compact=True)
+    with unchanged([path for group in case.inputs.values() for path in group]):
+        inputs = read_inputs(Unit(case.id, (case,), case.group), predictor.bundle.spec, compact=True, varied=True)
+        digests = _input_digests(case)
     prediction = predictor.predict(inputs)
     ending = image_ending(next(iter(case.inputs.values()))[0])
     outputs = predictor.task.write(prediction, predictor.bundle.spec, next(iter(inputs.values())),
                                    folder / f"{case.id}{ending}")
-    return PredictedCase(_input_digests(case), {path.name: sha256_file(path) for path in outputs})
+    return PredictedCase(digests, {path.name: sha256_file(path) for path in outputs})

@@ -25,12 +25,12 @@ from autoseg.ops.resample import resample_parts, resampled_shape, separate_axis
 STORE_RULES = 1
 
 
-def read_inputs(unit: Unit, spec: DatasetSpec, *, compact: bool = False) -> Inputs:
+def read_inputs(unit: Unit, spec: DatasetSpec, *, compact: bool = False, varied: bool = False) -> Inputs:
     """The images of a unit by role, canonical; the roles of its k-th further case are called `role@k`.
 
     Args:
         compact: integers of at most 16 bits stay what they are, for `prepare_inputs`; see `read_image`.
-
+        varied: a channel of one value everywhere is refused.
     Raises:
         ReadError, GeometryError: a file cannot be read completely, or channels lie on different grids.
     """
@@ -39,8 +39,8 @@ def read_inputs(unit: Unit, spec: DatasetSpec, *, compact: bool = False) -> Inpu
         for entry in spec.inputs:
             if entry.kind == "image":
                 role = entry.role if place == 0 else f"{entry.role}@{place}"
-                inputs[role] = read_image(case.inputs[entry.role], channels=len(entry.channels),
-                                          compact=compact)
+                inputs[role] = read_image(case.inputs[entry.role], channels=len(entry.channels), compact=compact,
+                                          varied=varied)
     return inputs
 
 

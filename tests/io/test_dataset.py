@@ -347,7 +347,7 @@ def test_warnings_do_not_stop(dataset):
 def test_targets_that_are_images_must_lie_on_the_grid_of_the_image(dataset):
     spec, folder = dataset
     problems = check_all(replace(spec, labels=()), scan(spec, folder).cases)
-    assert codes(problems) == [("moved", "E_GRID"), ("nan", "E_NONFINITE")]
+    assert codes(problems) == [("empty", "W_CONSTANT"), ("moved", "E_GRID"), ("nan", "E_NONFINITE")]
 
 
 def test_real_hippocampus_has_200_sound_cases(real_data):
