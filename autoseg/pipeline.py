@@ -16,6 +16,7 @@ from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.layout import Layout
 from autoseg.core.plan import Configuration, Plan
 from autoseg.core.progress import Progress
+from autoseg.core.provenance import Origin
 from autoseg.core.report import Failure, Report
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Context, PlanRequest, Task
@@ -23,6 +24,7 @@ from autoseg.io.atomic import hash_values
 from autoseg.io.bundles import read_bundle
 from autoseg.io.dataset import list_inputs, require_no_problems, scan, spec_of_folder
 from autoseg.io.lock import locked
+from autoseg.io.policy import Policy
 from autoseg.io.specs import load_spec, read_spec, write_spec
 from autoseg.io.store import Store
 from autoseg.io.values import from_plain, read_value, write_value
@@ -34,6 +36,7 @@ from autoseg.stages.limits import prediction_bytes, require_space, store_bytes
 from autoseg.stages.plan import fits_specification, run_plan
 from autoseg.stages.prepare import grid_hash
 from autoseg.stages.preprocess import run_preprocess
+from autoseg.stages.provenance import record_evaluation, record_plan, record_predictions, record_report, record_run
 from autoseg.stages.summary import make_report
 from autoseg.tasks import load_task
 
@@ -54,6 +57,7 @@ class Workspace:
 
     Attributes:
         trusted_task: dotted path of a task outside autoseg that the user named, or None.
+        origin: the command and the versions, for the manifests of what is written.
     """
 
     layout: Layout
@@ -61,6 +65,7 @@ class Workspace:
     data: Path
     progress: Progress
     trusted_task: str | None = None
+    origin: Origin = Origin()
 
     @cached_property
     def task(self) -> Task:
@@ -188,8 +193,10 @@ def plan(workspace: Workspace, budget: Budget, request: PlanRequest, *, executor
         fingerprint = run_fingerprint(workspace.task, workspace.spec, units, workspace.layout.fingerprint,
                                       executor=executor, progress=workspace.progress)
         workspace.folds()
-        return run_plan(workspace.task, workspace.spec, units, fingerprint, budget, request,
-                        workspace.layout.plan(request.name), keep_memory=keep_memory)
+        folder = workspace.layout.plan(request.name)
+        made = run_plan(workspace.task, workspace.spec, units, fingerprint, budget, request, folder, keep_memory=keep_memory)
+        record_plan(folder, made, workspace.layout.fingerprint / "fingerprint.json", workspace.origin)
+        return made
 
 
 def preprocess(workspace: Workspace, plan: Plan, configurations: Sequence[str], *,
@@ -218,6 +225,7 @@ def train(workspace: Workspace, plan: Plan, configuration: str, folds: str, *, d
         with locked(run.folder, "train"):
             reports[name] = run_train(run, device=device, workers=workers, progress=workspace.progress,
                                       should_stop=should_stop)
+            record_run(run, workspace.origin)
         if name != "all":
             run_baseline(workspace.task, workspace.spec, workspace.units_by_id, run.fold,
                          hash_values(workspace.fingerprint), workspace.layout.baseline(name), seed=plan.seed,
@@ -278,7 +286,8 @@ def select(workspace: Workspace, plan: Plan, context: Context | None = None) -> 
     with locked(workspace.layout.bundle(plan.name), "select"):
         return run_select(workspace.task, workspace.spec, plan, workspace.fingerprint, workspace.units_by_id, runs,
                           workspace.layout.bundle(plan.name), fold_count=len(workspace.folds()),
-                          baseline=baseline_report(workspace, runs), context=context or Context(), progress=workspace.progress)
+                          baseline=baseline_report(workspace, runs), context=context or Context(), progress=workspace.progress,
+                          origin=workspace.origin)
 
 
 def all_runs(workspace: Workspace, plan: Plan) -> list:
@@ -312,41 +321,55 @@ def report(workspace: Workspace, plan: Plan, provenance: Mapping[str, str]) -> P
     from autoseg.stages.report import run_report
 
     runs = all_runs(workspace, plan)
-    return run_report(workspace.task, workspace.spec, plan, workspace.fingerprint, workspace.units_by_id, runs,
+    page = run_report(workspace.task, workspace.spec, plan, workspace.fingerprint, workspace.units_by_id, runs,
                       baseline_report(workspace, runs), workspace.layout, provenance)
+    record_report(page, plan, runs, workspace.origin)
+    return page
 
 
-def load_predictor(bundle_folder: Path, context: Context | None = None, *, trusted_task: str | None = None):
+def load_predictor(bundle_folder: Path, context: Context | None = None, *, trusted_task: str | None = None,
+                   policies: Sequence[Policy] = ()):
     """A `Predictor` with a bundle's networks in memory; needs the bundle's folder, nothing else.
 
+    Args:
+        policies: who may have made the bundle (`io.policy.read_policy`); each of them is obeyed.
     Example:
         >>> predictor = load_predictor(Path("autoseg_home/Hippocampus/bundles/default"))          # doctest: +SKIP
         >>> predictor.predict_array(voxels, spacing_mm=(1.0, 1.0, 1.0)).label                     # doctest: +SKIP
     """
     from autoseg.stages.predict import Predictor
 
-    bundle = read_bundle(bundle_folder)
+    bundle = read_bundle(bundle_folder, policies)
     return Predictor.load(bundle_folder, bundle, load_task(bundle.spec.task, trusted=trusted_task), context or Context())
 
 
 def predict(bundle_folder: Path, inputs: Path, output: Path, context: Context, *, trusted_task: str | None,
-            progress: Progress):
+            progress: Progress, policies: Sequence[Policy] = (), origin: Origin | None = None):
     """The manifest of a folder of predictions; needs the bundle and the images, nothing else."""
     from autoseg.stages.predict import run_predict
 
     if output.resolve() == (inputs if inputs.is_dir() else inputs.parent).resolve():
         raise UsageError(f"predictions would overwrite the images in {inputs}; name another folder with -o")
-    predictor = load_predictor(bundle_folder, context, trusted_task=trusted_task)
+    predictor = load_predictor(bundle_folder, context, trusted_task=trusted_task, policies=policies)
     found = list_inputs(predictor.bundle.spec, inputs)
     refused = [Failure(problem.case, problem.code, problem.message) for problem in found.problems]
     networks = predictor.bundle.plan.configurations.values()
     require_space(output, prediction_bytes(found.cases, max(c.network.out_channels for c in networks),
                                            probabilities=context.probabilities), "predictions")
     with locked(output, "predict"):
-        return run_predict(predictor, found.cases, output, refused=refused, progress=progress)
+        manifest = run_predict(predictor, found.cases, output, refused=refused, progress=progress)
+        record_predictions(output, predictor, manifest, origin or Origin())
+    return manifest
 
 
 def evaluate(spec: DatasetSpec, predictions: Path, references: Path, *, trusted_task: str | None,
-             progress: Progress) -> Report:
-    """Scores of a folder of predictions against a folder of references."""
-    return run_evaluate(load_task(spec.task, trusted=trusted_task), spec, predictions, references, progress=progress)
+             progress: Progress, output: Path | None = None, origin: Origin | None = None) -> Report:
+    """Scores of a folder of predictions against a folder of references; `output` receives them with a manifest."""
+    if output is not None and output.resolve() in (predictions.resolve(), references.resolve()):
+        raise UsageError(f"the scores would lie among the images in {output}; name another folder with -o")
+    report = run_evaluate(load_task(spec.task, trusted=trusted_task), spec, predictions, references, progress=progress)
+    if output is not None:
+        with locked(output, "evaluate"):
+            write_value(output / "scores.json", report)
+            record_evaluation(output, predictions, references, origin or Origin())
+    return report

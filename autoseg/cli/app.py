@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from autoseg.cli import verbs
-from autoseg.cli.run import current_screen, received_signals, start
+from autoseg.cli.audit import log_command, remember
+from autoseg.cli.run import current_screen, forget, received_signals, start
 
 OUT_OF_RESOURCES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.ENOMEM)
 
@@ -41,7 +42,7 @@ NEXT = {
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 for verb in verbs.VERBS:
-    app.command(name=verb.__name__, context_settings=PASS_ON if verb is verbs.task else None)(verb)
+    app.command(name=verb.__name__.rstrip("_"), context_settings=PASS_ON if verb is verbs.task else None)(verb)
 
 
 def _print_version(asked: bool) -> None:
@@ -64,6 +65,15 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
+    """The exit code of one command, which the log of the folder that it wrote to holds, too; the codes are those of `_run`."""
+    forget()
+    remember(arguments)
+    code = _run(arguments)
+    log_command(current_screen(), code)
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     """The exit code of one command: 0 all done, 2 usage, 3 input, 4 partial, 5 incompatible, 6 resource, 7 locked,
     8 refused for safety, 130 and 143 interrupted, 1 for a bug."""
     from autoseg.core.errors import AutosegError
@@ -110,6 +120,7 @@ def _tell(message: str, code: str, hint: str | None, exit_code: int) -> None:
     screen = current_screen()
     if screen is not None:
         screen.close()
+        screen.error = code
     print(f"autoseg: {message}", file=sys.stderr)
     if hint:
         print(f"  next: {hint}", file=sys.stderr)

@@ -36,8 +36,15 @@ def received_signals() -> list[int]:
     return list(_received)
 
 
-def start(command: str, as_json: bool) -> Screen:
+def forget() -> None:
+    """Leaves no screen of an earlier command in this process."""
+    _screens.clear()
+
+
+def start(command: str, as_json: bool, log_in: Sequence[Path] = ()) -> Screen:
     """The screen of a new command; log messages go to standard error.
+
+    `log_in` names the folders that may keep the log of a command that writes something.
 
     Threads that wait give their core away: on a machine that others use too, spinning made a step of two threads take
     2 to 18 s instead of 1.4 s, and costs 3 % where nobody else computes (EPYC, 2 cores, torch 2.13, 2026-11-21).
@@ -47,7 +54,7 @@ def start(command: str, as_json: bool) -> Screen:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read by OpenMP when torch is imported, which comes later
     prepare_allocator()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
-    _screens.append(Screen(command, as_json))
+    _screens.append(Screen(command, as_json, log_in=tuple(log_in)))
     return _screens[-1]
 
 
@@ -59,6 +66,9 @@ def root_folder(root: Path | None) -> Path:
 def open_dataset(screen: Screen, root: Path | None, dataset: str | None, data: Path | None,
                  task: str | None = None) -> Workspace:
     """The workspace of `-d`, or of the dataset that was planned last."""
+    from dataclasses import replace
+
+    from autoseg.cli.audit import origin
     from autoseg.core.errors import UsageError
     from autoseg.io.values import read_json
     from autoseg.pipeline import open_workspace
@@ -70,7 +80,21 @@ def open_dataset(screen: Screen, root: Path | None, dataset: str | None, data: P
             raise UsageError(f"no dataset has been planned below {folder}, and -d was not given",
                              hint="autoseg plan_and_preprocess -d NAME -i FOLDER (autoseg datasets lists the names)")
         dataset = str(read_json(last)["dataset"])
-    return open_workspace(folder, dataset, data, screen.progress, task)
+    return replace(open_workspace(folder, dataset, data, screen.progress, task), origin=origin())
+
+
+def last_plan(workspace: Workspace) -> str:
+    """Name of the plan that was made last for this dataset."""
+    from autoseg.io.values import read_json
+
+    path = workspace.layout.folder / "last.json"
+    return str(read_json(path)["plan"]) if path.exists() else "default"
+
+
+def default_bundle(screen: Screen, root: Path | None, dataset: str | None, plan: str | None, task: str | None) -> Path:
+    """Folder of the dataset's bundle for the plan made last."""
+    workspace = open_dataset(screen, root_folder(root), dataset, None, task)
+    return workspace.layout.bundle(plan or last_plan(workspace))
 
 
 def make_budget(target: str | None, memory: str | None, minutes: float | None) -> Budget:

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 SCHEMA = "autoseg.result/1"
@@ -37,12 +38,18 @@ class Screen:
     Attributes:
         command: the verb.
         as_json: one JSON document on standard output and nothing else there.
+        log_in: folders whose log gets a line when the command ends, the first that is there; none for what writes nothing.
+        made: files that vouch for what was written, by stage; the log holds their digests.
+        error: code of the error that the command ended with.
     """
 
     command: str
     as_json: bool
     started: float = field(default_factory=time.monotonic)
     result: dict[str, Any] = field(default_factory=dict)
+    log_in: tuple[Path, ...] = ()
+    made: dict[str, Path] = field(default_factory=dict)
+    error: str | None = None
     _bar: Any = None
     _tasks: dict[str, Any] = field(default_factory=dict)
     _courses: dict[str, Course] = field(default_factory=dict)
@@ -60,6 +67,10 @@ class Screen:
         if not self.as_json:
             print(text)
 
+    def seconds(self) -> float:
+        """Since the command began."""
+        return time.monotonic() - self.started
+
     def finish(self, status: str = "ok", exit_code: int = 0, **more: Any) -> None:
         """Ends the command: the JSON document, where one was asked for."""
         self.close()
@@ -67,7 +78,7 @@ class Screen:
             from autoseg.io.values import to_plain
 
             document = {"schema": SCHEMA, "command": self.command, "status": status, "exit_code": exit_code,
-                        "seconds": round(time.monotonic() - self.started, 3), "versions": versions(),
+                        "seconds": round(self.seconds(), 3), "versions": versions(),
                         **self.result, **more}
             print(json.dumps(to_plain(document), indent=1, allow_nan=False))
 

@@ -80,7 +80,7 @@ def read_spec(path: Path) -> DatasetSpec:
         DatasetError: the file is missing, too large or not YAML; keys that occur twice and aliases are refused.
         IncompatibleError: a key or value is not understood; file, key path and nearest valid name are stated.
     """
-    document = _read_yaml(path)
+    document = read_yaml(path)
     if not isinstance(document, dict):
         raise IncompatibleError(f"{path}: a specification is a mapping of keys such as name, task and layouts")
     try:
@@ -125,7 +125,8 @@ class _Loader(yaml.SafeLoader):
         raise yaml.constructor.ConstructorError(None, None, problem, self.peek_event().start_mark)
 
 
-def _read_yaml(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
+    """The plain document in a small YAML file; aliases, deep nesting and keys that occur twice are refused."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise DatasetError(f"{path} has {path.stat().st_size} bytes; a specification has at most {_MAX_BYTES}")

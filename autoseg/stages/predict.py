@@ -14,7 +14,7 @@ from torch import nn
 
 from autoseg.core.bundle import Bundle, Decisions
 from autoseg.core.case import Case, Unit
-from autoseg.core.errors import AutosegError, IncompatibleError, UsageError
+from autoseg.core.errors import AutosegError, IncompatibleError, UsageError, unknown_name
 from autoseg.core.geometry import Geometry, Spacing
 from autoseg.core.image import Image
 from autoseg.core.plan import Configuration
@@ -42,9 +42,13 @@ class Predictor:
         self.task = task
         self.context = context
         self._networks = networks
-        self._configuration = decided(bundle.plan.configuration(bundle.members[0].configuration), bundle.decisions, context)
-        self._refinements = [refinement for refinement in task.refinements(bundle.spec)
-                             if refinement.name in bundle.decisions.refinements]
+        self.configuration = decided(bundle.plan.configuration(bundle.members[0].configuration), bundle.decisions, context)
+        known = {refinement.name: refinement for refinement in task.refinements(bundle.spec)}
+        unknown = [name for name in bundle.decisions.refinements if name not in known]
+        if unknown:
+            raise IncompatibleError(unknown_name(unknown[0], list(known), "post-processing") + " The bundle asks for it; update "
+                                    "autoseg, or take the bundle again from where it was made.")
+        self._refinements = [known[name] for name in bundle.decisions.refinements]
 
     @classmethod
     def load(cls, folder: Path, bundle: Bundle, task: Task, context: Context) -> Predictor:
@@ -70,9 +74,9 @@ class Predictor:
 
     def predict(self, inputs: Inputs) -> Any:
         """The task's prediction on the canonical grid of the inputs (images by role)."""
-        arrays, record = prepare_inputs(inputs, self.bundle.plan, self._configuration)
-        raw = self.task.infer(self._networks, arrays, self._configuration, self.context)
-        prediction = self.task.restore(raw, record, self._configuration, self.context)
+        arrays, record = prepare_inputs(inputs, self.bundle.plan, self.configuration)
+        raw = self.task.infer(self._networks, arrays, self.configuration, self.context)
+        prediction = self.task.restore(raw, record, self.configuration, self.context)
         for refinement in self._refinements:
             prediction = refinement.apply(prediction, self.bundle.spec)
         return prediction
