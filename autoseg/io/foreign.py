@@ -12,6 +12,8 @@ from autoseg.io.images.endings import ENDINGS, PICTURE_ENDINGS, format_advice
 from autoseg.io.values import from_plain, read_json
 
 DATASET_JSON = "dataset.json"
+# The Decathlon's file lists every case, in some 80 bytes: room for 200,000.
+MAX_BYTES = 2**24
 _BACKGROUND = "background"
 # nnU-Net's name for voxels that nobody annotated.
 _IGNORE = "ignore"
@@ -35,7 +37,7 @@ def read_dataset_json(folder: Path, *, name: str | None = None) -> DatasetSpec:
     if not path.is_file():
         raise DatasetError(f"{folder} has no {DATASET_JSON}; give a folder in nnU-Net or Decathlon layout, or write a "
                            "specification (see dataset_specs/README.md)", code="E_UNKNOWN_DATASET", hint="autoseg datasets")
-    document = read_json(path)
+    document = read_json(path, most_bytes=MAX_BYTES)
     if not isinstance(document, dict):
         raise IncompatibleError(f"{path}: a mapping of keys such as labels and channel_names is expected")
     _refuse_unsupported(path, document)
