@@ -59,7 +59,7 @@ def read_dataset_json(folder: Path, *, name: str | None = None) -> DatasetSpec:
 
 def _is_nnunet(document: dict[str, Any]) -> bool:
     labels = document.get("labels")
-    values_by_name = isinstance(labels, dict) and not all(str(key).isdigit() for key in labels)
+    values_by_name = isinstance(labels, dict) and not all(map(_is_number, labels))
     return "channel_names" in document or values_by_name
 
 
@@ -110,7 +110,8 @@ def _regions(path: Path, document: dict[str, Any], values: dict[str, list[int]],
     if all(len(members) == 1 for members in values.values()):
         return []
     order = document.get("regions_class_order")
-    if order is not None and not (isinstance(order, list) and len(order) == len(values) and all(v in names for v in order)):
+    if order is not None and not (isinstance(order, list) and len(order) == len(values)
+                                  and all(isinstance(v, int) and v in names for v in order)):
         raise IncompatibleError(f"{path}: regions_class_order must give one label value for each of {', '.join(values)}, in "
                                 f"their order, out of {sorted(names)}; found {order!r}")
     painted = [None] * len(values) if order is None else [names[value] for value in order]
@@ -120,8 +121,8 @@ def _regions(path: Path, document: dict[str, Any], values: dict[str, list[int]],
 
 def _values_by_name(path: Path, written: dict[str, Any]) -> dict[str, list[int]]:
     """Foreground values by name, from both spellings: name -> value or values (nnU-Net), value -> name (Decathlon)."""
-    if all(str(key).isdigit() for key in written):
-        if len(set(written.values())) < len(written):
+    if all(map(_is_number, written)):
+        if len(set(map(str, written.values()))) < len(written):
             raise IncompatibleError(f"{path}: two label values have the same name; found {written}")
         written = {str(name): int(value) for value, name in written.items()}
     if written.get(_BACKGROUND, 0) != 0:
@@ -134,6 +135,10 @@ def _values_by_name(path: Path, written: dict[str, Any]) -> dict[str, list[int]]
         if members != [0]:
             values[name] = list(dict.fromkeys(members))
     return values
+
+
+def _is_number(key: str) -> bool:
+    return key.isascii() and key.isdigit()
 
 
 def _nnunet_layout(path: Path, document: dict[str, Any], channels: int) -> dict[str, Any]:

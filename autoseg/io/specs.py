@@ -89,7 +89,23 @@ def read_spec(path: Path) -> DatasetSpec:
         plain = _plain_form(document)
     except ValueError as error:
         raise IncompatibleError(f"{path}: {error}") from error
-    return from_plain(plain, DatasetSpec, source=str(path))
+    spec = from_plain(plain, DatasetSpec, source=str(path))
+    _require_files(spec, path)
+    return spec
+
+
+def _require_files(spec: DatasetSpec, path: Path) -> None:
+    """Raises an IncompatibleError where a specification does not say what there is to read, and where."""
+    if not spec.inputs:
+        raise IncompatibleError(f"{path}: inputs is empty; leave it out for one image of one channel")
+    if not spec.layouts:
+        raise IncompatibleError(f"{path}: layouts is empty; say where the files lie, see dataset_specs/README.md")
+    for entry in spec.inputs:
+        if entry.kind == "image" and not entry.channels:
+            raise IncompatibleError(f"{path}: inputs.{entry.role} has no channels; name at least one")
+    for layout in spec.layouts:
+        if not layout.inputs:
+            raise IncompatibleError(f"{path}: layouts.{layout.name}.inputs is empty; say where the images lie")
 
 
 def write_spec(path: Path, spec: DatasetSpec) -> None:
@@ -108,7 +124,7 @@ class _Loader(yaml.SafeLoader):
             self._refuse("aliases (*name) are not allowed; write the value again")
         tag = getattr(self.peek_event(), "tag", None)
         if tag not in (None, "!"):
-            self._refuse(f"the tag {printable(tag[:60])} is not allowed; a specification holds texts, numbers, lists and mappings")
+            self._refuse(f"the tag {printable(tag[:60])} is not allowed; write plain texts, numbers, lists and mappings")
         if self.depth >= _MAX_DEPTH:
             self._refuse(f"nested deeper than {_MAX_DEPTH} levels")
         self.depth += 1
