@@ -15,6 +15,7 @@ import typer
 
 from autoseg.cli import verbs
 from autoseg.cli.run import current_screen, received_signals, start
+from autoseg.cli.screen import fit_for_screen
 
 OUT_OF_RESOURCES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.ENOMEM)
 
@@ -110,9 +111,9 @@ def _tell(message: str, code: str, hint: str | None, exit_code: int) -> None:
     screen = current_screen()
     if screen is not None:
         screen.close()
-    print(f"autoseg: {message}", file=sys.stderr)
+    print(fit_for_screen(f"autoseg: {message}"), file=sys.stderr)
     if hint:
-        print(f"  next: {hint}", file=sys.stderr)
+        print(fit_for_screen(f"  next: {hint}"), file=sys.stderr)
     if screen is not None and screen.as_json:
         screen.finish(status="error", exit_code=exit_code, error={"code": code, "message": message, "hint": hint})
 
