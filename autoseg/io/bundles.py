@@ -10,8 +10,8 @@ from pathlib import Path
 from autoseg.core.bundle import BUNDLE_FORMAT, Bundle, Decisions, Member
 from autoseg.core.errors import IncompatibleError, UnsafeError, UsageError
 from autoseg.core.fingerprint import Fingerprint
-from autoseg.core.plan import Plan
 from autoseg.io.atomic import replacing, sha256_file, write_text
+from autoseg.io.plans import read_plan
 from autoseg.io.specs import read_spec, write_spec
 from autoseg.io.values import read_value, write_value
 
@@ -69,7 +69,7 @@ def read_bundle(folder: Path) -> Bundle:
     unlisted = [member.weights for member in index.members if index.digests.get(member.weights) != member.sha256]
     if unlisted:
         raise UnsafeError(f"{folder / INDEX}: the weights {unlisted} have no matching digest", code="E_DIGEST")
-    return Bundle(read_spec(folder / "spec.yaml"), read_value(folder / "plan.json", Plan), index.members,
+    return Bundle(read_spec(folder / "spec.yaml"), read_plan(folder / "plan.json"), index.members,
                   index.decisions, read_value(folder / "fingerprint.json", Fingerprint),
                   (folder / "model_card.md").read_text(encoding="utf-8"), index.format)
 
