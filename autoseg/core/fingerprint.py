@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from autoseg.core.errors import IncompatibleError
 from autoseg.core.geometry import Shape, Spacing
+from autoseg.core.profiles import ChannelProfile
 
 FINGERPRINT_FORMAT = 1
 
@@ -60,6 +61,8 @@ class CaseFingerprint:
         histograms: per channel, sparse: bin index in `EDGES` -> integer weight; sums to `CASE_WEIGHT` or is empty.
         properties: what the task counts (voxels and cases per label, for segmentation).
         kinds: per channel, what its intensities look like in the whole image (`core.modality`).
+        content: digest of the image, by which copies are found (`core.profiles.content_digest`).
+        profiles: per channel, what swapped channels are found by.
     """
 
     shape_after_crop: Shape
@@ -69,6 +72,8 @@ class CaseFingerprint:
     histograms: tuple[dict[int, int], ...]
     properties: dict[str, int] = field(default_factory=dict)
     kinds: tuple[str, ...] = ()
+    content: str = ""
+    profiles: tuple[ChannelProfile, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from autoseg.core.case import Unit
 from autoseg.core.errors import AutosegError
 from autoseg.core.fingerprint import CaseFingerprint, Fingerprint, measure_channel, sum_fingerprints
 from autoseg.core.modality import intensity_kind
+from autoseg.core.profiles import content_digest, measure_profile
 from autoseg.core.progress import Progress
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Inputs, Task
@@ -22,13 +23,16 @@ from autoseg.io.done import is_done, mark_done
 from autoseg.io.images import companion_file
 from autoseg.io.values import read_value, write_value
 from autoseg.ops.crop import bounding_box, crop, nonzero_mask
+from autoseg.stages import suspects
 from autoseg.stages.parallel import map_cases, require_all
 from autoseg.stages.prepare import read_inputs
 
 log = logging.getLogger(__name__)
 
 # Raised whenever a case's measurement would change; cached ones are then measured anew.
-FINGERPRINT_RULES = 2
+FINGERPRINT_RULES = 3
+# Beside `fingerprint.json`: units with equal images, which folds keep together.
+COPIES = "copies.json"
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,15 @@ def run_fingerprint(task: Task, spec: DatasetSpec, units: Sequence[Unit], folder
     if is_done(folder, inputs):
         return read_value(path, Fingerprint)
     channels = sum(len(entry.channels) for entry in spec.inputs if entry.kind == "image")
-    fingerprint = sum_fingerprints([measured for _, measured in results], channels)
+    cases = [measured for _, measured in results]
+    fingerprint = sum_fingerprints(cases, channels)
+    ids = [unit.id for unit in units]
+    copies = suspects.find_copies(ids, [case.content for case in cases])
+    for failure in suspects.channel_warnings(spec, ids, [case.profiles for case in cases]) + suspects.copy_warnings(copies):
+        log.warning("%s: %s [%s]", failure.unit, failure.message, failure.code)
     write_value(path, fingerprint)
-    mark_done(folder, inputs, [path])
+    write_value(folder / COPIES, copies)
+    mark_done(folder, inputs, [path, folder / COPIES])
     return fingerprint
 
 
@@ -87,7 +97,8 @@ def measure_unit(task: Task, spec: DatasetSpec, unit: Unit) -> CaseFingerprint:
     return CaseFingerprint(
         (shape[0], shape[1], shape[2]), first.geometry.spacing_mm, float(np.prod(shape) / np.prod(first.geometry.shape)),
         tuple(moments for moments, _ in channels), tuple(histogram for _, histogram in channels), description.properties,
-        tuple(intensity_kind(channel) for channel in voxels))
+        tuple(intensity_kind(channel) for channel in voxels), content_digest([image.voxels for image in inputs.values()]),
+        tuple(measure_profile(channel) for channel in voxels) if len(voxels) > 1 else ())
 
 
 def digest_unit(unit: Unit) -> str:
