@@ -20,8 +20,8 @@ ENDS = (0.02, 0.98)
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 # Voxels that are looked at: quantiles of some thousands have a standard error below 1 % of the ranks.
 SAMPLE = 20_000
-# Two scans of the noise of any scanner differ in one of so many voxels; hashing them takes 0.2 ms.
-DIGEST_VOXELS = 100_000
+# Two scans of the noise of any scanner differ in one of so many voxels; hashing them takes 0.1 ms.
+DIGEST_VOXELS = 20_000
 # Cases needed: of fewer others a spread cannot be told.
 FEWEST_CASES = 5
 # No spread is taken for smaller than this share of the intensity range; noise between scans is of that size.

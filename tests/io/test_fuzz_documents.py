@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -193,3 +197,14 @@ def test_fuzzed_plans(place, document):
     if plan is not None:
         hash_values(plan)
         assert to_plain(read_or_refuse(read_plan, place / "plan.json", as_json(to_plain(plan)))) == to_plain(plan)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed (it exists for Linux): pip install atheris")
+@pytest.mark.parametrize("kind", ["specification", "dataset", "plan"])
+def test_bytes_that_reach_new_lines(tmp_path, kind):
+    root = Path(__file__).resolve().parents[2]
+    finished = subprocess.run([sys.executable, str(Path(__file__).with_name("fuzz_documents.py")), kind, "15", "20261122",
+                               str(tmp_path)], capture_output=True, text=True, errors="replace", timeout=200,
+                              env=os.environ | {"PYTHONPATH": str(root)})
+    assert finished.returncode == 0, finished.stdout[-2000:] + finished.stderr[-6000:]
