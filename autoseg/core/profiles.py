@@ -120,7 +120,7 @@ def find_suspects(cases: Sequence[Sequence[ChannelProfile]]) -> list[Suspect]:
         rows, columns = linear_sum_assignment(costs)
         moved = rows[rows != columns]
         kept, best = float(costs[moved, moved].sum()), float(costs[moved, columns[moved]].sum())
-        if moved.size and kept - best > SMALLEST_GAIN * moved.size and kept > SMALLEST_RATIO * best:
+        if kept - best > SMALLEST_GAIN * moved.size and kept > SMALLEST_RATIO * best:
             suspects.append(Suspect(place, tuple(int(column) for column in columns)))
     return suspects
 
