@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -20,18 +21,21 @@ from autoseg.core.provenance import Origin
 from autoseg.core.report import Failure, Report
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Context, PlanRequest, Task
+from autoseg.core.text import has_control_characters
 from autoseg.io.atomic import hash_values
 from autoseg.io.bundles import read_bundle
-from autoseg.io.dataset import list_inputs, require_no_problems, scan, spec_of_folder
+from autoseg.io.dataset import list_inputs, require_no_problems, scan, scan_all, spec_of_folder
 from autoseg.io.lock import locked
+from autoseg.io.plans import read_plan
 from autoseg.io.policy import Policy
 from autoseg.io.specs import load_spec, read_spec, write_spec
 from autoseg.io.store import Store
 from autoseg.io.values import from_plain, read_value, write_value
-from autoseg.planning.splits import Fold, make_folds
-from autoseg.stages.check import Understanding, run_check
+from autoseg.planning.splits import Fold
+from autoseg.stages.check import Understanding, few_patients, run_check
 from autoseg.stages.evaluate import run_evaluate
-from autoseg.stages.fingerprint import digest_unit, run_fingerprint
+from autoseg.stages.fingerprint import COPIES, digest_unit, run_fingerprint
+from autoseg.stages.folds import dataset_folds
 from autoseg.stages.limits import prediction_bytes, require_space, store_bytes
 from autoseg.stages.plan import fits_specification, run_plan
 from autoseg.stages.prepare import grid_hash
@@ -39,6 +43,8 @@ from autoseg.stages.preprocess import run_preprocess
 from autoseg.stages.provenance import record_evaluation, record_plan, record_predictions, record_report, record_run
 from autoseg.stages.summary import make_report
 from autoseg.tasks import load_task
+
+log = logging.getLogger(__name__)
 
 # Memory of decompressed cases in one process; a dataset that fits is read from disk once.
 STORE_CACHE_BYTES = 2 * 2**30
@@ -103,47 +109,25 @@ class Workspace:
         if not path.exists():
             raise UsageError(f"dataset {self.spec.name!r} has no plan {name!r} below {self.layout.root}",
                              hint=f"autoseg plan_and_preprocess -d {self.spec.name}")
-        return read_value(path, Plan)
+        plan = read_plan(path)
+        if (plan.name, plan.dataset, plan.task) != (name, self.spec.name, self.spec.task):
+            raise IncompatibleError(f"{path} says that it is plan {plan.name!r} of {plan.dataset!r} for task {plan.task!r}, and "
+                                    f"plan {name!r} of {self.spec.name!r} for task {self.spec.task!r} is expected",
+                                    hint=f"autoseg plan_and_preprocess -d {self.spec.name}")
+        return plan
 
     def folds(self) -> tuple[Fold, ...]:
-        """The folds of this dataset: those of `splits.json`, which may be edited.
+        """The folds of this dataset, see `stages.folds`."""
+        return dataset_folds(self.layout.splits, self.units, self.copies)
 
-        A file that nobody edited is made anew when cases came or went; none where all cases are of one patient.
-
-        Raises:
-            DatasetError: an edited file and the cases do not fit each other.
-        """
-        stored = read_value(self.layout.splits, Splits) if self.layout.splits.exists() else None
-        if stored is not None and stored.covers({unit.id for unit in self.units}):
-            return stored.folds
-        if stored is not None and not stored.is_generated:
-            raise DatasetError(f"{self.layout.splits} was edited and does not fit the {len(self.units)} cases: every fold "
-                               "must hold each case once, in train or in validation",
-                               hint="correct the file, or delete it to have it made anew")
-        folds = make_folds(self.units) if len({unit.group for unit in self.units}) > 1 else ()
-        write_value(self.layout.splits, Splits(folds, hash_values(folds)))
-        return folds
+    @cached_property
+    def copies(self) -> tuple[tuple[str, ...], ...]:
+        """Sets of units with the same image, as the fingerprint found them."""
+        path = self.layout.fingerprint / COPIES
+        return read_value(path, tuple[tuple[str, ...], ...]) if path.exists() else ()
 
     def store(self, plan: Plan, configuration: Configuration) -> Path:
         return self.layout.store(grid_hash(plan, configuration, self.spec, self.fingerprint.spacings_mm))
-
-
-@dataclass(frozen=True)
-class Splits:
-    """`splits.json`: unit ids of every fold, and the digest of the folds as they were made."""
-
-    folds: tuple[Fold, ...]
-    generated: str = ""
-
-    @property
-    def is_generated(self) -> bool:
-        """Nobody edited the folds."""
-        return hash_values(self.folds) == self.generated
-
-    def covers(self, ids: set[str]) -> bool:
-        """Every fold holds each of the ids once."""
-        return bool(self.folds) and all(
-            sorted((*fold.train, *fold.validation)) == sorted(ids) for fold in self.folds)
 
 
 def open_workspace(root: Path, dataset: str, data: Path | None, progress: Progress,
@@ -155,6 +139,8 @@ def open_workspace(root: Path, dataset: str, data: Path | None, progress: Progre
     remembered = root / dataset / "spec.yaml"
     is_name = Path(dataset).name == dataset  # a path is a specification or a folder, never what was planned before
     is_remembered = data is None and is_name and remembered.exists()
+    if data is not None and has_control_characters(str(data.absolute())):
+        raise UsageError(f"the folder {str(data)!r} has control characters in its name, or is not UTF-8; rename it")
     spec = read_spec(remembered) if is_remembered else load_spec(dataset, data_folder=data)
     layout = Layout(root, spec.name)
     if data is None and (Path(dataset) / "dataset.json").is_file() and not is_remembered:
@@ -178,7 +164,7 @@ def remember(workspace: Workspace) -> None:
 
 def check(workspace: Workspace, *, executor: Executor | None) -> Understanding:
     """What is understood of the dataset's folder, and every problem."""
-    found = scan(workspace.spec, workspace.data)
+    found = scan_all(workspace.spec, workspace.data)
     units = workspace.task.index(workspace.spec, found.cases)
     return run_check(workspace.task, workspace.spec, found, units, workspace.data, executor=executor,
                      progress=workspace.progress)
@@ -193,6 +179,8 @@ def plan(workspace: Workspace, budget: Budget, request: PlanRequest, *, executor
         fingerprint = run_fingerprint(workspace.task, workspace.spec, units, workspace.layout.fingerprint,
                                       executor=executor, progress=workspace.progress)
         workspace.folds()
+        for warning in few_patients(units):
+            log.warning("%s %s [%s]", warning.unit, warning.message, warning.code)
         folder = workspace.layout.plan(request.name)
         made = run_plan(workspace.task, workspace.spec, units, fingerprint, budget, request, folder, keep_memory=keep_memory)
         record_plan(folder, made, workspace.layout.fingerprint / "fingerprint.json", workspace.origin)
@@ -217,9 +205,12 @@ def train(workspace: Workspace, plan: Plan, configuration: str, folds: str, *, d
           should_stop: Callable[[], bool]) -> dict[str, Report]:
     """Validation reports of the asked folds, each with the baseline on the same fold; then the bundle."""
     from autoseg.stages.baseline import run_baseline
+    from autoseg.stages.feasible import require_training_fits
     from autoseg.stages.train import run_train
 
     reports = {}
+    require_training_fits(workspace.task, plan.configuration(configuration), workspace.layout.plan(plan.name) / "plan.json",
+                          device)
     for name in fold_names(workspace, folds):
         run = make_run(workspace, plan, configuration, name)
         with locked(run.folder, "train"):
@@ -337,10 +328,14 @@ def load_predictor(bundle_folder: Path, context: Context | None = None, *, trust
         >>> predictor = load_predictor(Path("autoseg_home/Hippocampus/bundles/default"))          # doctest: +SKIP
         >>> predictor.predict_array(voxels, spacing_mm=(1.0, 1.0, 1.0)).label                     # doctest: +SKIP
     """
+    from autoseg.stages.feasible import require_prediction_fits
     from autoseg.stages.predict import Predictor
 
     bundle = read_bundle(bundle_folder, policies)
-    return Predictor.load(bundle_folder, bundle, load_task(bundle.spec.task, trusted=trusted_task), context or Context())
+    context = context or Context()
+    for name in {member.configuration for member in bundle.members}:
+        require_prediction_fits(bundle.plan.configuration(name), bundle_folder / "plan.json", context.device)
+    return Predictor.load(bundle_folder, bundle, load_task(bundle.spec.task, trusted=trusted_task), context)
 
 
 def predict(bundle_folder: Path, inputs: Path, output: Path, context: Context, *, trusted_task: str | None,

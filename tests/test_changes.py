@@ -18,6 +18,7 @@ from autoseg.core.progress import silent
 from autoseg.core.task import Context, PlanRequest
 from autoseg.io.images import read_image, read_label_map, write_label_map, write_volume
 from autoseg.io.values import read_value, write_value
+from autoseg.stages.folds import Splits
 
 CONFIGURATION = "3d_fullres"
 
@@ -73,7 +74,7 @@ def test_a_folder_that_holds_a_specification_is_not_taken_for_a_planned_dataset(
 def test_an_edited_fold_is_trained_anew_from_fresh_weights(trained):
     reopen, plan = trained
     before = weights(reopen(), plan)
-    splits = read_value(reopen().layout.splits, pipeline.Splits)
+    splits = read_value(reopen().layout.splits, Splits)
     first, second, *rest = splits.folds
     write_value(reopen().layout.splits, replace(splits, folds=(second, first, *rest)))
     report, _ = fit(reopen(), plan)
@@ -84,9 +85,9 @@ def test_an_edited_fold_is_trained_anew_from_fresh_weights(trained):
 def test_changed_images_are_refused_until_they_are_prepared_and_then_trained_on(trained):
     reopen, plan = trained
     before = weights(reopen(), plan)
-    for unit in reopen().units:
+    for number, unit in enumerate(reopen().units):
         image = read_image(unit.cases[0].inputs["image"])
-        noise = np.random.default_rng(0).normal(size=image.voxels.shape).astype(np.float32)
+        noise = np.random.default_rng(number).normal(size=image.voxels.shape).astype(np.float32)
         write_volume(unit.cases[0].inputs["image"][0], noise, image)
     with pytest.raises(UsageError, match=r"8 case\(s\) changed") as error:
         fit(reopen(), plan)
@@ -131,7 +132,7 @@ def test_folds_are_made_anew_when_cases_come_or_go(trained):
 
 def test_edited_folds_that_lack_a_case_are_refused(trained):
     reopen, _ = trained
-    splits = read_value(reopen().layout.splits, pipeline.Splits)
+    splits = read_value(reopen().layout.splits, Splits)
     shorter = replace(splits.folds[0], train=splits.folds[0].train[1:])
     write_value(reopen().layout.splits, replace(splits, folds=(shorter, *splits.folds[1:])))
     with pytest.raises(DatasetError, match=r"splits\.json was edited and does not fit the 8 cases"):

@@ -124,7 +124,7 @@ def test_check_lists_every_problem_and_exits_3(folder, tmp_path, capsys):
     code = run(["check", "-d", str(folder / "spec.yaml"), "-i", str(tmp_path), "--root", str(tmp_path / "home"), "--json"])
     document = json.loads(capsys.readouterr().out)
     assert code == 3
-    assert {problem["unit"] for problem in document["problems"]} == {
+    assert {problem["case"] for problem in document["problems"]} == {
         path.name.removesuffix(".nii.gz") for path in (first, second, third)}
     assert not (tmp_path / "home").exists()
 

@@ -16,6 +16,7 @@ import typer
 from autoseg.cli import verbs
 from autoseg.cli.audit import log_command, remember
 from autoseg.cli.run import current_screen, forget, received_signals, start
+from autoseg.cli.screen import fit_for_screen
 
 OUT_OF_RESOURCES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.ENOMEM)
 
@@ -121,9 +122,9 @@ def _tell(message: str, code: str, hint: str | None, exit_code: int) -> None:
     if screen is not None:
         screen.close()
         screen.error = code
-    print(f"autoseg: {message}", file=sys.stderr)
+    print(fit_for_screen(f"autoseg: {message}"), file=sys.stderr)
     if hint:
-        print(f"  next: {hint}", file=sys.stderr)
+        print(fit_for_screen(f"  next: {hint}"), file=sys.stderr)
     if screen is not None and screen.as_json:
         screen.finish(status="error", exit_code=exit_code, error={"code": code, "message": message, "hint": hint})
 

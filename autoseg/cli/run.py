@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoseg.cli.screen import Screen
+from autoseg.cli.screen import OneLine, Screen
 
 if TYPE_CHECKING:
     from autoseg.core.budget import Budget
@@ -53,7 +53,9 @@ def start(command: str, as_json: bool, log_in: Sequence[Path] = ()) -> Screen:
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read by OpenMP when torch is imported, which comes later
     prepare_allocator()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     _screens.append(Screen(command, as_json, log_in=tuple(log_in)))
     return _screens[-1]
 

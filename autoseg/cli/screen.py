@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from autoseg.core.text import printable, printable_lines
 
 SCHEMA = "autoseg.result/1"
 # Without a terminal a line now and then is enough for a log; more would bury the rest: at most so many for a stage, and
@@ -56,6 +59,7 @@ class Screen:
 
     def progress(self, stage: str, done: int, total: int, detail: str = "") -> None:
         """A bar with the time left on a terminal, plain lines otherwise."""
+        detail = printable(detail)
         if sys.stderr.isatty():
             self._show_bar(stage, done, total, detail)
         else:
@@ -65,7 +69,7 @@ class Screen:
         """A line of the result, for people; nothing with `--json`."""
         self.close()
         if not self.as_json:
-            print(text)
+            print(fit_for_screen(text))
 
     def seconds(self) -> float:
         """Since the command began."""
@@ -113,6 +117,19 @@ class Screen:
             del self._courses[stage]  # a stage that comes again begins anew
         eta = "" if done >= total or left is None else f", {duration(left)} left"
         print(f"{stage}: {done:,}/{total:,}{eta} {detail}".rstrip(), file=sys.stderr, flush=True)
+
+
+def fit_for_screen(text: str) -> str:
+    """`text` without anything that could colour, move or rewrite a terminal, or that its encoding lacks; lines stay lines."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return printable_lines(text).encode(encoding, "backslashreplace").decode(encoding)
+
+
+class OneLine(logging.Formatter):
+    """Log messages whose names cannot begin a new line, which could be taken for a message of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return fit_for_screen(printable(super().format(record)) if record.exc_info is None else super().format(record))
 
 
 def duration(seconds: float) -> str:

@@ -85,8 +85,8 @@ def check(dataset: Dataset = None, data: DataFolder = None, root: Root = None, t
         understood = pipeline.check(workspace, executor=executor)
     show.understanding(screen, understood)
     code = 3 if understood.problems else 0
-    screen.finish("invalid" if code else "ok", code, understood=understood.lines, problems=understood.problems,
-                  warnings=understood.warnings, ignored=understood.ignored)
+    screen.finish("invalid" if code else "ok", code, understood=understood.lines, problems=show.by_case(understood.problems),
+                  warnings=show.by_case(understood.warnings), ignored=understood.ignored)
     return code
 
 

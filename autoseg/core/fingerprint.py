@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from autoseg.core.errors import IncompatibleError
 from autoseg.core.geometry import Shape, Spacing
+from autoseg.core.profiles import ChannelProfile
 
 FINGERPRINT_FORMAT = 1
 
@@ -65,6 +66,8 @@ class CaseFingerprint:
         histograms: per channel, sparse: bin index in `EDGES` -> integer weight; sums to `CASE_WEIGHT` or is empty.
         properties: what the task counts (voxels and cases per label, for segmentation).
         kinds: per channel, what its intensities look like in the whole image (`core.modality`).
+        content: digest of the image, by which copies are found (`core.profiles.content_digest`).
+        profiles: per channel, what swapped channels are found by.
     """
 
     shape_after_crop: Shape
@@ -76,6 +79,8 @@ class CaseFingerprint:
     kinds: tuple[str, ...] = ()
     shape_inside_corners: Shape | None = None
     relative_size_inside_corners: float | None = None
+    content: str = ""
+    profiles: tuple[ChannelProfile, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from pathlib import Path
 from autoseg.core.bundle import BUNDLE_FORMAT, Bundle, Decisions, Member
 from autoseg.core.errors import AutosegError, DatasetError, IncompatibleError, UnsafeError, UsageError
 from autoseg.core.fingerprint import Fingerprint
-from autoseg.core.plan import Plan
 from autoseg.core.provenance import Manifest
 from autoseg.io.atomic import replacing, sha256_bytes, sha256_file, write_text
 from autoseg.io.manifests import MANIFEST
+from autoseg.io.plans import read_plan
 from autoseg.io.policy import Policy, check_signature
 from autoseg.io.signatures import LARGEST_BYTES, SIGNATURE, parse_signature
 from autoseg.io.specs import read_spec, write_spec
@@ -91,7 +91,7 @@ def read_bundle(folder: Path, policies: Sequence[Policy] = ()) -> Bundle:
     for name, digest in index.digests.items():
         _check_file(folder, name, digest)
     try:
-        return Bundle(read_spec(folder / "spec.yaml"), read_value(folder / "plan.json", Plan), index.members,
+        return Bundle(read_spec(folder / "spec.yaml"), read_plan(folder / "plan.json"), index.members,
                       index.decisions, read_value(folder / "fingerprint.json", Fingerprint),
                       (folder / CARD).read_text(encoding="utf-8"), index.format, sha256_bytes(content), signed)
     except (DatasetError, UnicodeDecodeError) as error:  # it is as it was written, so whoever wrote it was not autoseg

@@ -17,6 +17,7 @@ from autoseg.core.fingerprint import CaseFingerprint, Fingerprint, measure_chann
 from autoseg.core.geometry import Box, Shape
 from autoseg.core.image import Image
 from autoseg.core.modality import intensity_kind
+from autoseg.core.profiles import content_digest, measure_profile
 from autoseg.core.progress import Progress
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Inputs, Task
@@ -25,13 +26,16 @@ from autoseg.io.done import is_done, mark_done
 from autoseg.io.images import companion_file, unchanged
 from autoseg.io.values import read_value, write_value
 from autoseg.ops.crop import bounding_box, content_box, content_mask, corner_value, crop
+from autoseg.stages import suspects
 from autoseg.stages.parallel import map_cases, require_all
 from autoseg.stages.prepare import read_inputs
 
 log = logging.getLogger(__name__)
 
 # Raised whenever a case's measurement would change; cached ones are then measured anew.
-FINGERPRINT_RULES = 3
+FINGERPRINT_RULES = 4
+# Beside `fingerprint.json`: units with equal images, which folds keep together.
+COPIES = "copies.json"
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,15 @@ def run_fingerprint(task: Task, spec: DatasetSpec, units: Sequence[Unit], folder
     if is_done(folder, inputs):
         return read_value(path, Fingerprint)
     channels = sum(len(entry.channels) for entry in spec.inputs if entry.kind == "image")
-    fingerprint = sum_fingerprints([measured for _, measured in results], channels)
+    cases = [measured for _, measured in results]
+    fingerprint = sum_fingerprints(cases, channels)
+    ids = [unit.id for unit in units]
+    copies = suspects.find_copies(ids, [case.content for case in cases])
+    for failure in suspects.channel_warnings(spec, ids, [case.profiles for case in cases]) + suspects.copy_warnings(copies):
+        log.warning("%s: %s [%s]", failure.unit, failure.message, failure.code)
     write_value(path, fingerprint)
-    mark_done(folder, inputs, [path])
+    write_value(folder / COPIES, copies)
+    mark_done(folder, inputs, [path, folder / COPIES])
     return fingerprint
 
 
@@ -92,7 +102,9 @@ def measure_unit(task: Task, spec: DatasetSpec, unit: Unit) -> CaseFingerprint:
     return CaseFingerprint(
         shape, first.geometry.spacing_mm, share,
         tuple(moments for moments, _ in channels), tuple(histogram for _, histogram in channels), description.properties,
-        tuple(intensity_kind(channel) for channel in voxels), *inside_corners)
+        tuple(intensity_kind(channel) for channel in voxels), *inside_corners,
+        content=content_digest([image.voxels for image in inputs.values()]),
+        profiles=tuple(measure_profile(channel) for channel in voxels) if len(voxels) > 1 else ())
 
 
 def _extent(box: Box, image: Image) -> tuple[Shape, float]:

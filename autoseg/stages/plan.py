@@ -22,6 +22,7 @@ from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Context, PlanRequest, Probe, Task
 from autoseg.io.atomic import hash_values
 from autoseg.io.done import is_done, mark_done
+from autoseg.io.plans import read_plan
 from autoseg.io.store import Store
 from autoseg.io.values import read_value, write_value
 from autoseg.ops.crop import whole_box
@@ -51,7 +52,7 @@ def run_plan(task: Task, spec: DatasetSpec, units: Sequence[Unit], fingerprint: 
     request = _with_earlier_configurations(request, budget, folder / "plan.json")
     inputs = hash_values(PLAN_RULES, spec, fingerprint, budget, request)
     if is_done(folder, inputs):
-        return read_value(folder / "plan.json", Plan)
+        return read_plan(folder / "plan.json")
     plan = task.make_plan(spec, fingerprint, budget, request, make_probe(task, spec, units, request, budget))
     plan = replace(plan, specification=specification_digest(spec))
     write_value(folder / "budget.json", plan.budget)
@@ -89,7 +90,7 @@ def _with_earlier_configurations(request: PlanRequest, budget: Budget, path: Pat
     if not request.configurations or not path.exists():
         return request
     try:
-        earlier = read_value(path, Plan)
+        earlier = read_plan(path)
     except AutosegError:  # of another version: it is planned anew
         return request
     same = (earlier.seed, earlier.budget.minutes, earlier.budget.memory_bytes, earlier.budget.target)
