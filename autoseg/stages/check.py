@@ -42,12 +42,13 @@ class Understanding:
 def run_check(task: Task, spec: DatasetSpec, scan: Scan, units: Sequence[Unit], folder: Path, *,
               executor: Executor | None, progress: Progress) -> Understanding:
     """Reads every file of the dataset completely and collects all problems."""
-    results, _ = map_cases(partial(check_case, spec), scan.cases, [case.id for case in scan.cases], stage="check",
-                           executor=executor, progress=progress)
+    results, failures = map_cases(partial(check_case, spec), scan.cases, [case.id for case in scan.cases], stage="check",
+                                  executor=executor, progress=progress)
     deep = [problem for problems in results for problem in problems]
     found: dict[str, list[Failure]] = {"error": [], "warning": []}
     for problem in _gathered([*scan.problems, *deep]):
         found[problem.severity].append(Failure(problem.case, problem.code, problem.message))
+    found["error"] += failures  # cases that could not be looked at: their process died, or they took too long
     groups = {unit.group for unit in units}
     found["warning"] += divided_patients(spec, [unit.id for unit in units], len(groups))
     channels = ", ".join(f"{entry.role}: {' + '.join(c.name for c in entry.channels)}" for entry in spec.inputs)

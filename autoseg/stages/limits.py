@@ -15,6 +15,7 @@ from autoseg.core.plan import Configuration, Plan
 from autoseg.core.spec import DatasetSpec
 from autoseg.io.images import read_geometry
 from autoseg.ops.resample import resampled_shape
+from autoseg.stages.workers import TimeLimit
 
 # Measuring or preparing a case holds, per voxel of the larger of its own and its model grid, two 32-bit copies of every
 # channel, the label map as it is read (64 bits) and as indices, masks and a mask's 32-bit copy while labels are resampled.
@@ -25,6 +26,14 @@ BYTES_BESIDE = 15
 # A worker process with the modules that it imports (Linux, Python 3.11, 2026-11-22).
 WORKER_BYTES = 150 * 10**6
 FLOAT_BYTES = 4
+# Reading and measuring a case took 0.09 us of processor time per voxel and channel, reading and preparing it 0.11 us per
+# voxel of the model grid (64 x 128 x 128 float32 as .nii.gz with a label map, to a grid of twice the voxels, one core of an
+# EPYC, 2026-11-22); a slower processor may take twice that.
+SECONDS_PER_VOXEL = 2e-7
+# How much longer than that a case may take before it counts as hanging: room for a slow or remote disk and a busy machine.
+PATIENCE = 50
+# No case is given up sooner, however small: a first look at a remote disk or at a machine under load can take minutes.
+SHORTEST_LIMIT_SECONDS = 300.0
 # Kept free beside what a stage writes, for logs, plans and other programs.
 SPARE_BYTES = 200 * 10**6
 
@@ -48,7 +57,11 @@ def largest_case_bytes(units: Sequence[Unit], spec: DatasetSpec, configurations:
 
     Headers that cannot be read are left to the stage that reads the file.
     """
-    channels = sum(len(entry.channels) for entry in spec.inputs if entry.kind == "image")
+    return case_bytes(largest_case_voxels(units, configurations), channel_count(spec))
+
+
+def largest_case_voxels(units: Sequence[Unit], configurations: Sequence[Configuration] = ()) -> float:
+    """Voxels of one channel of the largest case, on its own grid or on those of the configurations given."""
     steps = [configuration.spacing_mm for configuration in configurations]
     most = 0.0
     for unit in units:
@@ -60,7 +73,26 @@ def largest_case_bytes(units: Sequence[Unit], spec: DatasetSpec, configurations:
         volume = voxels * math.prod(grid.spacing_mm)
         finest = [volume / ((step[0] or max(grid.spacing_mm)) * step[1] * step[2]) for step in steps]
         most = max(most, voxels, *finest)
-    return case_bytes(most, channels)
+    return most
+
+
+def time_limit(voxels: float, channels: int) -> TimeLimit:
+    """How long one case may take: long beyond what the largest needs, so that only what hangs is ended.
+
+    Args:
+        voxels: of one channel of the largest case; 0: not known.
+    """
+    expected = voxels * channels * SECONDS_PER_VOXEL
+    if PATIENCE * expected <= SHORTEST_LIMIT_SECONDS:
+        return TimeLimit(SHORTEST_LIMIT_SECONDS, f"cases of this size take {max(1, math.ceil(expected))} s or less, and "
+                         f"{SHORTEST_LIMIT_SECONDS:.0f} s are the shortest limit; AUTOSEG_CASE_MINUTES sets another one")
+    return TimeLimit(PATIENCE * expected, f"that is {PATIENCE} times the {expected:.0f} s that the largest case takes by its "
+                     "size; AUTOSEG_CASE_MINUTES sets another limit")
+
+
+def channel_count(spec: DatasetSpec) -> int:
+    """Channels of all images of a case."""
+    return sum(len(entry.channels) for entry in spec.inputs if entry.kind == "image")
 
 
 def store_bytes(fingerprint: Fingerprint, plan: Plan, configuration: Configuration) -> int:
