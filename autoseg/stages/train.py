@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from autoseg.stages.prepare import read_inputs
 from autoseg.stages.summary import make_report
 from autoseg.training.device import Stopwatch
 from autoseg.training.loader import BatchLoader
-from autoseg.training.log import MetricsLog
+from autoseg.training.log import MetricsLog, read_metrics
 from autoseg.training.loop import Interrupted, train
 
 log = logging.getLogger(__name__)
@@ -109,10 +109,20 @@ def run_train(run: Run, *, device: str, workers: int, progress: Progress,
         mark_done(run.folder / "training", inputs, [weights])
     watch = Stopwatch()
     report = validate(run, network, device=device, progress=progress, should_stop=should_stop)
+    report = replace(report, notes=_skipped_steps(run.folder / "metrics.jsonl"))
     write_value(run.folder / "summary.json", report)
     write_value(run.folder / "seconds.json", {"validation": round(watch.seconds(), 3)})  # to compare with the plan's
     mark_done(run.folder, inputs, [weights, run.folder / "summary.json"])
     return report
+
+
+def _skipped_steps(metrics: Path) -> dict[str, str]:
+    """A note where steps of training were skipped because a loss or gradient was not finite."""
+    last = next(reversed(read_metrics(metrics)), {})
+    if not last.get("skipped"):
+        return {}
+    return {"skipped": f"{last['skipped']} of {last['iteration']} training steps were skipped because a loss or gradient was not "
+            "a finite number"}
 
 
 def fresh_network(run: Run) -> nn.Module:

@@ -79,6 +79,12 @@ class CaseWorkers(Executor):
         for worker in self._workers:
             worker.close()
 
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None and not issubclass(kind, Exception):  # Ctrl-C: nobody wants to wait for the cases under way
+            for worker in self._workers:
+                worker.kill()
+        self.shutdown(cancel_futures=kind is not None)
+
     def _run(self, call: Callable[[], Result]) -> Result:
         worker = self._idle.get()
         try:
@@ -103,6 +109,7 @@ class _Worker:
             if not wait([pipe], None if limit is None else limit.seconds):  # an end of the process makes the pipe ready too
                 assert limit is not None
                 self.kill()
+                self.close()
                 raise OverdueError(f"it took longer than {limit.seconds:.0f} s, so its process was ended; {limit.because}")
             succeeded, value = pipe.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
@@ -122,10 +129,9 @@ class _Worker:
         self._process = self._pipe = None
 
     def kill(self) -> None:
-        """Ends the process whatever it does."""
+        """Ends the process whatever it does; a call that waits for it fails."""
         if self._process is not None:
             self._process.kill()
-        self.close()
 
     def _started(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
         if self._process is None or self._pipe is None:

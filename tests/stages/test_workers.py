@@ -125,6 +125,16 @@ def test_no_process_is_left_when_the_block_ends():
             os.kill(number, 0)
 
 
+def test_an_interrupt_does_not_wait_for_the_cases_under_way():
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), CaseWorkers(1) as pool:
+        pool.submit(own_process, None).result()
+        hanging = pool.submit(hang, "c")
+        time.sleep(0.3)
+        raise KeyboardInterrupt
+    assert time.monotonic() - began < 30 and isinstance(hanging.exception(), LostWorkerError)
+
+
 def test_a_refused_case_keeps_its_code_and_a_full_disk_stops_all_of_them():
     results, [failure] = mapped(refuse, ["a", "b", "c"])
     assert results == ["A", "B"] and failure == Failure("c", "E_TEST", "c is broken")
