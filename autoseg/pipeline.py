@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +20,10 @@ from autoseg.core.progress import Progress
 from autoseg.core.report import Failure, Report
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Context, PlanRequest, Task
-from autoseg.io.atomic import hash_values
+from autoseg.io.atomic import hash_values, remove_leftovers
 from autoseg.io.bundles import read_bundle
 from autoseg.io.dataset import list_inputs, require_no_problems, scan, spec_of_folder
-from autoseg.io.lock import locked
+from autoseg.io.lock import locked, reading
 from autoseg.io.specs import load_spec, read_spec, write_spec
 from autoseg.io.store import Store
 from autoseg.io.values import from_plain, read_value, write_value
@@ -166,9 +167,16 @@ def remember(workspace: Workspace) -> None:
     if not workspace.data.is_dir():
         raise UsageError(f"the folder {workspace.data} with the images of {workspace.spec.name!r} does not exist",
                          hint=f"autoseg plan_and_preprocess -d {workspace.spec.name} -i FOLDER")
+    tidy(workspace)
     write_spec(workspace.layout.spec, workspace.spec)
     write_value(workspace.layout.source, Source(str(workspace.data)))
     write_value(workspace.layout.root / "last.json", {"dataset": workspace.spec.name})
+
+
+def tidy(workspace: Workspace) -> None:
+    """Removes the temporary files that killed commands left; those of running ones stay."""
+    remove_leftovers(workspace.layout.root)
+    remove_leftovers(workspace.layout.folder, recursive=True)
 
 
 def check(workspace: Workspace, *, executor: Executor | None) -> Understanding:
@@ -212,12 +220,14 @@ def train(workspace: Workspace, plan: Plan, configuration: str, folds: str, *, d
     from autoseg.stages.baseline import run_baseline
     from autoseg.stages.train import run_train
 
+    tidy(workspace)
     reports = {}
     for name in fold_names(workspace, folds):
-        run = make_run(workspace, plan, configuration, name)
-        with locked(run.folder, "train"):
-            reports[name] = run_train(run, device=device, workers=workers, progress=workspace.progress,
-                                      should_stop=should_stop)
+        with reading(workspace.store(plan, plan.configuration(configuration)), "train"):
+            run = make_run(workspace, plan, configuration, name)
+            with locked(run.folder, "train"):
+                reports[name] = run_train(run, device=device, workers=workers, progress=workspace.progress,
+                                          should_stop=should_stop)
         if name != "all":
             run_baseline(workspace.task, workspace.spec, workspace.units_by_id, run.fold,
                          hash_values(workspace.fingerprint), workspace.layout.baseline(name), seed=plan.seed,
@@ -262,7 +272,8 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
     store = Store(folder, cache_bytes=STORE_CACHE_BYTES)
     changed = [name for name, digest in workspace.sources.items() if not store.has_case(name, digest)]
     if changed:
-        raise UsageError(f"{len(changed)} case(s) changed after they were preprocessed ({', '.join(changed[:3])})",
+        raise UsageError(f"{len(changed)} case(s) changed or were damaged after they were preprocessed "
+                         f"({', '.join(changed[:3])})",
                          hint=f"autoseg plan_and_preprocess -d {workspace.spec.name}")
     ids = tuple(unit.id for unit in workspace.units)
     fold = Fold(ids, ()) if fold_name == "all" else workspace.folds()[int(fold_name)]
@@ -275,7 +286,10 @@ def select(workspace: Workspace, plan: Plan, context: Context | None = None) -> 
     from autoseg.stages.select import run_select
 
     runs = all_runs(workspace, plan)
-    with locked(workspace.layout.bundle(plan.name), "select"):
+    with ExitStack() as held:
+        for folder in {run.run.store.folder for run in runs}:
+            held.enter_context(reading(folder, "select"))
+        held.enter_context(locked(workspace.layout.bundle(plan.name), "select"))
         return run_select(workspace.task, workspace.spec, plan, workspace.fingerprint, workspace.units_by_id, runs,
                           workspace.layout.bundle(plan.name), fold_count=len(workspace.folds()),
                           baseline=baseline_report(workspace, runs), context=context or Context(), progress=workspace.progress)

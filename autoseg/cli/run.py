@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 _screens: list[Screen] = []
 _received: list[int] = []
+
+# Ctrl-C; what schedulers send before they kill; a terminal that was closed.
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # A worker process takes about 1.5 s to start (imports); below this many bytes of images one process is done sooner.
 BYTES_WORTH_WORKERS = 400 * 2**20
@@ -161,18 +165,41 @@ def case_limit(workspace: Workspace, configurations: Sequence[Configuration] = (
 
 @contextmanager
 def stop_signal() -> Iterator[Callable[[], bool]]:
-    """A function that says whether SIGINT or SIGTERM has come; the second one ends the process at once."""
-    _received.clear()
-    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, frame: object) -> None:
-        _received.append(number)
-        signal.signal(number, earlier[signal.Signals(number)])
-
-    for number in earlier:
-        signal.signal(number, note)
-    try:
+    """A function that says whether a signal to end has come; the second one ends the command at once."""
+    with _handling(_note_once):
         yield lambda: bool(_received)
+
+
+@contextmanager
+def ending_by_signal() -> Iterator[None]:
+    """Inside the block a signal to end is a KeyboardInterrupt, so that temporary files, locks and processes are cleared."""
+    _received.clear()
+    with _handling(_interrupt):
+        yield
+
+
+@contextmanager
+def _handling(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Signals go to `handler`, but for those that are ignored (`nohup` does so) and outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = {number: signal.getsignal(number) for number in END_SIGNALS}
+    earlier = {number: before for number, before in earlier.items() if before is not signal.SIG_IGN}
+    for number in earlier:
+        signal.signal(number, handler)
+    try:
+        yield
     finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
+        for number, before in earlier.items():
+            signal.signal(number, before)
+
+
+def _note_once(number: int, frame: object) -> None:
+    _received.append(number)
+    signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    _received.append(number)
+    raise KeyboardInterrupt

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,19 @@ _ADVICE = {
     errno.EACCES: "permission denied; choose a folder that you may write to",
     errno.EPERM: "permission denied; choose a folder that you may write to",
     errno.EFBIG: "the file is larger than this file system or `ulimit -f` allows",
+    errno.EIO: "the disk or the network drive reports an error; look at the system's log, or choose a folder on another disk",
 }
 # Some 5,000 lines when indented.
 _READABLE_CHARACTERS = 100_000
+_PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """A temporary sibling of `path` to write to; it takes the place of `path` when the block ends without an error.
 
-    Missing parent folders are made. On an error the temporary file is removed and `path` stays as it was.
+    Missing parent folders are made. On an error the temporary file is removed and `path` stays as it was. What a killed
+    process leaves is found by `remove_leftovers`.
 
     Args:
         path: the file to replace.
@@ -42,16 +47,49 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     with explaining(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield part
-            if durable:
-                _flush(part, os.O_RDWR)
-            os.replace(part, path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        with _claimed(part):
+            try:
+                yield part
+                if durable:
+                    _flush(part, os.O_RDWR)
+                os.replace(part, path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
         if durable:
             _flush(path.parent, os.O_RDONLY)
+
+
+def remove_leftovers(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """Temporary files that killed processes left in `folder`, which are removed; those of living writers stay.
+
+    Args:
+        recursive: in its subfolders too.
+    """
+    removed = []
+    for place, _, names in os.walk(folder):
+        for part in (Path(place, name) for name in names if _PART.fullmatch(name)):
+            if is_abandoned(part):
+                part.unlink(missing_ok=True)
+                removed.append(part)
+        if not recursive:
+            break
+    return removed
+
+
+def is_abandoned(path: Path) -> bool:
+    """True when no living process holds the file by a kernel lock, as `replacing` does; False where nobody can tell."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:  # it is gone, or it belongs to somebody else
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 @contextmanager
@@ -110,6 +148,18 @@ def hash_values(*values: Any) -> str:
     """SHA-256 of the values' canonical JSON: sorted keys, no spaces. Slice it for use in folder names."""
     canonical = json.dumps(to_plain(list(values)), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return sha256_bytes(canonical.encode("utf-8"))
+
+
+@contextmanager
+def _claimed(part: Path) -> Iterator[None]:
+    """Makes `part` and holds it by a kernel lock, which ends with the process however it ends."""
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with suppress(OSError):  # a file system without locks: there nobody removes leftovers either
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _flush(path: Path, flags: int) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 PLAN_RULES = 3
 # Units whose batches are timed: enough that a batch is not one case repeated, few enough to prepare in a second.
 PILOT_UNITS = 4
+# Temporary folders begin so; one that a killed command left is found by it.
+PILOTS = ".pilots-"
 # Steps of a candidate: one to warm up, three of which the median counts.
 PROBE_STEPS = 4
 
@@ -52,7 +56,9 @@ def run_plan(task: Task, spec: DatasetSpec, units: Sequence[Unit], fingerprint: 
     inputs = hash_values(PLAN_RULES, spec, fingerprint, budget, request)
     if is_done(folder, inputs):
         return read_value(folder / "plan.json", Plan)
-    plan = task.make_plan(spec, fingerprint, budget, request, make_probe(task, spec, units, request, budget))
+    for killed in folder.glob(f"{PILOTS}*"):
+        shutil.rmtree(killed)
+    plan = task.make_plan(spec, fingerprint, budget, request, make_probe(task, spec, units, request, budget, folder))
     plan = replace(plan, specification=specification_digest(spec))
     write_value(folder / "budget.json", plan.budget)
     write_value(folder / "plan.json", plan)
@@ -98,16 +104,21 @@ def _with_earlier_configurations(request: PlanRequest, budget: Budget, path: Pat
     return replace(request, configurations=tuple(dict.fromkeys((*earlier.configurations, *request.configurations))))
 
 
-def make_probe(task: Task, spec: DatasetSpec, units: Sequence[Unit], request: PlanRequest, budget: Budget) -> Probe:
-    """What the planner may measure: real steps and windows on pilot units, and memory on tensors without content."""
+def make_probe(task: Task, spec: DatasetSpec, units: Sequence[Unit], request: PlanRequest, budget: Budget,
+               folder: Path) -> Probe:
+    """What the planner may measure: real steps and windows on pilot units, and memory on tensors without content.
+
+    Args:
+        folder: of the plan; pilot units are stored in it for the time of a measurement.
+    """
 
     def seconds(plan: Plan, configuration: Configuration) -> float:
         from autoseg.training.loader import BatchLoader
         from autoseg.training.timing import seconds_per_step
 
         pilots = pilot_units(units)
-        with TemporaryDirectory() as folder:
-            store = Store(Path(folder))
+        with pilot_folder(folder) as temporary:
+            store = Store(temporary)
             prepare = PrepareUnit(task, spec, plan, configuration, store.folder)
             for unit in pilots:
                 prepare(unit)
@@ -125,14 +136,22 @@ def make_probe(task: Task, spec: DatasetSpec, units: Sequence[Unit], request: Pl
         from autoseg.training.timing import median_seconds
 
         pilots = pilot_units(units)
-        with TemporaryDirectory() as folder:
-            prepare = PrepareUnit(task, spec, plan, configuration, Path(folder))
+        with pilot_folder(folder) as temporary:
+            prepare = PrepareUnit(task, spec, plan, configuration, temporary)
             prepared = median_seconds([partial(prepare, unit) for unit in pilots], plan.budget.target)
-            store = Store(Path(folder))
+            store = Store(temporary)
             count, predict = one_batch_of_windows(task, plan, configuration, store, pilots[0].cases[0].id)
             return prepared, median_seconds([predict] * PROBE_STEPS, plan.budget.target) / count
 
     return Probe(seconds, peak_bytes, case_seconds)
+
+
+@contextmanager
+def pilot_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside the plan: on the disk that has room, and found again after a kill."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=PILOTS, dir=folder) as temporary:
+        yield Path(temporary)
 
 
 def one_batch_of_windows(task: Task, plan: Plan, configuration: Configuration, store: Store,

@@ -151,6 +151,7 @@ def run_predict(predictor: Predictor, cases: Sequence[Case], folder: Path, *, re
     for place, case in enumerate(cases):
         try:
             if not _is_finished(finished.get(case.id), case, folder):
+                finished.pop(case.id, None)  # what an earlier run recorded holds no longer
                 finished[case.id] = _predict_case(predictor, case, folder)
         except AutosegError as error:
             if error.exit_code == 6:  # disk or memory: the next case would fail in the same way

@@ -148,7 +148,7 @@ def _train_network(run: Run, network: nn.Module, *, device: str, workers: int, p
     optimization = run.configuration.optimization
     with BatchLoader(draw, seed=seed, fold=fold, count=optimization.iterations, workers=workers) as loader:
         train(network, run.task.phases(run.configuration), loader, optimization, device=device,
-              checkpoint=run.checkpoints, log=MetricsLog(run.folder / "metrics.jsonl"), progress=tell,
+              checkpoint=run.checkpoints, run=run.inputs_hash(), log=MetricsLog(run.folder / "metrics.jsonl"), progress=tell,
               should_stop=should_stop)
 
 

@@ -7,12 +7,13 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from autoseg.core.errors import AutosegError, IncompatibleError
+from autoseg.core.errors import AutosegError, IncompatibleError, ResourceError
 from autoseg.core.plan import Optimization
 from autoseg.core.task import Phase
 from autoseg.training.checkpoint import Checkpoint, read_newest_checkpoint, write_checkpoint
@@ -102,7 +103,7 @@ class _Tally:
 
 def train(
         network: nn.Module, phases: Sequence[Phase], draw: Callable[[int], Batch], optimization: Optimization, *,
-        device: str = "cpu", checkpoint: Path | None = None, log: MetricsLog | None = None,
+        device: str = "cpu", checkpoint: Path | None = None, run: str = "", log: MetricsLog | None = None,
         on_epoch: Callable[[int, nn.Module], dict[str, float] | None] | None = None,
         progress: Callable[[int, int, dict[str, float]], None] | None = None,
         should_stop: Callable[[], bool] = lambda: False,
@@ -116,6 +117,7 @@ def train(
         draw: iteration -> batch; entries that are tensors go to the device, `cases` (names) is for error messages.
         device: `cpu` or `cuda[:n]`.
         checkpoint: folder; written at the end of every epoch and when stopped.
+        run: digest of all that decides the result; checkpoints of another one are not taken.
         log: receives one record per epoch.
         on_epoch: (epochs done, network with the final kind of weights) -> scores for the log.
         progress: (iterations done, iterations, losses) after every step.
@@ -128,35 +130,36 @@ def train(
         IncompatibleError: the checkpoint belongs to another plan.
     """
     stepper = Stepper(network, phases, optimization, device=device)
-    tally = _resume(stepper, checkpoint)
+    save = partial(_save, stepper, folder=checkpoint, run=run)
+    tally = _resume(stepper, checkpoint, run)
     resumed_at = tally.iteration
     if log is not None:
         log.truncate(tally.iteration)
     network.train()
     while tally.iteration < optimization.iterations:
-        if should_stop():
-            _save(stepper, tally, checkpoint)
+        watch = Stopwatch()
+        batch = None if should_stop() else _draw(draw, tally, optimization, should_stop)
+        if batch is None:
+            save(tally)
             raise Interrupted(f"stopped after {tally.iteration} of {optimization.iterations} iterations",
                               hint="the same command goes on from there")
-        losses = _step(stepper, tally, draw)
+        losses = _step(stepper, tally, batch, watch)
         if progress is not None:
             progress(tally.iteration, optimization.iterations, losses)
         ends = tally.iteration % optimization.iterations_per_epoch == 0 or tally.iteration == optimization.iterations
         if _is_lost(stepper, tally, ends):
-            tally = _go_back(stepper, tally, checkpoint)
+            tally = _go_back(stepper, tally, partial(_resume, stepper, checkpoint, run))
             if log is not None:
                 log.truncate(tally.iteration)
         elif ends:
-            _end_epoch(stepper, tally, checkpoint, log, on_epoch)
+            _end_epoch(stepper, tally, save, log, on_epoch)
     if stepper.average is not None:
         stepper.average.swap()
     return TrainingResult(tally.iteration, tally.last, tally.seconds, tally.other_seconds, resumed_at, tally.skipped)
 
 
-def _step(stepper: Stepper, tally: _Tally, draw: Callable[[int], Batch]) -> dict[str, float]:
+def _step(stepper: Stepper, tally: _Tally, batch: Batch, watch: Stopwatch) -> dict[str, float]:
     """Losses of the next step; none where it was skipped because they, or a gradient, are not finite."""
-    watch = Stopwatch()
-    batch = draw(batch_number(tally.iteration, tally.restores, stepper.optimization))
     try:
         losses = stepper.step(tally.iteration, batch)
     except DivergedError as error:
@@ -175,9 +178,11 @@ def _is_lost(stepper: Stepper, tally: _Tally, ends: bool) -> bool:
                                      too_many(tally.skipped, stepper.optimization))
 
 
-def _go_back(stepper: Stepper, tally: _Tally, folder: Path | None) -> _Tally:
-    """The tally of the newest checkpoint, whose state the stepper takes; it counts on what was skipped since.
+def _go_back(stepper: Stepper, tally: _Tally, resume: Callable[[], _Tally]) -> _Tally:
+    """The tally of the newest checkpoint, which counts on what was skipped since.
 
+    Args:
+        resume: gives the stepper the state of that checkpoint.
     Raises:
         DivergedError: this was tried before, too much was skipped in all, or there is no checkpoint.
     """
@@ -185,7 +190,7 @@ def _go_back(stepper: Stepper, tally: _Tally, folder: Path | None) -> _Tally:
                         blamed=tally.blamed)
     if tally.restores >= MOST_RESTORES or too_many(tally.skipped, stepper.optimization):
         raise hopeless
-    earlier = _resume(stepper, folder)
+    earlier = resume()
     if not earlier.iteration:
         raise hopeless
     _LOG.warning("%s. Training goes back to iteration %d and on with other batches", tally.cause, earlier.iteration)
@@ -193,8 +198,22 @@ def _go_back(stepper: Stepper, tally: _Tally, folder: Path | None) -> _Tally:
                    cause=tally.cause)
 
 
+def _draw(draw: Callable[[int], Batch], tally: _Tally, optimization: Optimization,
+          should_stop: Callable[[], bool]) -> Batch | None:
+    """The next batch; None where a stop was asked for meanwhile and the processes that draw have ended.
+
+    A scheduler sends its signal to all processes of a job, so those that draw may be gone before the checkpoint is written.
+    """
+    try:
+        return draw(batch_number(tally.iteration, tally.restores, optimization))
+    except ResourceError:
+        if should_stop():
+            return None
+        raise
+
+
 def _end_epoch(
-        stepper: Stepper, tally: _Tally, checkpoint: Path | None, log: MetricsLog | None,
+        stepper: Stepper, tally: _Tally, save: Callable[[_Tally], None], log: MetricsLog | None,
         on_epoch: Callable[[int, nn.Module], dict[str, float] | None] | None) -> None:
     """Scores, log record, checkpoint, in this order: a record without its checkpoint is dropped on resume."""
     watch = Stopwatch()
@@ -211,19 +230,19 @@ def _end_epoch(
                     **({"skipped": tally.skipped} if tally.skipped else {})})
     before = tally.other_seconds
     tally.other_seconds = before + watch.seconds()
-    _save(stepper, tally, checkpoint)
+    save(tally)
     tally.other_seconds = before + watch.seconds()
 
 
-def _save(stepper: Stepper, tally: _Tally, folder: Path | None) -> None:
+def _save(stepper: Stepper, tally: _Tally, *, folder: Path | None, run: str) -> None:
     if folder is not None and not tally.in_a_row:  # while steps are skipped, the checkpoint before them is the one to go back to
         state = {"optimization": asdict(stepper.optimization), "tally": asdict(tally),
                  "scaler": stepper.scaler.state_dict()}
-        write_checkpoint(folder, Checkpoint(tally.iteration, stepper.tensors(), state))
+        write_checkpoint(folder, Checkpoint(tally.iteration, stepper.tensors(), state, run))
 
 
-def _resume(stepper: Stepper, folder: Path | None) -> _Tally:
-    found = None if folder is None else read_newest_checkpoint(folder)
+def _resume(stepper: Stepper, folder: Path | None, run: str) -> _Tally:
+    found = None if folder is None else read_newest_checkpoint(folder, run)
     if found is None:
         return _Tally()
     if found.state["optimization"] != _as_json(asdict(stepper.optimization)):

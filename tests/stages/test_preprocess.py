@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from breaking import contents
 
-from autoseg.core.errors import DatasetError, PartialError, ResourceError
+from autoseg.core.errors import DatasetError, LockedError, PartialError, ResourceError
 from autoseg.core.progress import silent
 from autoseg.io.dataset import scan
 from autoseg.io.images import read_image, write_volume
+from autoseg.io.lock import reading
 from autoseg.stages.check import run_check
 from autoseg.stages.fingerprint import run_fingerprint
 from autoseg.stages.parallel import map_cases
@@ -133,3 +135,40 @@ def test_images_are_normalised_before_they_are_resampled(toy):
     voxels = read_image(unit.cases[0].inputs["image"]).voxels
     assert record.model_shape == voxels.shape[1:]
     assert np.allclose(arrays["image"], (voxels - voxels.mean()) / voxels.std(), atol=1e-4)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_only_the_damaged_case_is_stored_again_with_the_same_bytes(toy, copied, tmp_path, caplog):
+    folder = tmp_path / "store"
+    run(toy, copied, folder)
+    before, times = contents(folder), {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    flip(folder / f"{copied[2].id}.image.npy")
+    run(toy, copied, folder)
+    assert contents(folder) == before
+    assert f"{copied[2].id}.image.npy is missing or differs" in caplog.text
+    written = {name.partition(".")[0] for name, time in times.items() if (folder / name).stat().st_mtime_ns != time}
+    assert written == {copied[2].id, "done"}
+
+
+def test_a_store_in_use_is_left_alone_unless_a_case_would_be_rewritten(toy, copied, tmp_path):
+    folder = tmp_path / "store"
+    run(toy, copied[:-1], folder)
+    with reading(folder, "train"):
+        kept = contents(folder)
+        run(toy, copied[:-1], folder)
+        assert contents(folder) == kept
+        run(toy, copied, folder)  # a case more disturbs nobody
+        assert kept.items() - {("done.json", kept["done.json"])} <= contents(folder).items()
+        image = read_image(copied[1].cases[0].inputs["image"])
+        write_volume(copied[1].cases[0].inputs["image"][0], image.voxels + 1, image)
+        before = contents(folder)
+        with pytest.raises(LockedError, match="'autoseg train' on host .* its files would change under them"):
+            run(toy, copied, folder)
+        assert contents(folder) == before
+    run(toy, copied, folder)
+    assert contents(folder) != before
