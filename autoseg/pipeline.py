@@ -20,7 +20,7 @@ from autoseg.core.progress import Progress
 from autoseg.core.report import Failure, Report
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Context, PlanRequest, Task
-from autoseg.io.atomic import hash_values, remove_leftovers
+from autoseg.io.atomic import hash_values, remove_leftovers, require_writable
 from autoseg.io.bundles import read_bundle
 from autoseg.io.dataset import list_inputs, require_no_problems, scan, spec_of_folder
 from autoseg.io.lock import locked, reading
@@ -325,6 +325,7 @@ def report(workspace: Workspace, plan: Plan, provenance: Mapping[str, str]) -> P
     """
     from autoseg.stages.report import run_report
 
+    require_writable(workspace.layout.folder)
     runs = all_runs(workspace, plan)
     return run_report(workspace.task, workspace.spec, plan, workspace.fingerprint, workspace.units_by_id, runs,
                       baseline_report(workspace, runs), workspace.layout, provenance)
@@ -350,6 +351,7 @@ def predict(bundle_folder: Path, inputs: Path, output: Path, context: Context, *
 
     if output.resolve() == (inputs if inputs.is_dir() else inputs.parent).resolve():
         raise UsageError(f"predictions would overwrite the images in {inputs}; name another folder with -o")
+    require_writable(output)  # before seconds of loading networks
     predictor = load_predictor(bundle_folder, context, trusted_task=trusted_task)
     found = list_inputs(predictor.bundle.spec, inputs)
     refused = [Failure(problem.case, problem.code, problem.message) for problem in found.problems]

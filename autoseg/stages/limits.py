@@ -13,8 +13,10 @@ from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.geometry import Shape
 from autoseg.core.plan import Configuration, Plan
 from autoseg.core.spec import DatasetSpec
+from autoseg.io.atomic import require_writable
 from autoseg.io.images import read_geometry
 from autoseg.ops.resample import resampled_shape
+from autoseg.planning.memory import parameter_count
 from autoseg.stages.workers import TimeLimit
 
 # Measuring or preparing a case holds, per voxel of the larger of its own and its model grid, two 32-bit copies of every
@@ -122,14 +124,26 @@ def prediction_bytes(cases: Sequence[Case], outputs: int, *, probabilities: bool
     return total
 
 
-def require_space(folder: Path, needed_bytes: int, what: str, *, free_bytes: int | None = None) -> None:
-    """Raises before a stage begins that the disk cannot hold.
+def training_bytes(configuration: Configuration) -> tuple[int, int]:
+    """Disk that a training run takes, and its largest file: a checkpoint, of which two are kept while a third is written.
+
+    A checkpoint holds the weights, two moments of each (AdamW; other optimisers have one) and their average.
+    """
+    average = configuration.optimization.ema_decay is not None
+    checkpoint = parameter_count(configuration.network) * FLOAT_BYTES * (3 + average)
+    return 3 * checkpoint, checkpoint
+
+
+def require_space(folder: Path, needed_bytes: int, what: str, *, largest_bytes: int = 0,
+                  free_bytes: int | None = None) -> None:
+    """Raises before a stage begins that the disk cannot hold, or that may not write there; makes the folder.
 
     Args:
         folder: where the stage will write; need not exist yet. What it holds already counts as written.
+        largest_bytes: of the largest file among it.
         free_bytes: on its disk; None: asked of the system.
     Raises:
-        ResourceError: too little is free; says how much is needed and free, and where.
+        ResourceError: too little is free, with how much is needed and free, and where; or a file cannot be written there.
     """
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free if free_bytes is None else free_bytes
@@ -138,3 +152,4 @@ def require_space(folder: Path, needed_bytes: int, what: str, *, free_bytes: int
     if missing > 0 and missing + SPARE_BYTES > free:
         raise ResourceError(f"{what} may need {(missing + SPARE_BYTES) / 1e9:.2f} GB in {folder}, and {free / 1e9:.2f} GB are "
                             "free there", hint="free some space, or name a folder on another disk (--root, or -o)")
+    require_writable(folder, largest_bytes)

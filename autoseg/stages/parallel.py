@@ -28,6 +28,9 @@ MEMORY_CODE = "E_MEMORY"
 CIRCUMSTANCES = frozenset({MEMORY_CODE, LostWorkerError.default_code, OverdueError.default_code})
 
 
+NO_LIMIT_HERE = "stop it and name the case under 'exclude', or repeat the command with --jobs 2, where cases have a time limit"
+
+
 def map_cases(function: Callable[[Item], Result], items: Sequence[Item], names: Sequence[str], *, stage: str,
               executor: Executor | None, progress: Progress) -> tuple[list[Result], list[Failure]]:
     """Results of `function` over `items` in their order, and the items that were refused or failed.
@@ -53,7 +56,7 @@ def map_cases(function: Callable[[Item], Result], items: Sequence[Item], names: 
                 log.warning("%s, case %s: %s; it is tried again alone when the others are done", stage, name, _reason(error))
                 lost.append(place)
             except AutosegError as error:
-                failures[place] = _failure(name, error)
+                failures[place] = failure_of(name, error)
             progress(stage, place + 1 - len(lost), len(names), name)
         for number, place in enumerate(lost, start=1):
             tried = _try_alone(function, items[place], names[place], executor)
@@ -93,6 +96,25 @@ def require_all(failures: Sequence[Failure], what: str) -> None:
                        "cases under 'exclude' in the specification")
 
 
+def failure_of(name: str, error: Exception, again: str = "") -> Failure:
+    """What became of a case, with the code of the reason.
+
+    Raises:
+        The error itself where it is none of this case: a bug, or a disk that no other case could be written to either.
+    """
+    if is_for_memory(error):
+        return Failure(name, MEMORY_CODE, f"{_reason(error)}{again}")
+    if not isinstance(error, AutosegError) or error.exit_code == ResourceError.exit_code:
+        raise error
+    return Failure(name, error.code, f"{_reason(error)}{again}")
+
+
+def is_for_memory(error: Exception) -> bool:
+    """Python's and torch's ways to say that memory does not suffice; that of torch on a CPU is words only."""
+    return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+            or isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
 def one_thread(function: Callable[[Item], Result], item: Item) -> Result:
     """What `function` says of the item; numerical libraries keep to one thread, and to its memory, meanwhile."""
     with threadpool_limits(1):
@@ -100,11 +122,10 @@ def one_thread(function: Callable[[Item], Result], item: Item) -> Result:
 
 
 @contextmanager
-def naming_slow_cases(name: str, seconds: float = SHORTEST_LIMIT_SECONDS) -> Iterator[None]:
+def naming_slow_cases(name: str, seconds: float = SHORTEST_LIMIT_SECONDS, *, advice: str = NO_LIMIT_HERE) -> Iterator[None]:
     """Inside the block, a warning after some time that names the case: what hangs in this process cannot be ended by it."""
     timer = threading.Timer(seconds, log.warning, (
-        "case %s has been under way for %.0f s; if its file hangs the program, stop it and name the case under 'exclude', or "
-        "repeat the command with --jobs 2, where cases have a time limit", name, seconds))
+        "case %s has been under way for %.0f s; if its file hangs the program, %s", name, seconds, advice))
     timer.daemon = True
     timer.start()
     try:
@@ -125,19 +146,13 @@ def _try_alone(function: Callable[[Item], Result], item: Item, name: str,
         return (executor.submit(one_thread, function, item).result() if executor else one_thread(function, item),)
     except (AutosegError, MemoryError) as error:
         again = " again, alone and with one thread" if isinstance(error, (LostWorkerError, MemoryError)) else ""
-        return _failure(name, error, again)
+        return failure_of(name, error, again)
 
 
-def _failure(name: str, error: AutosegError | MemoryError, again: str = "") -> Failure:
-    if isinstance(error, MemoryError):
-        return Failure(name, MEMORY_CODE, f"{_reason(error)}{again}")
-    if error.exit_code == ResourceError.exit_code:
-        raise error
-    return Failure(name, error.code, f"{_reason(error)}{again}")
-
-
-def _reason(error: AutosegError | MemoryError) -> str:
-    return f"memory does not suffice ({error or 'no more is free'})" if isinstance(error, MemoryError) else str(error)
+def _reason(error: Exception) -> str:
+    if not is_for_memory(error):
+        return str(error)
+    return f"memory does not suffice ({next(iter(str(error).splitlines()), '') or 'no more is free'})"
 
 
 def _unfinished(futures: Iterable[Future], names: Sequence[str]) -> list[str]:

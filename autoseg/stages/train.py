@@ -26,6 +26,7 @@ from autoseg.io.images import image_ending
 from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_weights, save_weights
 from autoseg.planning.splits import Fold
+from autoseg.stages.limits import require_space, training_bytes
 from autoseg.stages.prepare import read_inputs
 from autoseg.stages.summary import make_report
 from autoseg.training.device import Stopwatch
@@ -104,6 +105,8 @@ def run_train(run: Run, *, device: str, workers: int, progress: Progress,
     if is_done(run.folder / "training", inputs):
         load_weights(weights, network)
     else:
+        needed, largest = training_bytes(run.configuration)
+        require_space(run.folder, needed, "the checkpoints of this run", largest_bytes=largest)
         _train_network(run, network, device=device, workers=workers, progress=progress, should_stop=should_stop)
         save_weights(weights, network)
         mark_done(run.folder / "training", inputs, [weights])
