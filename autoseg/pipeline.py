@@ -20,9 +20,10 @@ from autoseg.core.progress import Progress
 from autoseg.core.report import Failure, Report
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Context, PlanRequest, Task
-from autoseg.io.atomic import hash_values, remove_leftovers, require_writable
+from autoseg.io.atomic import hash_values, remove_leftovers, require_writable, sha256_file
 from autoseg.io.bundles import read_bundle
 from autoseg.io.dataset import list_inputs, require_no_problems, scan, spec_of_folder
+from autoseg.io.done import read_done
 from autoseg.io.lock import locked, reading
 from autoseg.io.specs import load_spec, read_spec, write_spec
 from autoseg.io.store import Store
@@ -32,7 +33,7 @@ from autoseg.stages.check import Understanding, run_check
 from autoseg.stages.evaluate import run_evaluate
 from autoseg.stages.fingerprint import digest_unit, run_fingerprint
 from autoseg.stages.limits import prediction_bytes, require_space, store_bytes
-from autoseg.stages.plan import fits_specification, run_plan
+from autoseg.stages.plan import fits_specification, read_plan, require_same_measurements, run_plan
 from autoseg.stages.prepare import grid_hash
 from autoseg.stages.preprocess import run_preprocess
 from autoseg.stages.summary import make_report
@@ -91,15 +92,24 @@ class Workspace:
         if not path.exists():
             raise UsageError(f"dataset {self.spec.name!r} has not been planned below {self.layout.root}",
                              hint=f"autoseg plan_and_preprocess -d {self.spec.name} -i FOLDER")
+        made = (read_done(path.parent) or {"outputs": {}})["outputs"].get(path.name)
+        if made is not None and sha256_file(path) != made["sha256"]:
+            raise IncompatibleError(f"{path} was edited after the dataset was measured", code="E_FINGERPRINT_EDITED",
+                                    hint=f"autoseg plan_and_preprocess -d {self.spec.name} measures it anew")
         return read_value(path, Fingerprint)
 
     def plan(self, name: str) -> Plan:
-        """A plan made earlier."""
+        """A plan made earlier.
+
+        Raises:
+            UsageError: there is none of this name.
+            IncompatibleError: it was edited since, or made by a newer autoseg.
+        """
         path = self.layout.plan(name) / "plan.json"
         if not path.exists():
             raise UsageError(f"dataset {self.spec.name!r} has no plan {name!r} below {self.layout.root}",
                              hint=f"autoseg plan_and_preprocess -d {self.spec.name}")
-        return read_value(path, Plan)
+        return read_plan(path.parent)
 
     def folds(self) -> tuple[Fold, ...]:
         """The folds of this dataset: those of `splits.json`, which may be edited.
@@ -256,7 +266,8 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
 
     Raises:
         UsageError: the configuration has not been preprocessed.
-        IncompatibleError: the plan was made for another state of the specification.
+        IncompatibleError: the plan was made for another state of the specification or of the data, or cases changed or were
+            damaged after they were preprocessed.
     """
     from autoseg.stages.train import Run
 
@@ -265,6 +276,7 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
         raise IncompatibleError(f"the specification of {workspace.spec.name!r} says other inputs, labels, regions or options "
                                 f"than when the plan {plan.name!r} was made",
                                 hint=f"autoseg plan_and_preprocess -d {workspace.spec.name} -c {configuration_name}")
+    require_same_measurements(plan, workspace.fingerprint)
     folder = workspace.store(plan, configuration)
     if not (folder / "done.json").exists():
         raise UsageError(f"configuration {configuration_name!r} of {workspace.spec.name!r} is not preprocessed",
@@ -272,9 +284,9 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
     store = Store(folder, cache_bytes=STORE_CACHE_BYTES)
     changed = [name for name, digest in workspace.sources.items() if not store.has_case(name, digest)]
     if changed:
-        raise UsageError(f"{len(changed)} case(s) changed or were damaged after they were preprocessed "
-                         f"({', '.join(changed[:3])})",
-                         hint=f"autoseg plan_and_preprocess -d {workspace.spec.name}")
+        raise IncompatibleError(f"{len(changed)} case(s) changed or were damaged after they were preprocessed "
+                                f"({', '.join(changed[:3])})", code="E_CASES_CHANGED",
+                                hint=f"autoseg plan_and_preprocess -d {workspace.spec.name}")
     ids = tuple(unit.id for unit in workspace.units)
     fold = Fold(ids, ()) if fold_name == "all" else workspace.folds()[int(fold_name)]
     return Run(workspace.task, workspace.spec, plan, configuration, fold, fold_name, workspace.units_by_id,

@@ -25,6 +25,9 @@ from autoseg.training.step import Batch, DivergedError, Stepper
 
 _LOG = logging.getLogger(__name__)
 
+# 2: counts of skipped steps; checkpoints of format 1 have none and are read as they are.
+CHECKPOINT_FORMAT = 2
+
 
 class Interrupted(AutosegError):
     """Training was asked to stop and did, after writing a checkpoint; the same command goes on from there."""
@@ -236,7 +239,7 @@ def _end_epoch(
 
 def _save(stepper: Stepper, tally: _Tally, *, folder: Path | None, run: str) -> None:
     if folder is not None and not tally.in_a_row:  # while steps are skipped, the checkpoint before them is the one to go back to
-        state = {"optimization": asdict(stepper.optimization), "tally": asdict(tally),
+        state = {"format": CHECKPOINT_FORMAT, "optimization": asdict(stepper.optimization), "tally": asdict(tally),
                  "scaler": stepper.scaler.state_dict()}
         write_checkpoint(folder, Checkpoint(tally.iteration, stepper.tensors(), state, run))
 
@@ -245,6 +248,10 @@ def _resume(stepper: Stepper, folder: Path | None, run: str) -> _Tally:
     found = None if folder is None else read_newest_checkpoint(folder, run)
     if found is None:
         return _Tally()
+    if found.state.get("format", 1) > CHECKPOINT_FORMAT:
+        raise IncompatibleError(f"the checkpoint in {folder} has format {found.state['format']}, and this autoseg understands "
+                                f"{CHECKPOINT_FORMAT} and older: a newer autoseg wrote it", code="E_NEWER_FORMAT",
+                                hint="update autoseg, or move the run's folder away to start anew")
     if found.state["optimization"] != _as_json(asdict(stepper.optimization)):
         raise IncompatibleError(f"the checkpoint in {folder} was trained with other values than the plan's: "
                                 f"{_first_difference(found.state['optimization'], asdict(stepper.optimization))}",

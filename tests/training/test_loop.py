@@ -17,7 +17,7 @@ from autoseg.core.plan import Network, Optimization
 from autoseg.core.task import Phase
 from autoseg.losses.cross_entropy import cross_entropy_loss
 from autoseg.nn.build import build_network
-from autoseg.training.checkpoint import read_newest_checkpoint
+from autoseg.training.checkpoint import read_newest_checkpoint, write_checkpoint
 from autoseg.training.log import MetricsLog, read_metrics
 from autoseg.training.loop import Interrupted, train
 from autoseg.training.step import DivergedError, Stepper
@@ -184,6 +184,34 @@ def test_checkpoint_of_another_plan_is_refused_naming_the_value(tmp_path):
 
     with pytest.raises(IncompatibleError, match="learning_rate was 0.005 and is 0.1"):
         train(small_network(), PHASES, bright_voxels, replace(OPTIMIZATION, learning_rate=0.1), checkpoint=tmp_path)
+
+
+def with_state(folder, change):
+    """Rewrites the newest checkpoint with a changed state, as another version would have written it."""
+    found = read_newest_checkpoint(folder)
+    change(found.state)
+    for path in folder.iterdir():
+        path.unlink()
+    write_checkpoint(folder, found)
+
+
+def test_a_checkpoint_of_an_older_version_resumes_bit_equal_and_of_a_newer_one_is_refused(tmp_path):
+    def older(state):
+        del state["format"]
+        for name in ("skipped", "in_a_row", "restores", "blamed", "cause"):
+            del state["tally"][name]
+
+    with pytest.raises(Interrupted):
+        train(small_network(), PHASES, bright_voxels, OPTIMIZATION, checkpoint=tmp_path, should_stop=stop_after(8))
+    with_state(tmp_path, older)
+    resumed = small_network(seed=9)
+    assert train(resumed, PHASES, bright_voxels, OPTIMIZATION, checkpoint=tmp_path).resumed_at == 8
+    assert same(weights(resumed), undisturbed())
+
+    with_state(tmp_path, lambda state: state.update(format=99))
+    with pytest.raises(IncompatibleError, match="has format 99") as caught:
+        train(small_network(), PHASES, bright_voxels, OPTIMIZATION, checkpoint=tmp_path)
+    assert caught.value.exit_code == 5 and "update autoseg" in caught.value.hint
 
 
 def test_epoch_callback_sees_averaged_weights_and_its_scores_are_logged(tmp_path):
