@@ -124,8 +124,8 @@ def explaining(path: Path, needed_bytes: int | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # Writers in C++ say in words only that they failed, as does numpy; any other failure has a number.
-        if error.errno is not None and error.errno not in _ADVICE:
+        # Writers in C++ say in words only that they failed, as does numpy; a lock that is held is no failure of the disk.
+        if isinstance(error, TimeoutError) or error.errno is not None and error.errno not in _ADVICE:
             raise
         advice = _ADVICE.get(error.errno or 0, f"{error}; the disk may be full, or the file too large for it")
         raise ResourceError(f"{path} cannot be written{_room(path, needed_bytes)}: {advice}") from error

@@ -56,8 +56,8 @@ def _require_known_format(plain: Any, kind: Any, source: str) -> None:
     found = plain.get("format") if isinstance(plain, dict) else None
     if isinstance(known, int) and isinstance(found, int) and found > known:
         raise IncompatibleError(f"{source} has format {found}, and this autoseg understands {known} and older: a newer autoseg "
-                                "wrote it", code="E_NEWER_FORMAT",
-                                hint="update autoseg (pip install -U autoseg), or make it anew with this version")
+                                "wrote it; update autoseg, or make it anew with this version", code="E_NEWER_FORMAT",
+                                hint="pip install -U autoseg")
 
 
 def read_value(path: Path, kind: type[T]) -> T:
