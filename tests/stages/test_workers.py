@@ -16,7 +16,7 @@ from autoseg.core.errors import PartialError, ReadError, ResourceError
 from autoseg.core.progress import silent
 from autoseg.core.report import Failure
 from autoseg.stages.limits import PATIENCE, SECONDS_PER_VOXEL, SHORTEST_LIMIT_SECONDS, time_limit
-from autoseg.stages.parallel import map_cases, naming_slow_cases, require_all
+from autoseg.stages.parallel import map_cases, naming_slow_cases, one_thread, require_all
 from autoseg.stages.workers import CaseWorkers, LostWorkerError, OverdueError, TimeLimit
 
 NAMES = ["a", "b", "c", "d", "e"]
@@ -97,6 +97,17 @@ def test_a_case_that_is_killed_once_is_done_alone_with_one_thread(tmp_path, capl
     assert failures == [] and [result[0] for result in results] == ["A", "B", "C", "D", "E"]
     assert results[2] == "C1"
     assert "case c: the process that worked on it was killed" in caplog.text and "tried again alone" in caplog.text
+
+
+def test_a_case_alone_has_one_thread_where_others_have_two():
+    import numpy  # noqa: F401  # so that there is a pool of threads
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    def most_threads(_: object) -> int:
+        return max(pool["num_threads"] for pool in threadpool_info())
+
+    with threadpool_limits(2):
+        assert (most_threads(None), one_thread(most_threads, None), most_threads(None)) == (2, 1, 2)
 
 
 def test_a_crash_says_which_signal_and_costs_only_its_case():
