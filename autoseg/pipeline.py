@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,11 +23,11 @@ from autoseg.core.report import Failure, Report
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Context, PlanRequest, Task
 from autoseg.core.text import has_control_characters
-from autoseg.io.atomic import hash_values
+from autoseg.io.atomic import hash_values, remove_leftovers, require_writable, sha256_file
 from autoseg.io.bundles import read_bundle
 from autoseg.io.dataset import list_inputs, require_no_problems, scan, scan_all, spec_of_folder
-from autoseg.io.lock import locked
-from autoseg.io.plans import read_plan
+from autoseg.io.done import read_done
+from autoseg.io.lock import locked, reading
 from autoseg.io.policy import Policy
 from autoseg.io.specs import load_spec, read_spec, write_spec
 from autoseg.io.store import Store
@@ -37,7 +38,7 @@ from autoseg.stages.evaluate import run_evaluate
 from autoseg.stages.fingerprint import COPIES, digest_unit, run_fingerprint
 from autoseg.stages.folds import dataset_folds
 from autoseg.stages.limits import prediction_bytes, require_space, store_bytes
-from autoseg.stages.plan import fits_specification, run_plan
+from autoseg.stages.plan import fits_specification, read_made_plan, require_same_measurements, run_plan
 from autoseg.stages.prepare import grid_hash
 from autoseg.stages.preprocess import run_preprocess
 from autoseg.stages.provenance import record_evaluation, record_plan, record_predictions, record_report, record_run
@@ -101,18 +102,27 @@ class Workspace:
         if not path.exists():
             raise UsageError(f"dataset {self.spec.name!r} has not been planned below {self.layout.root}",
                              hint=f"autoseg plan_and_preprocess -d {self.spec.name} -i FOLDER")
+        made = (read_done(path.parent) or {"outputs": {}})["outputs"].get(path.name)
+        if made is not None and sha256_file(path) != made["sha256"]:
+            raise IncompatibleError(f"{path} was edited after the dataset was measured", code="E_FINGERPRINT_EDITED",
+                                    hint=f"autoseg plan_and_preprocess -d {self.spec.name} measures it anew")
         return read_value(path, Fingerprint)
 
     def plan(self, name: str) -> Plan:
-        """A plan made earlier."""
+        """A plan made earlier.
+
+        Raises:
+            UsageError: there is none of this name.
+            IncompatibleError: it was edited since, or made by a newer autoseg.
+        """
         path = self.layout.plan(name) / "plan.json"
         if not path.exists():
             raise UsageError(f"dataset {self.spec.name!r} has no plan {name!r} below {self.layout.root}",
                              hint=f"autoseg plan_and_preprocess -d {self.spec.name}")
-        plan = read_plan(path)
-        if (plan.name, plan.dataset, plan.task) != (name, self.spec.name, self.spec.task):
-            raise IncompatibleError(f"{path} says that it is plan {plan.name!r} of {plan.dataset!r} for task {plan.task!r}, and "
-                                    f"plan {name!r} of {self.spec.name!r} for task {self.spec.task!r} is expected",
+        plan = read_made_plan(path.parent)
+        if (plan.dataset, plan.task) != (self.spec.name, self.spec.task):
+            raise IncompatibleError(f"{path} says that it is a plan of {plan.dataset!r} for task {plan.task!r}, and one of "
+                                    f"{self.spec.name!r} for task {self.spec.task!r} is expected",
                                     hint=f"autoseg plan_and_preprocess -d {self.spec.name}")
         return plan
 
@@ -157,9 +167,16 @@ def remember(workspace: Workspace) -> None:
     if not workspace.data.is_dir():
         raise UsageError(f"the folder {workspace.data} with the images of {workspace.spec.name!r} does not exist",
                          hint=f"autoseg plan_and_preprocess -d {workspace.spec.name} -i FOLDER")
+    tidy(workspace)
     write_spec(workspace.layout.spec, workspace.spec)
     write_value(workspace.layout.source, Source(str(workspace.data)))
     write_value(workspace.layout.root / "last.json", {"dataset": workspace.spec.name})
+
+
+def tidy(workspace: Workspace) -> None:
+    """Removes the temporary files that killed commands left; those of running ones stay."""
+    remove_leftovers(workspace.layout.root)
+    remove_leftovers(workspace.layout.folder, recursive=True)
 
 
 def check(workspace: Workspace, *, executor: Executor | None) -> Understanding:
@@ -208,15 +225,17 @@ def train(workspace: Workspace, plan: Plan, configuration: str, folds: str, *, d
     from autoseg.stages.feasible import require_training_fits
     from autoseg.stages.train import run_train
 
+    tidy(workspace)
     reports = {}
     require_training_fits(workspace.task, plan.configuration(configuration), workspace.layout.plan(plan.name) / "plan.json",
                           device)
     for name in fold_names(workspace, folds):
-        run = make_run(workspace, plan, configuration, name)
-        with locked(run.folder, "train"):
-            reports[name] = run_train(run, device=device, workers=workers, progress=workspace.progress,
-                                      should_stop=should_stop)
-            record_run(run, workspace.origin)
+        with reading(workspace.store(plan, plan.configuration(configuration)), "train"):
+            run = make_run(workspace, plan, configuration, name)
+            with locked(run.folder, "train"):
+                reports[name] = run_train(run, device=device, workers=workers, progress=workspace.progress,
+                                          should_stop=should_stop)
+                record_run(run, workspace.origin)
         if name != "all":
             run_baseline(workspace.task, workspace.spec, workspace.units_by_id, run.fold,
                          hash_values(workspace.fingerprint), workspace.layout.baseline(name), seed=plan.seed,
@@ -245,7 +264,8 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
 
     Raises:
         UsageError: the configuration has not been preprocessed.
-        IncompatibleError: the plan was made for another state of the specification.
+        IncompatibleError: the plan was made for another state of the specification or of the data, or cases changed or were
+            damaged after they were preprocessed.
     """
     from autoseg.stages.train import Run
 
@@ -254,6 +274,7 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
         raise IncompatibleError(f"the specification of {workspace.spec.name!r} says other inputs, labels, regions or options "
                                 f"than when the plan {plan.name!r} was made",
                                 hint=f"autoseg plan_and_preprocess -d {workspace.spec.name} -c {configuration_name}")
+    require_same_measurements(plan, workspace.fingerprint)
     folder = workspace.store(plan, configuration)
     if not (folder / "done.json").exists():
         raise UsageError(f"configuration {configuration_name!r} of {workspace.spec.name!r} is not preprocessed",
@@ -261,8 +282,9 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
     store = Store(folder, cache_bytes=STORE_CACHE_BYTES)
     changed = [name for name, digest in workspace.sources.items() if not store.has_case(name, digest)]
     if changed:
-        raise UsageError(f"{len(changed)} case(s) changed after they were preprocessed ({', '.join(changed[:3])})",
-                         hint=f"autoseg plan_and_preprocess -d {workspace.spec.name}")
+        raise IncompatibleError(f"{len(changed)} case(s) changed or were damaged after they were preprocessed "
+                                f"({', '.join(changed[:3])})", code="E_CASES_CHANGED",
+                                hint=f"autoseg plan_and_preprocess -d {workspace.spec.name}")
     ids = tuple(unit.id for unit in workspace.units)
     fold = Fold(ids, ()) if fold_name == "all" else workspace.folds()[int(fold_name)]
     return Run(workspace.task, workspace.spec, plan, configuration, fold, fold_name, workspace.units_by_id,
@@ -274,7 +296,10 @@ def select(workspace: Workspace, plan: Plan, context: Context | None = None) -> 
     from autoseg.stages.select import run_select
 
     runs = all_runs(workspace, plan)
-    with locked(workspace.layout.bundle(plan.name), "select"):
+    with ExitStack() as held:
+        for folder in {run.run.store.folder for run in runs}:
+            held.enter_context(reading(folder, "select"))
+        held.enter_context(locked(workspace.layout.bundle(plan.name), "select"))
         return run_select(workspace.task, workspace.spec, plan, workspace.fingerprint, workspace.units_by_id, runs,
                           workspace.layout.bundle(plan.name), fold_count=len(workspace.folds()),
                           baseline=baseline_report(workspace, runs), context=context or Context(), progress=workspace.progress,
@@ -311,6 +336,7 @@ def report(workspace: Workspace, plan: Plan, provenance: Mapping[str, str]) -> P
     """
     from autoseg.stages.report import run_report
 
+    require_writable(workspace.layout.folder)
     runs = all_runs(workspace, plan)
     page = run_report(workspace.task, workspace.spec, plan, workspace.fingerprint, workspace.units_by_id, runs,
                       baseline_report(workspace, runs), workspace.layout, provenance)
@@ -345,6 +371,7 @@ def predict(bundle_folder: Path, inputs: Path, output: Path, context: Context, *
 
     if output.resolve() == (inputs if inputs.is_dir() else inputs.parent).resolve():
         raise UsageError(f"predictions would overwrite the images in {inputs}; name another folder with -o")
+    require_writable(output)  # before seconds of loading networks
     predictor = load_predictor(bundle_folder, context, trusted_task=trusted_task, policies=policies)
     found = list_inputs(predictor.bundle.spec, inputs)
     refused = [Failure(problem.case, problem.code, problem.message) for problem in found.problems]

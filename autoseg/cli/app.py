@@ -15,7 +15,7 @@ import typer
 
 from autoseg.cli import verbs
 from autoseg.cli.audit import log_command, remember
-from autoseg.cli.run import current_screen, forget, received_signals, start
+from autoseg.cli.run import current_screen, ending_by_signal, forget, received_signals, start
 from autoseg.cli.screen import fit_for_screen
 
 OUT_OF_RESOURCES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.ENOMEM)
@@ -76,29 +76,28 @@ def run(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     """The exit code of one command: 0 all done, 2 usage, 3 input, 4 partial, 5 incompatible, 6 resource, 7 locked,
-    8 refused for safety, 130 and 143 interrupted, 1 for a bug."""
+    8 refused for safety, 130 interrupted by Ctrl-C, 143 by SIGTERM or SIGHUP, 1 for a bug."""
     from autoseg.core.errors import AutosegError
 
     try:
-        code = app(arguments, prog_name="autoseg", standalone_mode=False)
+        with ending_by_signal():
+            code = app(arguments, prog_name="autoseg", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except typer.Exit as end:
         return end.exit_code
-    except typer.Abort:
-        return 130
     except CLICK_EXCEPTION as error:
         if "--json" in arguments:  # the verb did not begin, so nobody knows yet what was asked for
             start(arguments[0], as_json=True)
         _tell(error.format_message(), "E_USAGE", "autoseg --help", error.exit_code)
         return error.exit_code
     except AutosegError as error:
-        stopped_by_sigterm = error.exit_code == 130 and signal.SIGTERM in received_signals()
-        code = 143 if stopped_by_sigterm else error.exit_code
+        code = _interrupted() if error.exit_code == 130 else error.exit_code
         _tell(str(error), error.code, error.hint or NEXT.get(code), code)
         return code
-    except KeyboardInterrupt:
-        _tell("interrupted", "E_INTERRUPTED", "repeat the command; it resumes", 130)
-        return 130
+    except (typer.Abort, KeyboardInterrupt):  # typer turns the one into the other
+        code = _interrupted()
+        _tell("interrupted", "E_INTERRUPTED", NEXT[code], code)
+        return code
     except (MemoryError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in OUT_OF_RESOURCES:
             return _tell_bug()
@@ -109,6 +108,11 @@ def _run(arguments: list[str]) -> int:
             _tell(f"the device is out of memory: {error}", "E_RESOURCE", "plan again with a smaller --memory", 6)
             return 6
         return _tell_bug()
+
+
+def _interrupted() -> int:
+    """The exit code of a command that a signal ended: 130 for Ctrl-C, 143 for SIGTERM and SIGHUP."""
+    return 130 if set(received_signals()) <= {signal.SIGINT} else 143
 
 
 def _tell_bug() -> int:

@@ -6,8 +6,9 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,13 @@ if TYPE_CHECKING:
     from autoseg.core.budget import Budget
     from autoseg.core.plan import Configuration
     from autoseg.pipeline import Workspace
+    from autoseg.stages.workers import TimeLimit
 
 _screens: list[Screen] = []
 _received: list[int] = []
+
+# Ctrl-C; what schedulers send before they kill; a terminal that was closed.
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # A worker process takes about 1.5 s to start (imports); below this many bytes of images one process is done sooner.
 BYTES_WORTH_WORKERS = 400 * 2**20
@@ -132,46 +137,95 @@ def workers(jobs: int | None, workspace: Workspace, configurations: Sequence[Con
     """Processes for stages over cases; None where one process is done sooner than others have started.
 
     Args:
+        jobs: as the user says; 1: in this process.
         configurations: those that cases are prepared for; none while they are only measured.
     """
     count = jobs if jobs is not None else default_jobs(workspace, configurations)
-    if count <= 1:
+    if jobs == 1 or count == 0:
         yield None
         return
-    import multiprocessing
+    from autoseg.stages.workers import CaseWorkers
 
-    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
+    with CaseWorkers(count, limit=case_limit(workspace, configurations), preload=["autoseg.stages.preprocess"]) as pool:
         yield pool
 
 
 def default_jobs(workspace: Workspace, configurations: Sequence[Configuration] = ()) -> int:
-    """One process per core, as many as memory holds of the largest case; one where there is little to read."""
+    """One process per core, as many as memory holds of the largest case; 0, none but this one, where there is little to read."""
     from autoseg.stages.limits import count_workers, largest_case_bytes
     from autoseg.training.device import detect_device
 
     paths = [path for unit in workspace.units for case in unit.cases for group in case.inputs.values() for path in group]
     if sum(path.stat().st_size for path in paths) < BYTES_WORTH_WORKERS:
-        return 1
+        return 0
     device = detect_device("cpu")
     return count_workers(device.threads, device.memory_bytes,
                          largest_case_bytes(workspace.units, workspace.spec, configurations))
 
 
+def case_limit(workspace: Workspace, configurations: Sequence[Configuration] = ()) -> TimeLimit:
+    """How long one case may take: AUTOSEG_CASE_MINUTES, else by the size of the largest.
+
+    Raises:
+        UsageError: the variable is set to something that is no number of minutes.
+    """
+    from autoseg.core.errors import AutosegError, UsageError
+    from autoseg.stages.limits import channel_count, largest_case_voxels, time_limit
+    from autoseg.stages.workers import TimeLimit
+
+    asked = os.environ.get("AUTOSEG_CASE_MINUTES")
+    if asked is not None:
+        try:
+            minutes = float(asked)
+        except ValueError:
+            minutes = 0.0
+        if not 0 < minutes < float("inf"):
+            raise UsageError(f"AUTOSEG_CASE_MINUTES is {asked!r}; a number of minutes above 0 is expected")
+        return TimeLimit(60 * minutes, f"AUTOSEG_CASE_MINUTES says {minutes:g} min")
+    try:
+        voxels = largest_case_voxels(workspace.units, configurations)
+    except AutosegError:  # of a folder with problems the units are not known
+        voxels = 0.0
+    return time_limit(voxels, channel_count(workspace.spec))
+
+
 @contextmanager
 def stop_signal() -> Iterator[Callable[[], bool]]:
-    """A function that says whether SIGINT or SIGTERM has come; the second one ends the process at once."""
-    _received.clear()
-    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, frame: object) -> None:
-        _received.append(number)
-        signal.signal(number, earlier[signal.Signals(number)])
-
-    for number in earlier:
-        signal.signal(number, note)
-    try:
+    """A function that says whether a signal to end has come; the second one ends the command at once."""
+    with _handling(_note_once):
         yield lambda: bool(_received)
+
+
+@contextmanager
+def ending_by_signal() -> Iterator[None]:
+    """Inside the block a signal to end is a KeyboardInterrupt, so that temporary files, locks and processes are cleared."""
+    _received.clear()
+    with _handling(_interrupt):
+        yield
+
+
+@contextmanager
+def _handling(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Signals go to `handler`, but for those that are ignored (`nohup` does so) and outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = {number: signal.getsignal(number) for number in END_SIGNALS}
+    earlier = {number: before for number, before in earlier.items() if before is not signal.SIG_IGN}
+    for number in earlier:
+        signal.signal(number, handler)
+    try:
+        yield
     finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
+        for number, before in earlier.items():
+            signal.signal(number, before)
+
+
+def _note_once(number: int, frame: object) -> None:
+    _received.append(number)
+    signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    _received.append(number)
+    raise KeyboardInterrupt

@@ -59,10 +59,11 @@ def init(folder: Annotated[Path, typer.Argument(help="A folder with images and l
          as_json: AsJson = False) -> None:
     """Look at an unknown folder and write a first specification; what the files do not say is marked with '# ?'."""
     from autoseg.core.errors import UsageError
-    from autoseg.io.atomic import write_text
+    from autoseg.io.atomic import require_writable, write_text
     from autoseg.io.initial import proposal_text, propose_spec
 
     screen = start("init", as_json)
+    require_writable(Path() if output is None else output.parent)
     proposal = propose_spec(folder, name=name)
     path = output or Path(f"{proposal.spec.name}.yaml")
     if path.exists():

@@ -302,6 +302,7 @@ class Plan:
     Attributes:
         transpose: model axis a is canonical axis transpose[a].
         specification: digest of what the plan follows from in the dataset's specification; empty in plans of before.
+        fingerprint: digest of the measurements that it follows from; empty in plans of before.
         reasons: path of a planned value (`configurations.3d_fullres.patch_size`) -> why; a path covers what lies below.
     """
 
@@ -316,6 +317,7 @@ class Plan:
     seed: int = 0
     format: int = PLAN_FORMAT
     specification: str = ""
+    fingerprint: str = ""
 
 
     def configuration(self, name: str) -> Configuration:

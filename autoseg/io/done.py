@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,27 @@ from autoseg.core.errors import ReadError
 from autoseg.io.atomic import sha256_file, write_json
 from autoseg.io.values import read_json
 
+log = logging.getLogger(__name__)
+
 DONE = "done.json"
 
 
-def is_done(folder: Path, inputs: str, *, check_digests: bool = False) -> bool:
-    """True when the stage that writes into `folder` finished with these inputs and its outputs are still there.
+def is_done(folder: Path, inputs: str) -> bool:
+    """True when the stage that writes into `folder` finished with these inputs and its outputs are what it wrote.
+
+    An output that was damaged or changed since is named in a warning, and the stage counts as unfinished.
 
     Args:
         inputs: hash of everything the stage depends on.
-        check_digests: compare the content of every output, not only its size.
     """
     record = read_done(folder)
     if record is None or record["inputs"] != inputs:
         return False
-    return all(_is_intact(folder / name, output, check_digests) for name, output in record["outputs"].items())
+    damaged = [name for name, output in record["outputs"].items() if not _is_intact(folder / name, output)]
+    if damaged:
+        log.warning("%s: %s is missing or differs from what was written there (size or SHA-256); it is made anew", folder,
+                    ", ".join(damaged))
+    return not damaged
 
 
 def mark_done(folder: Path, inputs: str, outputs: Iterable[Path]) -> None:
@@ -54,7 +62,5 @@ def read_done(folder: Path) -> dict[str, Any] | None:
     return record if sound else None
 
 
-def _is_intact(path: Path, output: dict[str, Any], check_digest: bool) -> bool:
-    if not path.is_file() or path.stat().st_size != output["bytes"]:
-        return False
-    return not check_digest or sha256_file(path) == output["sha256"]
+def _is_intact(path: Path, output: dict[str, Any]) -> bool:
+    return path.is_file() and path.stat().st_size == output["bytes"] and sha256_file(path) == output["sha256"]

@@ -38,6 +38,7 @@ def from_plain(plain: Any, kind: type[T], *, source: str) -> T:
     Raises:
         IncompatibleError: a key is unknown or missing, or a value has the wrong type; all of them are listed.
     """
+    _require_known_format(plain, kind, source)
     adapter = _adapter(kind)  # type: ignore[arg-type]  # a class is hashable
     try:
         value = adapter.validate_python(plain)
@@ -50,6 +51,17 @@ def from_plain(plain: Any, kind: type[T], *, source: str) -> T:
     if unknown:
         raise IncompatibleError(f"{source}: {'; '.join(unknown)}")
     return value
+
+
+def _require_known_format(plain: Any, kind: Any, source: str) -> None:
+    """A document of a newer format is refused as such: its unknown keys are no misspelt ones."""
+    known = next((field.default for field in dataclasses.fields(kind) if field.name == "format"), None) \
+        if dataclasses.is_dataclass(kind) else None
+    found = plain.get("format") if isinstance(plain, dict) else None
+    if isinstance(known, int) and isinstance(found, int) and found > known:
+        raise IncompatibleError(f"{source} has format {found}, and this autoseg understands {known} and older: a newer autoseg "
+                                "wrote it; update autoseg, or make it anew with this version", code="E_NEWER_FORMAT",
+                                hint="pip install -U autoseg")
 
 
 def read_value(path: Path, kind: type[T]) -> T:

@@ -51,9 +51,10 @@ def run_check(task: Task, spec: DatasetSpec, scan: Scan, units: Sequence[Unit], 
     results, failures = map_cases(partial(_examined, spec), scan.cases, [case.id for case in scan.cases], stage="check",
                                   executor=executor, progress=progress)
     deep = [problem for _, facts in results for problem in facts.problems]
-    found: dict[str, list[Failure]] = {"error": list(failures), "warning": []}
+    found: dict[str, list[Failure]] = {"error": [], "warning": []}
     for problem in _gathered([*scan.problems, *deep, *_absent_labels(spec, [facts for _, facts in results])]):
         found[problem.severity].append(Failure(problem.case, problem.code, problem.message))
+    found["error"] += failures  # cases that could not be looked at: their process died, or they took too long
     ids = [case for case, _ in results]
     found["warning"] += suspects.channel_warnings(spec, ids, [facts.profiles for _, facts in results])
     found["warning"] += suspects.copy_warnings(suspects.find_copies(ids, [facts.content for _, facts in results]))

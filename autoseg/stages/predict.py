@@ -26,6 +26,8 @@ from autoseg.io.atomic import hash_values, sha256_file
 from autoseg.io.images import companion_file, image_ending, unchanged
 from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_weights
+from autoseg.stages.attempts import Track
+from autoseg.stages.parallel import failure_of, naming_slow_cases
 from autoseg.stages.prepare import prepare_inputs, read_inputs
 
 log = logging.getLogger(__name__)
@@ -152,15 +154,16 @@ def run_predict(predictor: Predictor, cases: Sequence[Case], folder: Path, *, re
                             context.tile_step, context.precision)
     manifest = _earlier_manifest(folder / MANIFEST, made_with)
     finished, failures = dict(manifest.finished), list(refused)
-    for place, case in enumerate(cases):
+    track = Track(folder)
+    for place, case in enumerate(track.sorted(cases)):
         try:
             if not _is_finished(finished.get(case.id), case, folder):
-                finished[case.id] = _predict_case(predictor, case, folder)
-        except AutosegError as error:
-            if error.exit_code == 6:  # disk or memory: the next case would fail in the same way
-                raise
-            failures.append(Failure(case.id, error.code, str(error)))
-            log.warning("%s was not predicted: %s", case.id, error)
+                finished.pop(case.id, None)  # what an earlier run recorded holds no longer
+                with track.of(case.id), naming_slow_cases(case.id, advice="stop it and take the case out of the folder"):
+                    finished[case.id] = _predict_case(predictor, case, folder)
+        except (AutosegError, MemoryError, RuntimeError) as error:
+            failures.append(failure_of(case.id, error))
+            log.warning("%s was not predicted: %s", case.id, failures[-1].message)
         manifest = PredictionManifest(made_with, finished, tuple(failures))
         write_value(folder / MANIFEST, manifest)
         progress("predict", place + 1, len(cases), case.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from autoseg.core.progress import Progress
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Task
 from autoseg.io.atomic import hash_values
-from autoseg.io.done import DONE, mark_done
+from autoseg.io.done import DONE, is_done, mark_done
 from autoseg.io.images import unchanged
+from autoseg.io.lock import rewriting
 from autoseg.io.store import Store
 from autoseg.stages.fingerprint import digest_unit, unit_files
 from autoseg.stages.parallel import map_cases, require_all
@@ -23,7 +25,7 @@ from autoseg.stages.prepare import prepare_inputs, read_inputs
 
 @dataclass(frozen=True)
 class PrepareUnit:
-    """Prepares one unit and stores it, unless it is stored already from the same files."""
+    """Prepares one unit and stores it, unless it is stored already, undamaged and from the same files."""
 
     task: Task
     spec: DatasetSpec
@@ -36,7 +38,7 @@ class PrepareUnit:
         case_id = unit.cases[0].id
         with unchanged(unit_files(unit)):
             digest = digest_unit(unit)
-            if store.has_case(case_id, digest):
+            if store.has_case(case_id, digest, check_digests=True):
                 return digest
             arrays, record = prepare_inputs(read_inputs(unit, self.spec), self.plan, self.configuration)
             target = self.task.read_target(unit, self.spec)
@@ -46,17 +48,41 @@ class PrepareUnit:
         return digest
 
 
+@dataclass(frozen=True)
+class CheckUnit:
+    """The digest of a unit's files, and whether it is stored from them, undamaged."""
+
+    folder: Path
+
+    def __call__(self, unit: Unit) -> tuple[str, bool]:
+        digest = digest_unit(unit)
+        return digest, Store(self.folder).has_case(unit.cases[0].id, digest, check_digests=True)
+
+
 def run_preprocess(task: Task, spec: DatasetSpec, units: Sequence[Unit], plan: Plan, configuration: Configuration,
                    folder: Path, *, executor: Executor | None, progress: Progress) -> Store:
-    """The store of one configuration's grid.
+    """The store of one configuration's grid; nothing is written where all cases are there, whole and from the same files.
 
     Raises:
         DatasetError: cases cannot be prepared; all of them are listed, the others are stored.
+        LockedError: a case would have to be stored anew that a live run trains on.
     """
-    (folder / DONE).unlink(missing_ok=True)  # until all cases are there again, nobody may train on this store
-    prepare = PrepareUnit(task, spec, plan, configuration, folder)
-    digests, failures = map_cases(prepare, units, [unit.id for unit in units],
-                                  stage=f"preprocess {configuration.name}", executor=executor, progress=progress)
+    store = Store(folder)
+    found = [unit for unit in units if store.is_recorded(unit.cases[0].id)]
+    checked, failures = map_cases(CheckUnit(folder), found, [unit.id for unit in found],
+                                  stage=f"check {configuration.name}", executor=executor, progress=progress)
     require_all(failures, f"preprocessing {configuration.name}")
-    mark_done(folder, hash_values(digests), [])
-    return Store(folder)
+    digests = {unit.id: digest for unit, (digest, intact) in zip(found, checked, strict=True) if intact}
+    wanted = [unit for unit in units if unit.id not in digests]
+    with rewriting(folder, "preprocess") if len(digests) < len(found) else nullcontext():
+        if wanted:
+            (folder / DONE).unlink(missing_ok=True)  # until all cases are there again, nobody may train on this store
+        prepare = PrepareUnit(task, spec, plan, configuration, folder)
+        prepared, failures = map_cases(prepare, wanted, [unit.id for unit in wanted],
+                                       stage=f"preprocess {configuration.name}", executor=executor, progress=progress)
+        require_all(failures, f"preprocessing {configuration.name}")
+        digests |= {unit.id: digest for unit, digest in zip(wanted, prepared, strict=True)}
+        inputs = hash_values([digests[unit.id] for unit in units])
+        if not is_done(folder, inputs):
+            mark_done(folder, inputs, [])
+    return store

@@ -86,6 +86,7 @@ def _notes(scored: Scored, best: str, runs: Sequence[Trained]) -> tuple[str, ...
                      "mean of its cases.")
     else:
         notes.append("Intervals are 95 % bootstrap intervals of the mean over cases.")
+    notes += [f"Fold {run.fold} of {run.configuration}: {note}." for run in runs for note in run.report.notes.values()]
     for name in sorted({run.configuration for run in runs} - {best}):
         records = [record for run in runs if run.configuration == name for record in run.report.records]
         notes.append(f"Configuration {name}: {scored.task.headline} {score(mean_score(records, scored.task.headline))} on "

@@ -32,49 +32,70 @@ class Checkpoint:
         iteration: optimisation steps done.
         tensors: by name.
         state: JSON values by name.
+        run: digest of the run that it belongs to.
     """
 
     iteration: int
     tensors: dict[str, Tensor]
     state: dict[str, Any]
+    run: str = ""
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Path of the new checkpoint; older ones than the last two are removed. A kill leaves the old or the new one.
+    """Path of the new checkpoint; of all others the one before it is kept. A kill leaves the old or the new one.
 
-    Floats in `state` come back bit-equal.
+    Those of later iterations go too: a run that writes an earlier one could not use them. Floats in `state` come back
+    bit-equal.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-    content = safetensors.torch.save(tensors, metadata={"state": json.dumps(checkpoint.state)})
+    about = {"iteration": checkpoint.iteration, "run": checkpoint.run, "state": checkpoint.state}
+    content = safetensors.torch.save(tensors, metadata={"state": json.dumps(about)})
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{checkpoint.iteration:08d}-{sha256_bytes(content)[:16]}.checkpoint"
     write_bytes(path, content)
-    for old in [other for other in _newest_first(folder) if other != path][KEPT - 1:]:
-        old.unlink(missing_ok=True)
+    found = _newest_first(folder)
+    kept = [path, *(other for other in found if other.name[:8] < path.name[:8])][:KEPT]
+    for other in found:
+        if other not in kept:
+            other.unlink(missing_ok=True)
     return path
 
 
-def read_newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that is whole; None when there is none. Damaged ones are passed over with a warning."""
-    for path in _newest_first(folder):
+def read_newest_checkpoint(folder: Path, run: str = "") -> Checkpoint | None:
+    """The newest checkpoint that is whole and belongs to `run`; None when there is none.
+
+    Others are passed over with a warning that names them; where none is left, another warning says so.
+    """
+    found = _newest_first(folder)
+    for path in found:
         try:
-            content = path.read_bytes()
-            if sha256_bytes(content)[:16] != path.stem.partition("-")[2]:
-                raise ValueError("its digest differs from the one in its name")
-            return Checkpoint(int(path.name[:8]), safetensors.torch.load(content), _state(content))
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            _LOG.warning("checkpoint %s is damaged (%s); the one before it is used", path, error)
+            return _read(path, run)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            _LOG.warning("checkpoint %s cannot be used: %s; the one before it is taken", path, error)
+    if found:
+        _LOG.warning("none of the %d checkpoint(s) in %s can be used: TRAINING BEGINS ANEW", len(found), folder)
     return None
 
 
+def _read(path: Path, run: str) -> Checkpoint:
+    content = path.read_bytes()
+    digest = sha256_bytes(content)[:16]
+    if digest != path.stem.partition("-")[2]:
+        raise ValueError(f"it is damaged, its SHA-256 begins with {digest} and not with what its name says")
+    about = _about(content)
+    if about["run"] != run or about["iteration"] != int(path.name[:8]):
+        raise ValueError("it belongs to another run or fold, or was renamed")
+    return Checkpoint(about["iteration"], safetensors.torch.load(content), about["state"], about["run"])
+
+
 def _newest_first(folder: Path) -> list[Path]:
+    """By iteration; the name decides, since clocks may go back."""
     if not folder.is_dir():
         return []
-    return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)),
-                  key=lambda path: (path.name[:8], path.stat().st_mtime_ns), reverse=True)
+    return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
 
 
-def _state(content: bytes) -> dict[str, Any]:
+def _about(content: bytes) -> dict[str, Any]:
     """The JSON in a safetensors header: 8 bytes of length, then the header, which holds strings by name."""
     length = int.from_bytes(content[:8], "little")
     return json.loads(json.loads(content[8:8 + length])["__metadata__"]["state"])

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from typing import Any
 
 import numpy as np
@@ -28,7 +32,7 @@ class BatchLoader:
 
     Args:
         draw: generator -> batch by name; with workers it must be picklable (a `functools.partial` of a function).
-        count: batches 0, ..., count - 1 will be asked for; workers draw none beyond.
+        count: batches 0, ..., count - 1 will be asked for; workers draw none beyond, or none beyond the next multiple.
         workers: processes; 0: in this process.
         ahead: batches that each worker may have ready or in work.
     """
@@ -53,7 +57,8 @@ class BatchLoader:
             with one_thread():
                 return self._draw(batch_rng(*self._key, iteration))
         try:
-            for ahead in range(iteration, min(self._count, iteration + self._window)):
+            end = self._count * (iteration // self._count + 1)  # a run that went back draws batches beyond the count
+            for ahead in range(iteration, min(end, iteration + self._window)):
                 if ahead not in self._futures:
                     self._futures[ahead] = self._pool.submit(_draw_in_worker, self._key, ahead)
             for behind in [index for index in self._futures if index < iteration]:
@@ -103,6 +108,18 @@ def _initialise_worker(draw: Draw) -> None:
     global _worker_draw
     _worker_draw = draw
     torch.set_num_threads(1)
+    # Terminals and schedulers signal all processes of a job: the first one decides, and it still needs a batch or none.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that trains is gone; it would wait for the next batch forever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _draw_in_worker(key: tuple[int, int], iteration: int) -> dict[str, Any]:

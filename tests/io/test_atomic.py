@@ -13,6 +13,7 @@ import pytest
 from autoseg.core.errors import ResourceError
 from autoseg.io.atomic import (
     hash_values,
+    remove_leftovers,
     replacing,
     sha256_bytes,
     sha256_file,
@@ -114,3 +115,26 @@ def test_hash_of_values_is_that_of_their_canonical_json():
 def test_hash_sees_every_value_but_not_the_type_of_a_number_from_numpy():
     assert hash_values(1, "a") != hash_values("1", "a") != hash_values("1a")
     assert hash_values(np.int64(3), np.float64(0.25), np.arange(3)) == hash_values(3, 0.25, [0, 1, 2])
+
+
+def test_leftovers_of_killed_writers_go_and_files_of_living_ones_stay(tmp_path):
+    (tmp_path / "sub").mkdir()
+    dead = [tmp_path / ".a.txt.0123abcd.part", tmp_path / "sub" / ".b.json.89abcdef.part"]
+    others = [tmp_path / "a.part", tmp_path / ".a.txt.part", tmp_path / ".a.0123ABCD.part"]
+    for path in (*dead, *others):
+        path.write_text("half")
+    with replacing(tmp_path / "c.txt") as part:
+        part.write_text("whole")
+        assert remove_leftovers(tmp_path) == dead[:1]
+        assert remove_leftovers(tmp_path, recursive=True) == dead[1:]
+    assert (tmp_path / "c.txt").read_text() == "whole"
+    assert all(path.exists() for path in others)
+
+
+def test_rights_of_a_new_file_follow_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a.txt", "text")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640

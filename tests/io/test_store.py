@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from autoseg.core.errors import DatasetError, ReadError, ResourceError, UnsafeError
 from autoseg.core.geometry import Geometry, GridRecord, Orientation
 from autoseg.io import store as store_module
+from autoseg.io.atomic import sha256_file
 from autoseg.io.store import Store
 
 RECORD = GridRecord(
@@ -232,3 +234,59 @@ def test_threads_read_and_write_one_store(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(use, range(24)))
     assert store._cached_bytes == sum(array.nbytes for array in store._cache.values())
+
+
+def flip(path, place):
+    """Turns one bit of a file; its size stays."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["image", "label", "places", "mask"])
+def test_one_flipped_bit_of_an_array_is_found_when_it_is_first_read(store, name, caplog):
+    [path] = store.folder.glob(f"case.01.{name}.*")
+    flip(path, path.stat().st_size // 2)
+    again = Store(store.folder)
+    with pytest.raises(ReadError, match=re.escape(str(path))) as damaged:
+        again.array("case.01", name, ((0, 1), (0, 1), (0, 1)) if name != "places" else None)
+    assert damaged.value.code == "E_STORE_DAMAGED" and "plan_and_preprocess" in damaged.value.hint
+    assert again.has_case("case.01", "abc") and not again.has_case("case.01", "abc", check_digests=True)
+    assert path.name in caplog.text
+
+
+def test_a_changed_number_in_the_record_of_a_case_is_found(store, arrays):
+    sidecar = store.folder / "case.01.case.json"
+    sidecar.write_text(sidecar.read_text().replace("0.7", "0.8"))
+    again = Store(store.folder)
+    with pytest.raises(ReadError, match="case.01.case.json is missing or differs"):
+        again.record("case.01")
+    assert not again.has_case("case.01", "abc")
+    again.write_case("case.01", arrays, RECORD, source_digest="abc")
+    assert Store(store.folder).record("case.01") == RECORD
+
+
+def test_a_record_of_an_earlier_version_has_no_digest_and_is_read(store):
+    sidecar = store.folder / "case.01.case.json"
+    document = json.loads(sidecar.read_text())
+    del document["digest"]
+    sidecar.write_text(json.dumps(document))
+    assert Store(store.folder).record("case.01") == RECORD
+
+
+def test_files_are_compared_with_their_digests_once_per_store(store, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(store_module, "sha256_file", lambda path: hashed.append(path.name) or sha256_file(path))
+    again = Store(store.folder, cache_bytes=0)
+    for _ in range(3):
+        again.array("case.01", "image", ((0, 2), (0, 2), (0, 2)))
+        again.array("case.01", "label")
+    assert hashed == ["case.01.image.b2nd", "case.01.label.npy"]
+
+
+def test_a_case_written_anew_is_compared_anew(store, arrays):
+    store.array("case.01", "label")
+    store.write_case("case.01", arrays, RECORD, source_digest="abc")
+    flip(store.folder / "case.01.label.npy", 300)
+    with pytest.raises(ReadError):
+        store.array("case.01", "label")

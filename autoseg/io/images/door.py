@@ -170,7 +170,7 @@ def _write_stored(path: Path, voxels: NDArray, like: Image) -> None:
     stored = like.orientation.undo(voxels)
     if ending in RASTER_ENDINGS and stored.dtype.kind == "f":
         raise ReadError(f"{path}: {ending} holds whole numbers; write floats as .tif", code="E_FORMAT")
-    with replacing(path) as part:
+    with replacing(path, needed_bytes=stored.nbytes) as part:
         if ending in NIFTI_ENDINGS:
             from autoseg.io.images import nifti
 
