@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
@@ -17,26 +18,34 @@ from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.layout import Layout
 from autoseg.core.plan import Configuration, Plan
 from autoseg.core.progress import Progress
+from autoseg.core.provenance import Origin
 from autoseg.core.report import Failure, Report
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Context, PlanRequest, Task
-from autoseg.io.atomic import hash_values, remove_leftovers
+from autoseg.core.text import has_control_characters
+from autoseg.io.atomic import hash_values, remove_leftovers, require_writable, sha256_file
 from autoseg.io.bundles import read_bundle
-from autoseg.io.dataset import list_inputs, require_no_problems, scan, spec_of_folder
+from autoseg.io.dataset import list_inputs, require_no_problems, scan, scan_all, spec_of_folder
+from autoseg.io.done import read_done
 from autoseg.io.lock import locked, reading
+from autoseg.io.policy import Policy
 from autoseg.io.specs import load_spec, read_spec, write_spec
 from autoseg.io.store import Store
 from autoseg.io.values import from_plain, read_value, write_value
-from autoseg.planning.splits import Fold, make_folds
-from autoseg.stages.check import Understanding, run_check
+from autoseg.planning.splits import Fold
+from autoseg.stages.check import Understanding, few_patients, run_check
 from autoseg.stages.evaluate import run_evaluate
-from autoseg.stages.fingerprint import digest_unit, run_fingerprint
+from autoseg.stages.fingerprint import COPIES, digest_unit, run_fingerprint
+from autoseg.stages.folds import dataset_folds
 from autoseg.stages.limits import prediction_bytes, require_space, store_bytes
-from autoseg.stages.plan import fits_specification, run_plan
+from autoseg.stages.plan import fits_specification, read_made_plan, require_same_measurements, run_plan
 from autoseg.stages.prepare import grid_hash
 from autoseg.stages.preprocess import run_preprocess
+from autoseg.stages.provenance import record_evaluation, record_plan, record_predictions, record_report, record_run
 from autoseg.stages.summary import make_report
 from autoseg.tasks import load_task
+
+log = logging.getLogger(__name__)
 
 # Memory of decompressed cases in one process; a dataset that fits is read from disk once.
 STORE_CACHE_BYTES = 2 * 2**30
@@ -55,6 +64,7 @@ class Workspace:
 
     Attributes:
         trusted_task: dotted path of a task outside autoseg that the user named, or None.
+        origin: the command and the versions, for the manifests of what is written.
     """
 
     layout: Layout
@@ -62,6 +72,7 @@ class Workspace:
     data: Path
     progress: Progress
     trusted_task: str | None = None
+    origin: Origin = Origin()
 
     @cached_property
     def task(self) -> Task:
@@ -91,55 +102,42 @@ class Workspace:
         if not path.exists():
             raise UsageError(f"dataset {self.spec.name!r} has not been planned below {self.layout.root}",
                              hint=f"autoseg plan_and_preprocess -d {self.spec.name} -i FOLDER")
+        made = (read_done(path.parent) or {"outputs": {}})["outputs"].get(path.name)
+        if made is not None and sha256_file(path) != made["sha256"]:
+            raise IncompatibleError(f"{path} was edited after the dataset was measured", code="E_FINGERPRINT_EDITED",
+                                    hint=f"autoseg plan_and_preprocess -d {self.spec.name} measures it anew")
         return read_value(path, Fingerprint)
 
     def plan(self, name: str) -> Plan:
-        """A plan made earlier."""
+        """A plan made earlier.
+
+        Raises:
+            UsageError: there is none of this name.
+            IncompatibleError: it was edited since, or made by a newer autoseg.
+        """
         path = self.layout.plan(name) / "plan.json"
         if not path.exists():
             raise UsageError(f"dataset {self.spec.name!r} has no plan {name!r} below {self.layout.root}",
                              hint=f"autoseg plan_and_preprocess -d {self.spec.name}")
-        return read_value(path, Plan)
+        plan = read_made_plan(path.parent)
+        if (plan.dataset, plan.task) != (self.spec.name, self.spec.task):
+            raise IncompatibleError(f"{path} says that it is a plan of {plan.dataset!r} for task {plan.task!r}, and one of "
+                                    f"{self.spec.name!r} for task {self.spec.task!r} is expected",
+                                    hint=f"autoseg plan_and_preprocess -d {self.spec.name}")
+        return plan
 
     def folds(self) -> tuple[Fold, ...]:
-        """The folds of this dataset: those of `splits.json`, which may be edited.
+        """The folds of this dataset, see `stages.folds`."""
+        return dataset_folds(self.layout.splits, self.units, self.copies)
 
-        A file that nobody edited is made anew when cases came or went; none where all cases are of one patient.
-
-        Raises:
-            DatasetError: an edited file and the cases do not fit each other.
-        """
-        stored = read_value(self.layout.splits, Splits) if self.layout.splits.exists() else None
-        if stored is not None and stored.covers({unit.id for unit in self.units}):
-            return stored.folds
-        if stored is not None and not stored.is_generated:
-            raise DatasetError(f"{self.layout.splits} was edited and does not fit the {len(self.units)} cases: every fold "
-                               "must hold each case once, in train or in validation",
-                               hint="correct the file, or delete it to have it made anew")
-        folds = make_folds(self.units) if len({unit.group for unit in self.units}) > 1 else ()
-        write_value(self.layout.splits, Splits(folds, hash_values(folds)))
-        return folds
+    @cached_property
+    def copies(self) -> tuple[tuple[str, ...], ...]:
+        """Sets of units with the same image, as the fingerprint found them."""
+        path = self.layout.fingerprint / COPIES
+        return read_value(path, tuple[tuple[str, ...], ...]) if path.exists() else ()
 
     def store(self, plan: Plan, configuration: Configuration) -> Path:
         return self.layout.store(grid_hash(plan, configuration, self.spec, self.fingerprint.spacings_mm))
-
-
-@dataclass(frozen=True)
-class Splits:
-    """`splits.json`: unit ids of every fold, and the digest of the folds as they were made."""
-
-    folds: tuple[Fold, ...]
-    generated: str = ""
-
-    @property
-    def is_generated(self) -> bool:
-        """Nobody edited the folds."""
-        return hash_values(self.folds) == self.generated
-
-    def covers(self, ids: set[str]) -> bool:
-        """Every fold holds each of the ids once."""
-        return bool(self.folds) and all(
-            sorted((*fold.train, *fold.validation)) == sorted(ids) for fold in self.folds)
 
 
 def open_workspace(root: Path, dataset: str, data: Path | None, progress: Progress,
@@ -151,6 +149,8 @@ def open_workspace(root: Path, dataset: str, data: Path | None, progress: Progre
     remembered = root / dataset / "spec.yaml"
     is_name = Path(dataset).name == dataset  # a path is a specification or a folder, never what was planned before
     is_remembered = data is None and is_name and remembered.exists()
+    if data is not None and has_control_characters(str(data.absolute())):
+        raise UsageError(f"the folder {str(data)!r} has control characters in its name, or is not UTF-8; rename it")
     spec = read_spec(remembered) if is_remembered else load_spec(dataset, data_folder=data)
     layout = Layout(root, spec.name)
     if data is None and (Path(dataset) / "dataset.json").is_file() and not is_remembered:
@@ -181,7 +181,7 @@ def tidy(workspace: Workspace) -> None:
 
 def check(workspace: Workspace, *, executor: Executor | None) -> Understanding:
     """What is understood of the dataset's folder, and every problem."""
-    found = scan(workspace.spec, workspace.data)
+    found = scan_all(workspace.spec, workspace.data)
     units = workspace.task.index(workspace.spec, found.cases)
     return run_check(workspace.task, workspace.spec, found, units, workspace.data, executor=executor,
                      progress=workspace.progress)
@@ -196,8 +196,12 @@ def plan(workspace: Workspace, budget: Budget, request: PlanRequest, *, executor
         fingerprint = run_fingerprint(workspace.task, workspace.spec, units, workspace.layout.fingerprint,
                                       executor=executor, progress=workspace.progress)
         workspace.folds()
-        return run_plan(workspace.task, workspace.spec, units, fingerprint, budget, request,
-                        workspace.layout.plan(request.name), keep_memory=keep_memory)
+        for warning in few_patients(units):
+            log.warning("%s %s [%s]", warning.unit, warning.message, warning.code)
+        folder = workspace.layout.plan(request.name)
+        made = run_plan(workspace.task, workspace.spec, units, fingerprint, budget, request, folder, keep_memory=keep_memory)
+        record_plan(folder, made, workspace.layout.fingerprint / "fingerprint.json", workspace.origin)
+        return made
 
 
 def preprocess(workspace: Workspace, plan: Plan, configurations: Sequence[str], *,
@@ -218,16 +222,20 @@ def train(workspace: Workspace, plan: Plan, configuration: str, folds: str, *, d
           should_stop: Callable[[], bool]) -> dict[str, Report]:
     """Validation reports of the asked folds, each with the baseline on the same fold; then the bundle."""
     from autoseg.stages.baseline import run_baseline
+    from autoseg.stages.feasible import require_training_fits
     from autoseg.stages.train import run_train
 
     tidy(workspace)
     reports = {}
+    require_training_fits(workspace.task, plan.configuration(configuration), workspace.layout.plan(plan.name) / "plan.json",
+                          device)
     for name in fold_names(workspace, folds):
         with reading(workspace.store(plan, plan.configuration(configuration)), "train"):
             run = make_run(workspace, plan, configuration, name)
             with locked(run.folder, "train"):
                 reports[name] = run_train(run, device=device, workers=workers, progress=workspace.progress,
                                           should_stop=should_stop)
+                record_run(run, workspace.origin)
         if name != "all":
             run_baseline(workspace.task, workspace.spec, workspace.units_by_id, run.fold,
                          hash_values(workspace.fingerprint), workspace.layout.baseline(name), seed=plan.seed,
@@ -256,7 +264,8 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
 
     Raises:
         UsageError: the configuration has not been preprocessed.
-        IncompatibleError: the plan was made for another state of the specification.
+        IncompatibleError: the plan was made for another state of the specification or of the data, or cases changed or were
+            damaged after they were preprocessed.
     """
     from autoseg.stages.train import Run
 
@@ -265,6 +274,7 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
         raise IncompatibleError(f"the specification of {workspace.spec.name!r} says other inputs, labels, regions or options "
                                 f"than when the plan {plan.name!r} was made",
                                 hint=f"autoseg plan_and_preprocess -d {workspace.spec.name} -c {configuration_name}")
+    require_same_measurements(plan, workspace.fingerprint)
     folder = workspace.store(plan, configuration)
     if not (folder / "done.json").exists():
         raise UsageError(f"configuration {configuration_name!r} of {workspace.spec.name!r} is not preprocessed",
@@ -272,9 +282,9 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
     store = Store(folder, cache_bytes=STORE_CACHE_BYTES)
     changed = [name for name, digest in workspace.sources.items() if not store.has_case(name, digest)]
     if changed:
-        raise UsageError(f"{len(changed)} case(s) changed or were damaged after they were preprocessed "
-                         f"({', '.join(changed[:3])})",
-                         hint=f"autoseg plan_and_preprocess -d {workspace.spec.name}")
+        raise IncompatibleError(f"{len(changed)} case(s) changed or were damaged after they were preprocessed "
+                                f"({', '.join(changed[:3])})", code="E_CASES_CHANGED",
+                                hint=f"autoseg plan_and_preprocess -d {workspace.spec.name}")
     ids = tuple(unit.id for unit in workspace.units)
     fold = Fold(ids, ()) if fold_name == "all" else workspace.folds()[int(fold_name)]
     return Run(workspace.task, workspace.spec, plan, configuration, fold, fold_name, workspace.units_by_id,
@@ -292,7 +302,8 @@ def select(workspace: Workspace, plan: Plan, context: Context | None = None) -> 
         held.enter_context(locked(workspace.layout.bundle(plan.name), "select"))
         return run_select(workspace.task, workspace.spec, plan, workspace.fingerprint, workspace.units_by_id, runs,
                           workspace.layout.bundle(plan.name), fold_count=len(workspace.folds()),
-                          baseline=baseline_report(workspace, runs), context=context or Context(), progress=workspace.progress)
+                          baseline=baseline_report(workspace, runs), context=context or Context(), progress=workspace.progress,
+                          origin=workspace.origin)
 
 
 def all_runs(workspace: Workspace, plan: Plan) -> list:
@@ -325,42 +336,62 @@ def report(workspace: Workspace, plan: Plan, provenance: Mapping[str, str]) -> P
     """
     from autoseg.stages.report import run_report
 
+    require_writable(workspace.layout.folder)
     runs = all_runs(workspace, plan)
-    return run_report(workspace.task, workspace.spec, plan, workspace.fingerprint, workspace.units_by_id, runs,
+    page = run_report(workspace.task, workspace.spec, plan, workspace.fingerprint, workspace.units_by_id, runs,
                       baseline_report(workspace, runs), workspace.layout, provenance)
+    record_report(page, plan, runs, workspace.origin)
+    return page
 
 
-def load_predictor(bundle_folder: Path, context: Context | None = None, *, trusted_task: str | None = None):
+def load_predictor(bundle_folder: Path, context: Context | None = None, *, trusted_task: str | None = None,
+                   policies: Sequence[Policy] = ()):
     """A `Predictor` with a bundle's networks in memory; needs the bundle's folder, nothing else.
 
+    Args:
+        policies: who may have made the bundle (`io.policy.read_policy`); each of them is obeyed.
     Example:
         >>> predictor = load_predictor(Path("autoseg_home/Hippocampus/bundles/default"))          # doctest: +SKIP
         >>> predictor.predict_array(voxels, spacing_mm=(1.0, 1.0, 1.0)).label                     # doctest: +SKIP
     """
+    from autoseg.stages.feasible import require_prediction_fits
     from autoseg.stages.predict import Predictor
 
-    bundle = read_bundle(bundle_folder)
-    return Predictor.load(bundle_folder, bundle, load_task(bundle.spec.task, trusted=trusted_task), context or Context())
+    bundle = read_bundle(bundle_folder, policies)
+    context = context or Context()
+    for name in {member.configuration for member in bundle.members}:
+        require_prediction_fits(bundle.plan.configuration(name), bundle_folder / "plan.json", context.device)
+    return Predictor.load(bundle_folder, bundle, load_task(bundle.spec.task, trusted=trusted_task), context)
 
 
 def predict(bundle_folder: Path, inputs: Path, output: Path, context: Context, *, trusted_task: str | None,
-            progress: Progress):
+            progress: Progress, policies: Sequence[Policy] = (), origin: Origin | None = None):
     """The manifest of a folder of predictions; needs the bundle and the images, nothing else."""
     from autoseg.stages.predict import run_predict
 
     if output.resolve() == (inputs if inputs.is_dir() else inputs.parent).resolve():
         raise UsageError(f"predictions would overwrite the images in {inputs}; name another folder with -o")
-    predictor = load_predictor(bundle_folder, context, trusted_task=trusted_task)
+    require_writable(output)  # before seconds of loading networks
+    predictor = load_predictor(bundle_folder, context, trusted_task=trusted_task, policies=policies)
     found = list_inputs(predictor.bundle.spec, inputs)
     refused = [Failure(problem.case, problem.code, problem.message) for problem in found.problems]
     networks = predictor.bundle.plan.configurations.values()
     require_space(output, prediction_bytes(found.cases, max(c.network.out_channels for c in networks),
                                            probabilities=context.probabilities), "predictions")
     with locked(output, "predict"):
-        return run_predict(predictor, found.cases, output, refused=refused, progress=progress)
+        manifest = run_predict(predictor, found.cases, output, refused=refused, progress=progress)
+        record_predictions(output, predictor, manifest, origin or Origin())
+    return manifest
 
 
 def evaluate(spec: DatasetSpec, predictions: Path, references: Path, *, trusted_task: str | None,
-             progress: Progress) -> Report:
-    """Scores of a folder of predictions against a folder of references."""
-    return run_evaluate(load_task(spec.task, trusted=trusted_task), spec, predictions, references, progress=progress)
+             progress: Progress, output: Path | None = None, origin: Origin | None = None) -> Report:
+    """Scores of a folder of predictions against a folder of references; `output` receives them with a manifest."""
+    if output is not None and output.resolve() in (predictions.resolve(), references.resolve()):
+        raise UsageError(f"the scores would lie among the images in {output}; name another folder with -o")
+    report = run_evaluate(load_task(spec.task, trusted=trusted_task), spec, predictions, references, progress=progress)
+    if output is not None:
+        with locked(output, "evaluate"):
+            write_value(output / "scores.json", report)
+            record_evaluation(output, predictions, references, origin or Origin())
+    return report

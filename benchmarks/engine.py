@@ -145,7 +145,8 @@ def compare(options: argparse.Namespace, ledger: Ledger, dataset: str) -> None:
     for path in paths:
         unit = Unit(path.name, (Case(path.name, path.name, {role: (path,)}, {}),), path.name)
         arrays, _ = prepare_inputs(read_inputs(unit, bundle.spec), bundle.plan, configuration)
-        first, second = (task.infer([network], arrays, configuration, Context(mirror=True)) for network in networks.values())
+        first, second = (task.infer([network], arrays, configuration, Context(mirror=True)).whole()
+                         for network in networks.values())
         largest, scale = max(largest, float(np.abs(first - second).max())), max(scale, float(np.abs(first).max()))
         agreed, voxels = agreed + int((first.argmax(0) == second.argmax(0)).sum()), voxels + first[0].size
     ledger.add("agreement", depends_on, {"cases": len(paths), "largest_difference": largest, "largest_logit": scale,

@@ -2,9 +2,9 @@
 
     python -m benchmarks.time --data FOLDER [FOLDER ...] --minutes 2
 
-Plans every dataset with a time budget, then preprocesses, trains fold 0 and predicts one case, each in a cold process. From
-a command's time that of the same command with nothing left to do is taken away: start-up is not predicted. Finished datasets
-are in `<work>/time.json`.
+Plans every dataset with a time budget, then preprocesses, trains fold 0 and predicts one case, each in a cold process. Start-up
+is not predicted: from preprocessing the time of the same command with nothing left to do is taken away, and a case is what each
+of four further copies of it adds to a prediction. Finished datasets are in `<work>/time.json`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
 from benchmarks.measure import describe_machine, end_with_children, measure
 
 PARTS = ("preprocess", "training", "validation", "case")
+COPIES = 5
 
 
 def main() -> None:
@@ -72,15 +74,18 @@ def run(data: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def predict_median_case(data: Path, folder: Path, plan: Plan, command: Any) -> float:
-    """Seconds of the case whose file has the median size, start-up taken away."""
+    """Seconds of the case whose file has the median size: what each of four further copies adds, start-up left out."""
     images = data / "imagesTr"
     firsts = sorted((path for path in images.iterdir() if "_0000." in path.name), key=lambda path: path.stat().st_size)
     stem = firsts[len(firsts) // 2].name.split("_0000.")[0]
-    (folder / "in").mkdir(parents=True, exist_ok=True)
-    for path in images.glob(f"{stem}_*"):
-        shutil.copy(path, folder / "in")
-    arguments = ("-i", str(folder / "in"), "-o", str(folder / "out"), "--plan", plan.name)
-    return command("predict", *arguments) - command("predict", *arguments)
+    seconds = []
+    for count in (1, COPIES):
+        inputs = folder / f"in_{count}"
+        inputs.mkdir(parents=True, exist_ok=True)
+        for path, copy in product(images.glob(f"{stem}_*"), range(count)):
+            shutil.copy(path, inputs / f"copy{copy}_{path.name}")
+        seconds.append(command("predict", "-i", str(inputs), "-o", str(folder / f"out_{count}"), "--plan", plan.name))
+    return (seconds[1] - seconds[0]) / (COPIES - 1)
 
 
 def render(ledger: Ledger, names: list[str]) -> str:

@@ -61,7 +61,7 @@ class Tree:
                 write_label(folder / name, [0] * place + values)
         for name in self.left_out:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text("not opened")
+            (folder / name).write_text("{}" if name.endswith(".json") else "not opened")
 
     def _write_image(self, path: Path, values: Sequence[int]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

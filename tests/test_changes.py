@@ -18,22 +18,31 @@ from autoseg.core.progress import silent
 from autoseg.core.task import Context, PlanRequest
 from autoseg.io.images import read_image, read_label_map, write_label_map, write_volume
 from autoseg.io.values import read_value, write_value
+from autoseg.stages.folds import Splits
 
 CONFIGURATION = "3d_fullres"
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """A toy dataset with one trained fold, for copies, and its plan."""
+    folder = tmp_path_factory.mktemp("once")
+    (folder / "spec.yaml").write_text(SPECS["segmentation"])
+    write_cases(folder, "segmentation")
+    workspace = open_toy("segmentation", folder, folder / "home")
+    plan = plan_toy(workspace)
+    fit(workspace, plan)
+    return folder, plan
+
+
 @pytest.fixture
-def trained(tmp_path):
+def trained(once, tmp_path):
     """A toy dataset of its own with one trained fold: what opens it anew, and the plan."""
-    (tmp_path / "spec.yaml").write_text(SPECS["segmentation"])
-    write_cases(tmp_path, "segmentation")
-
-    def reopen():
-        return open_toy("segmentation", tmp_path, tmp_path / "home")
-
-    plan = plan_toy(reopen())
-    fit(reopen(), plan)
-    return reopen, plan
+    folder, plan = once
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    home = tmp_path / "home"
+    write_value(home / "ToyLabels" / "source.json", pipeline.Source(str(tmp_path)))
+    return lambda: open_toy("segmentation", tmp_path, home), plan
 
 
 def fit(workspace, plan, fold="0"):
@@ -73,7 +82,7 @@ def test_a_folder_that_holds_a_specification_is_not_taken_for_a_planned_dataset(
 def test_an_edited_fold_is_trained_anew_from_fresh_weights(trained):
     reopen, plan = trained
     before = weights(reopen(), plan)
-    splits = read_value(reopen().layout.splits, pipeline.Splits)
+    splits = read_value(reopen().layout.splits, Splits)
     first, second, *rest = splits.folds
     write_value(reopen().layout.splits, replace(splits, folds=(second, first, *rest)))
     report, _ = fit(reopen(), plan)
@@ -84,11 +93,11 @@ def test_an_edited_fold_is_trained_anew_from_fresh_weights(trained):
 def test_changed_images_are_refused_until_they_are_prepared_and_then_trained_on(trained):
     reopen, plan = trained
     before = weights(reopen(), plan)
-    for unit in reopen().units:
+    for number, unit in enumerate(reopen().units):
         image = read_image(unit.cases[0].inputs["image"])
-        noise = np.random.default_rng(0).normal(size=image.voxels.shape).astype(np.float32)
+        noise = np.random.default_rng(number).normal(size=image.voxels.shape).astype(np.float32)
         write_volume(unit.cases[0].inputs["image"][0], noise, image)
-    with pytest.raises(UsageError, match=r"8 case\(s\) changed") as error:
+    with pytest.raises(IncompatibleError, match=r"8 case\(s\) changed.*p0_scan0") as error:
         fit(reopen(), plan)
     assert error.value.hint == "autoseg plan_and_preprocess -d ToyLabels"
     fit(reopen(), plan_toy(reopen()))
@@ -131,7 +140,7 @@ def test_folds_are_made_anew_when_cases_come_or_go(trained):
 
 def test_edited_folds_that_lack_a_case_are_refused(trained):
     reopen, _ = trained
-    splits = read_value(reopen().layout.splits, pipeline.Splits)
+    splits = read_value(reopen().layout.splits, Splits)
     shorter = replace(splits.folds[0], train=splits.folds[0].train[1:])
     write_value(reopen().layout.splits, replace(splits, folds=(shorter, *splits.folds[1:])))
     with pytest.raises(DatasetError, match=r"splits\.json was edited and does not fit the 8 cases"):
@@ -193,3 +202,83 @@ def test_a_case_that_is_there_twice_fails_alone_and_new_ids_need_not_name_a_pati
     manifest = pipeline.predict(reopen().layout.bundle(plan.name), tmp_path / "in", tmp_path / "out", Context(),
                                 trusted_task=None, progress=silent)
     assert set(manifest.finished) == {"good"} and {failure.unit for failure in manifest.failures} == {"twin"}
+
+
+def edit_json(path, change):
+    """Changes a JSON file as a user with an editor would."""
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def test_an_edited_plan_is_refused_with_what_was_edited_until_it_is_made_anew(trained, capsys):
+    reopen, plan = trained
+    path = reopen().layout.plan(plan.name) / "plan.json"
+    edit_json(path, lambda document: document["configurations"][CONFIGURATION].update(batch_size=7))
+    at = ["-d", "ToyLabels", "--root", str(reopen().layout.root)]
+    for verb in ("train", "report"):
+        assert command([verb, *at, "--plan", plan.name]) == 5
+        message = capsys.readouterr().err
+        assert f"configurations.{CONFIGURATION}.batch_size was {plan.configuration(CONFIGURATION).batch_size} and is 7" in message
+        assert "plan_and_preprocess" in message
+    assert plan_toy(reopen()) == reopen().plan(plan.name) == plan
+
+
+def test_a_plan_of_ones_own_needs_a_name_of_its_own(trained):
+    reopen, plan = trained
+    own = reopen().layout.plan("own")
+    shutil.copytree(reopen().layout.plan(plan.name), own)
+    (own / "done.json").unlink()
+    with pytest.raises(IncompatibleError, match="its name is 'toy'"):
+        reopen().plan("own")
+    edit_json(own / "plan.json", lambda document: document.update(name="own", seed=3))
+    assert (reopen().plan("own").name, reopen().plan("own").seed) == ("own", 3)
+
+
+def test_an_edited_fingerprint_is_refused_until_it_is_measured_anew(trained):
+    reopen, plan = trained
+    path = reopen().layout.fingerprint / "fingerprint.json"
+    before = path.read_text()
+    edit_json(path, lambda document: document["spacings_mm"][0].__setitem__(0, 9.0))
+    with pytest.raises(IncompatibleError, match="fingerprint.json was edited after the dataset was measured") as caught:
+        fit(reopen(), plan)
+    assert caught.value.exit_code == 5
+    plan_toy(reopen())
+    assert path.read_text() == before
+
+
+def test_a_plan_of_other_measurements_is_refused(trained):
+    reopen, plan = trained
+    image = read_image([first_image(reopen())])
+    write_volume(first_image(reopen()), image.voxels * 3, image)
+    pipeline.plan(reopen(), plan.budget, PlanRequest("later", "default"), executor=None)
+    with pytest.raises(IncompatibleError, match=r"'toy' follows from other measurements.*8 cases\): cases came, went") as caught:
+        fit(reopen(), plan)
+    assert caught.value.exit_code == 5 and caught.value.hint == "autoseg plan_and_preprocess -d ToyLabels"
+    fit(reopen(), plan_toy(reopen()))
+
+
+@pytest.mark.parametrize("name", ["plan.json", "fingerprint.json"])
+def test_files_of_a_newer_version_are_refused_as_such(trained, name):
+    reopen, plan = trained
+    folder = reopen().layout.plan(plan.name) if name == "plan.json" else reopen().layout.fingerprint
+    edit_json(folder / name, lambda document: document.update(format=99, a_new_key=1))
+    (folder / "done.json").unlink()
+    with pytest.raises(IncompatibleError, match="has format 99, and this autoseg understands 1 and older") as caught:
+        fit(reopen(), reopen().plan(plan.name))
+    assert (caught.value.code, caught.value.exit_code) == ("E_NEWER_FORMAT", 5) and "update autoseg" in str(caught.value)
+
+
+def test_a_plan_of_an_older_version_trains_as_before(trained):
+    reopen, plan = trained
+    path = reopen().layout.plan(plan.name) / "plan.json"
+
+    def older(document):
+        del document["fingerprint"], document["specification"], document["format"]
+
+    edit_json(path, older)
+    (path.parent / "done.json").unlink()
+    found = reopen().plan(plan.name)
+    assert replace(found, fingerprint=plan.fingerprint, specification=plan.specification) == plan
+    assert pipeline.make_run(reopen(), found, CONFIGURATION, "0").inputs_hash() == pipeline.make_run(
+        reopen(), plan, CONFIGURATION, "0").inputs_hash()

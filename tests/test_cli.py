@@ -41,7 +41,7 @@ def call(folder, capsys, *arguments):
     return code, json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("verb", ["", *(verb.__name__ for verb in VERBS if verb.__name__ != "task")])
+@pytest.mark.parametrize("verb", ["", *(verb.__name__.rstrip("_") for verb in VERBS if verb.__name__ != "task")])
 def test_help_imports_nothing_heavy(verb):
     script = ("import sys; from autoseg.cli.app import run\n"
               f"code = run({[verb, '--help'] if verb else ['--help']!r})\n"
@@ -124,7 +124,7 @@ def test_check_lists_every_problem_and_exits_3(folder, tmp_path, capsys):
     code = run(["check", "-d", str(folder / "spec.yaml"), "-i", str(tmp_path), "--root", str(tmp_path / "home"), "--json"])
     document = json.loads(capsys.readouterr().out)
     assert code == 3
-    assert {problem["unit"] for problem in document["problems"]} == {
+    assert {problem["case"] for problem in document["problems"]} == {
         path.name.removesuffix(".nii.gz") for path in (first, second, third)}
     assert not (tmp_path / "home").exists()
 

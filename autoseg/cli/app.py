@@ -14,7 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from autoseg.cli import verbs
-from autoseg.cli.run import current_screen, ending_by_signal, received_signals, start
+from autoseg.cli.audit import log_command, remember
+from autoseg.cli.run import current_screen, ending_by_signal, forget, received_signals, start
+from autoseg.cli.screen import fit_for_screen
 
 OUT_OF_RESOURCES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.ENOMEM)
 
@@ -41,7 +43,7 @@ NEXT = {
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 for verb in verbs.VERBS:
-    app.command(name=verb.__name__, context_settings=PASS_ON if verb is verbs.task else None)(verb)
+    app.command(name=verb.__name__.rstrip("_"), context_settings=PASS_ON if verb is verbs.task else None)(verb)
 
 
 def _print_version(asked: bool) -> None:
@@ -64,6 +66,15 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
+    """The exit code of one command, which the log of the folder that it wrote to holds, too; the codes are those of `_run`."""
+    forget()
+    remember(arguments)
+    code = _run(arguments)
+    log_command(current_screen(), code)
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     """The exit code of one command: 0 all done, 2 usage, 3 input, 4 partial, 5 incompatible, 6 resource, 7 locked,
     8 refused for safety, 130 interrupted by Ctrl-C, 143 by SIGTERM or SIGHUP, 1 for a bug."""
     from autoseg.core.errors import AutosegError
@@ -120,9 +131,10 @@ def _tell(message: str, code: str, hint: str | None, exit_code: int) -> None:
     screen = current_screen()
     if screen is not None:
         screen.close()
-    print(f"autoseg: {message}", file=sys.stderr)
+        screen.error = code
+    print(fit_for_screen(f"autoseg: {message}"), file=sys.stderr)
     if hint:
-        print(f"  next: {hint}", file=sys.stderr)
+        print(fit_for_screen(f"  next: {hint}"), file=sys.stderr)
     if screen is not None and screen.as_json:
         screen.finish(status="error", exit_code=exit_code, error={"code": code, "message": message, "hint": hint})
 

@@ -8,17 +8,18 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoseg.cli.screen import Screen
+from autoseg.cli.screen import OneLine, Screen
 
 if TYPE_CHECKING:
     from autoseg.core.budget import Budget
     from autoseg.core.plan import Configuration
     from autoseg.pipeline import Workspace
+    from autoseg.stages.workers import TimeLimit
 
 _screens: list[Screen] = []
 _received: list[int] = []
@@ -40,8 +41,15 @@ def received_signals() -> list[int]:
     return list(_received)
 
 
-def start(command: str, as_json: bool) -> Screen:
+def forget() -> None:
+    """Leaves no screen of an earlier command in this process."""
+    _screens.clear()
+
+
+def start(command: str, as_json: bool, log_in: Sequence[Path] = ()) -> Screen:
     """The screen of a new command; log messages go to standard error.
+
+    `log_in` names the folders that may keep the log of a command that writes something.
 
     Threads that wait give their core away: on a machine that others use too, spinning made a step of two threads take
     2 to 18 s instead of 1.4 s, and costs 3 % where nobody else computes (EPYC, 2 cores, torch 2.13, 2026-11-21).
@@ -50,8 +58,10 @@ def start(command: str, as_json: bool) -> Screen:
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read by OpenMP when torch is imported, which comes later
     prepare_allocator()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
-    _screens.append(Screen(command, as_json))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    _screens.append(Screen(command, as_json, log_in=tuple(log_in)))
     return _screens[-1]
 
 
@@ -63,6 +73,9 @@ def root_folder(root: Path | None) -> Path:
 def open_dataset(screen: Screen, root: Path | None, dataset: str | None, data: Path | None,
                  task: str | None = None) -> Workspace:
     """The workspace of `-d`, or of the dataset that was planned last."""
+    from dataclasses import replace
+
+    from autoseg.cli.audit import origin
     from autoseg.core.errors import UsageError
     from autoseg.io.values import read_json
     from autoseg.pipeline import open_workspace
@@ -74,7 +87,21 @@ def open_dataset(screen: Screen, root: Path | None, dataset: str | None, data: P
             raise UsageError(f"no dataset has been planned below {folder}, and -d was not given",
                              hint="autoseg plan_and_preprocess -d NAME -i FOLDER (autoseg datasets lists the names)")
         dataset = str(read_json(last)["dataset"])
-    return open_workspace(folder, dataset, data, screen.progress, task)
+    return replace(open_workspace(folder, dataset, data, screen.progress, task), origin=origin())
+
+
+def last_plan(workspace: Workspace) -> str:
+    """Name of the plan that was made last for this dataset."""
+    from autoseg.io.values import read_json
+
+    path = workspace.layout.folder / "last.json"
+    return str(read_json(path)["plan"]) if path.exists() else "default"
+
+
+def default_bundle(screen: Screen, root: Path | None, dataset: str | None, plan: str | None, task: str | None) -> Path:
+    """Folder of the dataset's bundle for the plan made last."""
+    workspace = open_dataset(screen, root_folder(root), dataset, None, task)
+    return workspace.layout.bundle(plan or last_plan(workspace))
 
 
 def make_budget(target: str | None, memory: str | None, minutes: float | None) -> Budget:
@@ -110,30 +137,56 @@ def workers(jobs: int | None, workspace: Workspace, configurations: Sequence[Con
     """Processes for stages over cases; None where one process is done sooner than others have started.
 
     Args:
+        jobs: as the user says; 1: in this process.
         configurations: those that cases are prepared for; none while they are only measured.
     """
     count = jobs if jobs is not None else default_jobs(workspace, configurations)
-    if count <= 1:
+    if jobs == 1 or count == 0:
         yield None
         return
-    import multiprocessing
+    from autoseg.stages.workers import CaseWorkers
 
-    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
+    with CaseWorkers(count, limit=case_limit(workspace, configurations), preload=["autoseg.stages.preprocess"]) as pool:
         yield pool
 
 
 def default_jobs(workspace: Workspace, configurations: Sequence[Configuration] = ()) -> int:
-    """One process per core, as many as memory holds of the largest case; one where there is little to read."""
+    """One process per core, as many as memory holds of the largest case; 0, none but this one, where there is little to read."""
     from autoseg.stages.limits import count_workers, largest_case_bytes
     from autoseg.training.device import detect_device
 
     paths = [path for unit in workspace.units for case in unit.cases for group in case.inputs.values() for path in group]
     if sum(path.stat().st_size for path in paths) < BYTES_WORTH_WORKERS:
-        return 1
+        return 0
     device = detect_device("cpu")
     return count_workers(device.threads, device.memory_bytes,
                          largest_case_bytes(workspace.units, workspace.spec, configurations))
+
+
+def case_limit(workspace: Workspace, configurations: Sequence[Configuration] = ()) -> TimeLimit:
+    """How long one case may take: AUTOSEG_CASE_MINUTES, else by the size of the largest.
+
+    Raises:
+        UsageError: the variable is set to something that is no number of minutes.
+    """
+    from autoseg.core.errors import AutosegError, UsageError
+    from autoseg.stages.limits import channel_count, largest_case_voxels, time_limit
+    from autoseg.stages.workers import TimeLimit
+
+    asked = os.environ.get("AUTOSEG_CASE_MINUTES")
+    if asked is not None:
+        try:
+            minutes = float(asked)
+        except ValueError:
+            minutes = 0.0
+        if not 0 < minutes < float("inf"):
+            raise UsageError(f"AUTOSEG_CASE_MINUTES is {asked!r}; a number of minutes above 0 is expected")
+        return TimeLimit(60 * minutes, f"AUTOSEG_CASE_MINUTES says {minutes:g} min")
+    try:
+        voxels = largest_case_voxels(workspace.units, configurations)
+    except AutosegError:  # of a folder with problems the units are not known
+        voxels = 0.0
+    return time_limit(voxels, channel_count(workspace.spec))
 
 
 @contextmanager

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from autoseg.core.text import printable, printable_lines
 
 SCHEMA = "autoseg.result/1"
 # Without a terminal a line now and then is enough for a log; more would bury the rest: at most so many for a stage, and
@@ -37,18 +41,25 @@ class Screen:
     Attributes:
         command: the verb.
         as_json: one JSON document on standard output and nothing else there.
+        log_in: folders whose log gets a line when the command ends, the first that is there; none for what writes nothing.
+        made: files that vouch for what was written, by stage; the log holds their digests.
+        error: code of the error that the command ended with.
     """
 
     command: str
     as_json: bool
     started: float = field(default_factory=time.monotonic)
     result: dict[str, Any] = field(default_factory=dict)
+    log_in: tuple[Path, ...] = ()
+    made: dict[str, Path] = field(default_factory=dict)
+    error: str | None = None
     _bar: Any = None
     _tasks: dict[str, Any] = field(default_factory=dict)
     _courses: dict[str, Course] = field(default_factory=dict)
 
     def progress(self, stage: str, done: int, total: int, detail: str = "") -> None:
         """A bar with the time left on a terminal, plain lines otherwise."""
+        detail = printable(detail)
         if sys.stderr.isatty():
             self._show_bar(stage, done, total, detail)
         else:
@@ -58,7 +69,11 @@ class Screen:
         """A line of the result, for people; nothing with `--json`."""
         self.close()
         if not self.as_json:
-            print(text)
+            print(fit_for_screen(text))
+
+    def seconds(self) -> float:
+        """Since the command began."""
+        return time.monotonic() - self.started
 
     def finish(self, status: str = "ok", exit_code: int = 0, **more: Any) -> None:
         """Ends the command: the JSON document, where one was asked for."""
@@ -67,7 +82,7 @@ class Screen:
             from autoseg.io.values import to_plain
 
             document = {"schema": SCHEMA, "command": self.command, "status": status, "exit_code": exit_code,
-                        "seconds": round(time.monotonic() - self.started, 3), "versions": versions(),
+                        "seconds": round(self.seconds(), 3), "versions": versions(),
                         **self.result, **more}
             print(json.dumps(to_plain(document), indent=1, allow_nan=False))
 
@@ -102,6 +117,19 @@ class Screen:
             del self._courses[stage]  # a stage that comes again begins anew
         eta = "" if done >= total or left is None else f", {duration(left)} left"
         print(f"{stage}: {done:,}/{total:,}{eta} {detail}".rstrip(), file=sys.stderr, flush=True)
+
+
+def fit_for_screen(text: str) -> str:
+    """`text` without anything that could colour, move or rewrite a terminal, or that its encoding lacks; lines stay lines."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return printable_lines(text).encode(encoding, "backslashreplace").decode(encoding)
+
+
+class OneLine(logging.Formatter):
+    """Log messages whose names cannot begin a new line, which could be taken for a message of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return fit_for_screen(printable(super().format(record)) if record.exc_info is None else super().format(record))
 
 
 def duration(seconds: float) -> str:

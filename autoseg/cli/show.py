@@ -15,7 +15,7 @@ from autoseg.reporting.numbers import counted, has_interval
 if TYPE_CHECKING:
     from autoseg.core.bundle import Bundle
     from autoseg.core.plan import Plan
-    from autoseg.core.report import Estimate, Report
+    from autoseg.core.report import Estimate, Failure, Report
     from autoseg.core.task import Task
     from autoseg.io.initial import Proposal
     from autoseg.stages.check import Understanding
@@ -44,6 +44,11 @@ def understanding(screen: Screen, understood: Understanding) -> None:
     for problem in understood.problems:
         screen.say(f"PROBLEM    {problem.unit}: {problem.message} [{problem.code}]")
     screen.say(f"\n{len(understood.problems)} problem(s)" if understood.problems else "\nno problems")
+
+
+def by_case(failures: Sequence[Failure]) -> list[dict[str, str]]:
+    """Problems of a dataset as `--json` lists them."""
+    return [{"case": failure.unit, "code": failure.code, "message": failure.message} for failure in failures]
 
 
 def _by_reason(ignored: Sequence[str]) -> dict[str, list[str]]:

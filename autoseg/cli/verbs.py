@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from autoseg.cli import catalogue, show
+from autoseg.cli import bundles, catalogue, show
+from autoseg.cli.audit import origin
+from autoseg.cli.bundles import BundleFolder, Trust, bundle_folder, policies
 from autoseg.cli.options import (
     AsJson,
     Configurations,
@@ -26,8 +28,8 @@ from autoseg.cli.options import (
     TileStep,
     Tta,
 )
-from autoseg.cli.run import make_budget, open_dataset, root_folder, start, stop_signal, workers
-from autoseg.cli.screen import Screen, versions
+from autoseg.cli.run import last_plan, make_budget, open_dataset, root_folder, start, stop_signal, workers
+from autoseg.cli.screen import versions
 
 if TYPE_CHECKING:
     from autoseg.core.plan import Plan
@@ -57,10 +59,11 @@ def init(folder: Annotated[Path, typer.Argument(help="A folder with images and l
          as_json: AsJson = False) -> None:
     """Look at an unknown folder and write a first specification; what the files do not say is marked with '# ?'."""
     from autoseg.core.errors import UsageError
-    from autoseg.io.atomic import write_text
+    from autoseg.io.atomic import require_writable, write_text
     from autoseg.io.initial import proposal_text, propose_spec
 
     screen = start("init", as_json)
+    require_writable(Path() if output is None else output.parent)
     proposal = propose_spec(folder, name=name)
     path = output or Path(f"{proposal.spec.name}.yaml")
     if path.exists():
@@ -83,8 +86,8 @@ def check(dataset: Dataset = None, data: DataFolder = None, root: Root = None, t
         understood = pipeline.check(workspace, executor=executor)
     show.understanding(screen, understood)
     code = 3 if understood.problems else 0
-    screen.finish("invalid" if code else "ok", code, understood=understood.lines, problems=understood.problems,
-                  warnings=understood.warnings, ignored=understood.ignored)
+    screen.finish("invalid" if code else "ok", code, understood=understood.lines, problems=show.by_case(understood.problems),
+                  warnings=show.by_case(understood.warnings), ignored=understood.ignored)
     return code
 
 
@@ -94,7 +97,7 @@ def plan(dataset: Dataset = None, data: DataFolder = None, target: Target = None
                                                "rule.")] = False,
          root: Root = None, task: TaskPath = None, jobs: Jobs = None, as_json: AsJson = False) -> None:
     """Measure the dataset and plan: preprocessing, patch, network, schedule. Nothing is preprocessed."""
-    screen = start("plan", as_json)
+    screen = start("plan", as_json, [root_folder(root)])
     workspace = open_dataset(screen, root, dataset, data, task)
     asked = any(option is not None for option in (data, target, memory, minutes, configuration, plan)) or seed
     from autoseg.stages.plan import fits_specification
@@ -117,7 +120,7 @@ def plan_and_preprocess(dataset: Dataset = None, data: DataFolder = None, target
                         seed: show.Seed = 0, root: Root = None, task: TaskPath = None, jobs: Jobs = None,
                         as_json: AsJson = False) -> None:
     """Measure the dataset, plan, and bring every case to the planned grid. Resumes; unchanged cases are skipped."""
-    screen = start("plan_and_preprocess", as_json)
+    screen = start("plan_and_preprocess", as_json, [root_folder(root)])
     workspace = open_dataset(screen, root, dataset, data, task)
     made = make_plan(workspace, target, memory, minutes, configuration, plan, seed, jobs)
     preprocess(workspace, made, configuration, jobs)
@@ -136,7 +139,7 @@ def train(dataset: Dataset = None, configuration: Annotated[str | None, typer.Op
     """Train folds, validate them on whole cases, and write the bundle. Resumes after any interruption."""
     from autoseg import pipeline
 
-    screen = start("train", as_json)
+    screen = start("train", as_json, [root_folder(root)])
     workspace = open_dataset(screen, root, dataset, None, task)
     if minutes is None:
         made = workspace.plan(plan or last_plan(workspace))
@@ -146,6 +149,7 @@ def train(dataset: Dataset = None, configuration: Annotated[str | None, typer.Op
     reports = train_folds(workspace, made, configuration, fold, device, jobs)
     bundle = pipeline.select(workspace, made, prediction_context(device or made.budget.target))
     page = pipeline.report(workspace, made, provenance(made))
+    screen.made |= vouching(workspace, made)
     show.training(screen, workspace.task, reports, bundle, workspace.layout.bundle(made.name), page)
     screen.finish(folds=reports, bundle=workspace.layout.bundle(made.name), report=page)
 
@@ -153,9 +157,7 @@ def train(dataset: Dataset = None, configuration: Annotated[str | None, typer.Op
 def predict(source: Annotated[Path, typer.Option("-i", "--input", help="A folder of images, or one image.")],
             output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the predictions.")],
             dataset: Dataset = None,
-            bundle: Annotated[Path | None, typer.Option("-b", "--bundle", help="Folder of a bundle; default: the "
-                                                        "dataset's own.")] = None,
-            plan: PlanName = None, tta: Tta = None,
+            bundle: BundleFolder = None, trust: Trust = None, plan: PlanName = None, tta: Tta = None,
             save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Also write the probability of "
                                                              "every class; takes 4 bytes of memory per class and voxel.")
                                         ] = False,
@@ -164,10 +166,12 @@ def predict(source: Annotated[Path, typer.Option("-i", "--input", help="A folder
     """Predict a folder of images with a bundle. Finished cases are skipped; a bad one does not stop the others."""
     from autoseg import pipeline
 
-    screen = start("predict", as_json)
+    screen = start("predict", as_json, [root_folder(root), output])
     context = prediction_context(device, tta, save_probabilities, engine, tile_step, precision)
-    folder = bundle or default_bundle(screen, root, dataset, plan, task)
-    manifest = pipeline.predict(folder, source, output, context, trusted_task=task, progress=screen.progress)
+    folder = bundle_folder(screen, bundle, root, dataset, plan, task)
+    manifest = pipeline.predict(folder, source, output, context, trusted_task=task, progress=screen.progress,
+                                policies=policies(root, trust), origin=origin())
+    screen.made["predictions"] = output / MANIFEST
     code = 4 if manifest.failures else 0
     show.predictions(screen, manifest, output)
     screen.finish("partial" if code else "ok", code, output=output, cases=manifest.finished, failures=manifest.failures)
@@ -176,13 +180,18 @@ def predict(source: Annotated[Path, typer.Option("-i", "--input", help="A folder
 
 def evaluate(predictions: Annotated[Path, typer.Option("-p", "--predictions", help="Folder of predictions.")],
              labels: Annotated[Path, typer.Option("-l", "--labels", help="Folder of references.")],
+             output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for scores.json and its manifest; "
+                                                         "default: nothing is written.")] = None,
              dataset: Dataset = None, root: Root = None, task: TaskPath = None, as_json: AsJson = False) -> int:
     """Score predictions against references: Dice, IoU, surface Dice, HD95, volumes, with intervals."""
     from autoseg import pipeline
 
-    screen = start("evaluate", as_json)
+    screen = start("evaluate", as_json, [root_folder(root), output] if output else ())
     spec = open_dataset(screen, root, dataset, None, task).spec
-    report = pipeline.evaluate(spec, predictions, labels, trusted_task=task, progress=screen.progress)
+    report = pipeline.evaluate(spec, predictions, labels, trusted_task=task, progress=screen.progress,
+                               output=output, origin=origin())
+    if output is not None:
+        screen.made["scores"] = output / MANIFEST
     show.report(screen, report)
     code = 4 if report.failures else 0
     screen.finish("partial" if code else "ok", code, summary=report.summary, per_patient=report.per_patient,
@@ -195,10 +204,11 @@ def report(dataset: Dataset = None, plan: PlanName = None, root: Root = None, ta
     """Write the report page of a plan's finished runs: scores, pictures, curves, plan, baseline."""
     from autoseg import pipeline
 
-    screen = start("report", as_json)
+    screen = start("report", as_json, [root_folder(root)])
     workspace = open_dataset(screen, root, dataset, None, task)
     made = workspace.plan(plan or last_plan(workspace))
     page = pipeline.report(workspace, made, provenance(made))
+    screen.made |= vouching(workspace, made)
     screen.say(str(page))
     screen.finish(report=page)
 
@@ -213,7 +223,7 @@ def fit(dataset: Dataset = None, data: DataFolder = None, minutes: Minutes = Non
     """All in one go: measure, plan, preprocess, train, select, report."""
     from autoseg import pipeline
 
-    screen = start("fit", as_json)
+    screen = start("fit", as_json, [root_folder(root)])
     workspace = open_dataset(screen, root, dataset, data, task)
     wanted = [configuration] if configuration else None
     made = make_plan(workspace, target, memory, minutes, wanted, plan, seed, jobs)
@@ -222,6 +232,7 @@ def fit(dataset: Dataset = None, data: DataFolder = None, minutes: Minutes = Non
     reports = train_folds(workspace, made, chosen, fold, None, jobs)
     bundle = pipeline.select(workspace, made, prediction_context(made.budget.target))
     page = pipeline.report(workspace, made, provenance(made))
+    screen.made |= vouching(workspace, made)
     show.training(screen, workspace.task, reports, bundle, workspace.layout.bundle(made.name), page)
     screen.say(f"\nnext: autoseg predict -d {workspace.spec.name} -i FOLDER -o OUT")
     screen.finish(folds=reports, bundle=workspace.layout.bundle(made.name), report=page)
@@ -248,7 +259,9 @@ def task(context: typer.Context,
 
 
 RULE_BOOKS = ("default", "nnunet")
-VERBS = (datasets, init, check, plan, plan_and_preprocess, train, predict, evaluate, report, fit, task)
+# As `io.manifests` calls it, which nobody who asks for help waits for.
+MANIFEST = "manifest.json"
+VERBS = (datasets, init, check, plan, plan_and_preprocess, train, predict, evaluate, report, fit, *bundles.VERBS, task)
 
 
 def make_plan(workspace: Workspace, target: str | None, memory: str | None, minutes: float | None,
@@ -289,14 +302,6 @@ def plan_request(plan_name: str | None, minutes: float | None, configurations: l
     return PlanRequest(name, rules, tuple(configurations or ()), seed)
 
 
-def last_plan(workspace: Workspace) -> str:
-    """Name of the plan that was made last for this dataset."""
-    from autoseg.io.values import read_json
-
-    path = workspace.layout.folder / "last.json"
-    return str(read_json(path)["plan"]) if path.exists() else "default"
-
-
 def default_configuration(plan: Plan) -> str:
     """3d_fullres where it is planned, else the first configuration."""
     return "3d_fullres" if "3d_fullres" in plan.configurations else next(iter(plan.configurations))
@@ -324,10 +329,11 @@ def train_folds(workspace: Workspace, plan: Plan, configuration: str | None, fol
                               workers=loaders, should_stop=should_stop)
 
 
-def default_bundle(screen: Screen, root: Path | None, dataset: str | None, plan: str | None, task: str | None) -> Path:
-    """Folder of the dataset's bundle for the plan made last."""
-    workspace = open_dataset(screen, root_folder(root), dataset, None, task)
-    return workspace.layout.bundle(plan or last_plan(workspace))
+def vouching(workspace: Workspace, plan: Plan) -> dict[str, Path]:
+    """The files that vouch for a plan, its bundle and the report page."""
+    layout = workspace.layout
+    return {"plan": layout.plan(plan.name) / MANIFEST, "bundle": layout.bundle(plan.name) / "bundle.json",
+            "report": layout.report.parent / MANIFEST}
 
 
 def provenance(plan: Plan) -> dict[str, str]:

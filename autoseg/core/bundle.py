@@ -41,7 +41,12 @@ class Decisions:
 
 @dataclass(frozen=True)
 class Bundle:
-    """Spec, plan, members, decisions, fingerprint and model card."""
+    """Spec, plan, members, decisions, fingerprint and model card.
+
+    Attributes:
+        digest: SHA-256 of `bundle.json`, which names the digests of all other files; empty while it is not on disk.
+        signed: who signed it, in words; empty while it is not on disk.
+    """
 
     spec: DatasetSpec
     plan: Plan
@@ -50,3 +55,5 @@ class Bundle:
     fingerprint: Fingerprint
     card: str
     format: int = BUNDLE_FORMAT
+    digest: str = ""
+    signed: str = ""

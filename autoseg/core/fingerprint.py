@@ -7,13 +7,15 @@ they are read, and histograms hold integers.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.core.errors import IncompatibleError
 from autoseg.core.geometry import Shape, Spacing
+from autoseg.core.profiles import ChannelProfile
 
 FINGERPRINT_FORMAT = 1
 
@@ -26,6 +28,9 @@ EDGES: NDArray[np.float64] = np.concatenate([-_TAIL[::-1], _HU_EDGES, _TAIL])
 # Every case weighs the same in the pooled histogram (nnU-Net samples as many voxels from each case); 2**40 keeps the
 # rounding of one bin below 1e-12 of a case and 2**23 cases within 63 bits.
 CASE_WEIGHT = 2**40
+
+_COLUMNS = ("shapes_after_crop", "spacings_mm", "relative_sizes", "foreground", "shapes_inside_corners",
+            "relative_sizes_inside_corners")
 
 QUANTILES = (0.005, 0.05, 0.25, 0.5, 0.75, 0.95, 0.995)
 
@@ -56,10 +61,13 @@ class CaseFingerprint:
     Attributes:
         shape_after_crop, spacing_mm: canonical z, y, x; the crop is the box of non-zero voxels.
         relative_size_after_crop: voxels of the crop / voxels of the image, in (0, 1].
+        shape_inside_corners, relative_size_inside_corners: the same for the box of voxels that differ from the corners.
         foreground: per channel.
         histograms: per channel, sparse: bin index in `EDGES` -> integer weight; sums to `CASE_WEIGHT` or is empty.
         properties: what the task counts (voxels and cases per label, for segmentation).
         kinds: per channel, what its intensities look like in the whole image (`core.modality`).
+        content: digest of the image, by which copies are found (`core.profiles.content_digest`).
+        profiles: per channel, what swapped channels are found by.
     """
 
     shape_after_crop: Shape
@@ -69,6 +77,10 @@ class CaseFingerprint:
     histograms: tuple[dict[int, int], ...]
     properties: dict[str, int] = field(default_factory=dict)
     kinds: tuple[str, ...] = ()
+    shape_inside_corners: Shape | None = None
+    relative_size_inside_corners: float | None = None
+    content: str = ""
+    profiles: tuple[ChannelProfile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,8 @@ class Fingerprint:
         histograms: per channel, sparse sums of the cases' histograms.
         properties: sums of the cases' properties.
         kinds: per channel, what its intensities look like -> cases; empty in fingerprints of earlier versions.
+        shapes_inside_corners, relative_sizes_inside_corners: entries beside the others; empty in fingerprints of earlier
+            versions, which stands for the same as after the crop to non-zero.
     """
 
     shapes_after_crop: tuple[Shape, ...]
@@ -103,6 +117,8 @@ class Fingerprint:
     properties: dict[str, int]
     format: int = FINGERPRINT_FORMAT
     kinds: tuple[dict[str, int], ...] = ()
+    shapes_inside_corners: tuple[Shape, ...] = ()
+    relative_sizes_inside_corners: tuple[float, ...] = ()
 
     @property
     def case_count(self) -> int:
@@ -123,13 +139,20 @@ class Fingerprint:
                                     "added; both sites need the same inputs")
         rows = sorted([*self._rows(), *other._rows()], key=repr)
         return Fingerprint(
-            *_columns(rows),
-            tuple(_add(a, b) for a, b in zip(self.histograms, other.histograms, strict=True)),
-            _add(self.properties, other.properties),
+            **_columns(rows),
+            histograms=tuple(_add(a, b) for a, b in zip(self.histograms, other.histograms, strict=True)),
+            properties=_add(self.properties, other.properties),
             kinds=_add_kinds(self.kinds, other.kinds))
 
     def _rows(self) -> list[tuple]:
-        return list(zip(self.shapes_after_crop, self.spacings_mm, self.relative_sizes, self.foreground, strict=True))
+        return list(zip(self.shapes_after_crop, self.spacings_mm, self.relative_sizes, self.foreground,
+                        self.shapes_inside_corners or self.shapes_after_crop,
+                        self.relative_sizes_inside_corners or self.relative_sizes, strict=True))
+
+    def inside_corners(self) -> Fingerprint:
+        """The same dataset, cropped to what differs from the corners instead of to non-zero."""
+        return replace(self, shapes_after_crop=self.shapes_inside_corners or self.shapes_after_crop,
+                       relative_sizes=self.relative_sizes_inside_corners or self.relative_sizes)
 
     def intensity(self, channel: int) -> IntensityProperties:
         """Foreground intensity properties of one channel over all cases, every case weighing the same.
@@ -149,7 +172,9 @@ class Fingerprint:
 
 def sum_fingerprints(cases: list[CaseFingerprint], channel_count: int) -> Fingerprint:
     """Fingerprint of a dataset from those of its cases, in any order."""
-    rows = sorted(((c.shape_after_crop, c.spacing_mm, c.relative_size_after_crop, c.foreground) for c in cases), key=repr)
+    rows = sorted(((c.shape_after_crop, c.spacing_mm, c.relative_size_after_crop, c.foreground,
+                    c.shape_inside_corners or c.shape_after_crop,
+                    c.relative_size_inside_corners or c.relative_size_after_crop) for c in cases), key=repr)
     histograms: list[dict[int, int]] = [{} for _ in range(channel_count)]
     properties: dict[str, int] = {}
     kinds: tuple[dict[str, int], ...] = ()
@@ -157,7 +182,7 @@ def sum_fingerprints(cases: list[CaseFingerprint], channel_count: int) -> Finger
         kinds = _add_kinds(kinds, tuple({kind: 1} for kind in case.kinds))
         histograms = [_add(total, one) for total, one in zip(histograms, case.histograms, strict=True)]
         properties = _add(properties, case.properties)
-    return Fingerprint(*_columns(rows), tuple(histograms), properties, kinds=kinds)
+    return Fingerprint(**_columns(rows), histograms=tuple(histograms), properties=properties, kinds=kinds)
 
 
 def measure_channel(intensities: NDArray) -> tuple[Moments, dict[int, int]]:
@@ -204,6 +229,6 @@ def _add_kinds(a: tuple[dict[str, int], ...], b: tuple[dict[str, int], ...]) -> 
     return tuple(_add(first, second) for first, second in zip(a, b, strict=True))
 
 
-def _columns(rows: list[tuple]) -> tuple[tuple, tuple, tuple, tuple]:
-    shapes, spacings, sizes, foreground = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return tuple(shapes), tuple(spacings), tuple(sizes), tuple(foreground)
+def _columns(rows: list[tuple]) -> dict[str, Any]:
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(_COLUMNS)
+    return {name: tuple(column) for name, column in zip(_COLUMNS, columns, strict=True)}

@@ -7,13 +7,24 @@ things to build (`kind`, `scheme`) are closed choices; a plan never names a clas
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from autoseg.core.budget import Budget
 from autoseg.core.errors import UsageError, unknown_name
-from autoseg.core.geometry import Shape
+from autoseg.core.plan_rules import (
+    Axis,
+    Count,
+    Finite,
+    Kernel,
+    NotNegative,
+    Order,
+    Positive,
+    Range,
+    Share,
+)
 from autoseg.core.spec import STRICT
 
 PLAN_FORMAT = 1
@@ -30,24 +41,30 @@ class Normalization:
 
     Attributes:
         scheme: see `ops.normalize`.
-        use_mask: z-score inside the non-zero mask only; the rest becomes 0.
+        use_mask: z-score inside the mask of what is not air only; the rest becomes 0.
         mean, std, lower, upper: dataset values for `ct`, in the unit of the image.
     """
 
     scheme: Scheme
     use_mask: bool = False
     mean: float | None = None
-    std: float | None = None
+    std: NotNegative | None = None
     lower: float | None = None
     upper: float | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
 class InputPlan:
-    """One input role: the normalisation of each channel."""
+    """One input role.
+
+    Attributes:
+        channels: the normalisation of each.
+        air: images are cropped to what is not air: `zero`, or the value in the `corners` of each channel (`ops.crop`).
+    """
 
     role: str
     channels: tuple[Normalization, ...]
+    air: Literal["zero", "corners"] = "zero"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -61,13 +78,13 @@ class Resampling:
         separate_z_ratio: largest / smallest spacing above which the coarse axis is resampled apart.
     """
 
-    image_order: int = 3
-    image_order_z: int = 0
-    target_order: int = 1
-    target_order_z: int = 0
-    output_order: int = 1
-    output_order_z: int = 0
-    separate_z_ratio: float = 3.0
+    image_order: Order = 3
+    image_order_z: Order = 0
+    target_order: Order = 1
+    target_order_z: Order = 0
+    output_order: Order = 1
+    output_order_z: Order = 0
+    separate_z_ratio: Positive = 3.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -87,15 +104,15 @@ class Network:
 
     kind: Literal["plain_unet", "residual_unet"]
     dims: Literal[2, 3]
-    in_channels: int
-    out_channels: int
-    features: tuple[int, ...]
-    strides: tuple[tuple[int, ...], ...]
-    kernel_sizes: tuple[tuple[int, ...], ...]
-    convs_encoder: tuple[int, ...]
-    convs_decoder: tuple[int, ...]
+    in_channels: Count
+    out_channels: Count
+    features: tuple[Count, ...]
+    strides: tuple[Kernel, ...]
+    kernel_sizes: tuple[Kernel, ...]
+    convs_encoder: tuple[Count, ...]
+    convs_decoder: tuple[Count, ...]
     deep_supervision: bool
-    output_bias: tuple[float, ...] = ()
+    output_bias: tuple[Finite, ...] = ()
     norm: Literal["instance"] = "instance"
     activation: Literal["leaky_relu"] = "leaky_relu"
 
@@ -110,9 +127,9 @@ class Loss:
         smooth: added to numerator and denominator of the soft Dice.
     """
 
-    terms: dict[str, float]
+    terms: dict[str, NotNegative]
     batch_dice: bool = False
-    smooth: float = 1e-5
+    smooth: NotNegative = 1e-5
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -131,29 +148,29 @@ class Augmentation:
     """
 
     dummy_2d: bool = False
-    rotation_probability: float = 0.0
-    rotation_deg: tuple[float, float] = (0.0, 0.0)
-    scaling_probability: float = 0.0
-    scaling: tuple[float, float] = (1.0, 1.0)
-    elastic_probability: float = 0.0
-    elastic_deviation_voxels: tuple[float, float] = (0.0, 0.0)
-    noise_probability: float = 0.0
-    noise_variance: tuple[float, float] = (0.0, 0.0)
-    blur_probability: float = 0.0
-    blur_probability_per_channel: float = 0.0
-    blur_sigma: tuple[float, float] = (0.0, 0.0)
-    brightness_probability: float = 0.0
-    brightness: tuple[float, float] = (1.0, 1.0)
-    contrast_probability: float = 0.0
-    contrast: tuple[float, float] = (1.0, 1.0)
-    low_resolution_probability: float = 0.0
-    low_resolution_probability_per_channel: float = 0.0
-    low_resolution_zoom: tuple[float, float] = (1.0, 1.0)
-    inverted_gamma_probability: float = 0.0
-    gamma_probability: float = 0.0
-    gamma: tuple[float, float] = (1.0, 1.0)
-    mirror_axes: tuple[int, ...] = ()
-    left_right_axis: int | None = None
+    rotation_probability: Share = 0.0
+    rotation_deg: Range = (0.0, 0.0)
+    scaling_probability: Share = 0.0
+    scaling: Range = (1.0, 1.0)
+    elastic_probability: Share = 0.0
+    elastic_deviation_voxels: Range = (0.0, 0.0)
+    noise_probability: Share = 0.0
+    noise_variance: Range = (0.0, 0.0)
+    blur_probability: Share = 0.0
+    blur_probability_per_channel: Share = 0.0
+    blur_sigma: Range = (0.0, 0.0)
+    brightness_probability: Share = 0.0
+    brightness: Range = (1.0, 1.0)
+    contrast_probability: Share = 0.0
+    contrast: Range = (1.0, 1.0)
+    low_resolution_probability: Share = 0.0
+    low_resolution_probability_per_channel: Share = 0.0
+    low_resolution_zoom: Range = (1.0, 1.0)
+    inverted_gamma_probability: Share = 0.0
+    gamma_probability: Share = 0.0
+    gamma: Range = (1.0, 1.0)
+    mirror_axes: tuple[Axis, ...] = ()
+    left_right_axis: Axis | None = None
     mirror_pairs: tuple[tuple[int, int], ...] = ()
 
 
@@ -171,19 +188,19 @@ class Optimization:
     """
 
     optimizer: Literal["sgd", "adamw", "muon"]
-    learning_rate: float
-    weight_decay: float
-    iterations: int
-    iterations_per_epoch: int
+    learning_rate: NotNegative
+    weight_decay: NotNegative
+    iterations: Annotated[int, Field(ge=0)]
+    iterations_per_epoch: Count
     schedule: Literal["poly"] = "poly"
-    poly_power: float = 0.9
+    poly_power: NotNegative = 0.9
     schedule_steps_per_epoch: bool = True
-    momentum: float = 0.99
+    momentum: Share = 0.99
     nesterov: bool = True
-    betas: tuple[float, float] = (0.9, 0.999)
-    warmup_iterations: int = 0
-    gradient_clip_norm: float | None = 12.0
-    ema_decay: float | None = None
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    warmup_iterations: Annotated[int, Field(ge=0)] = 0
+    gradient_clip_norm: Positive | None = 12.0
+    ema_decay: Share | None = None
     precision: Precision = "fp32"
     memory_format: MemoryFormat = "contiguous"
 
@@ -202,14 +219,14 @@ class Inference:
         mirror_pairs: pairs of outputs (channels) that are swapped back when that axis is mirrored.
     """
 
-    tile_step: float
-    gaussian_sigma: float
-    tiles_per_batch: int
-    mirror_axes: tuple[int, ...]
+    tile_step: Annotated[float, Field(gt=0, le=1)]
+    gaussian_sigma: Positive
+    tiles_per_batch: Count
+    mirror_axes: tuple[Axis, ...]
     mirror: bool
     precision: Precision = "fp32"
     memory_format: MemoryFormat = "contiguous"
-    left_right_axis: int | None = None
+    left_right_axis: Axis | None = None
     mirror_pairs: tuple[tuple[int, int], ...] = ()
 
 
@@ -246,17 +263,17 @@ class Configuration:
     """
 
     name: str
-    spacing_mm: tuple[float | None, float, float]
-    median_shape: tuple[float, float, float]
-    patch_size: Shape
-    batch_size: int
+    spacing_mm: tuple[Positive | None, Positive, Positive]
+    median_shape: tuple[Positive, Positive, Positive]
+    patch_size: tuple[Count, Count, Count]
+    batch_size: Count
     resampling: Resampling
     network: Network
     loss: Loss
     augmentation: Augmentation
     optimization: Optimization
     inference: Inference
-    oversample_foreground: float = 0.0
+    oversample_foreground: Share = 0.0
     task_values: dict[str, Value] = field(default_factory=dict)
     predicted_peak_bytes: int | None = None
     predicted_inference_bytes: int | None = None
@@ -285,6 +302,7 @@ class Plan:
     Attributes:
         transpose: model axis a is canonical axis transpose[a].
         specification: digest of what the plan follows from in the dataset's specification; empty in plans of before.
+        fingerprint: digest of the measurements that it follows from; empty in plans of before.
         reasons: path of a planned value (`configurations.3d_fullres.patch_size`) -> why; a path covers what lies below.
     """
 
@@ -299,6 +317,8 @@ class Plan:
     seed: int = 0
     format: int = PLAN_FORMAT
     specification: str = ""
+    fingerprint: str = ""
+
 
     def configuration(self, name: str) -> Configuration:
         """The configuration called `name`.

@@ -8,8 +8,11 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
+import regex
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
+
+from autoseg.core.text import has_control_characters
 
 SPEC_FORMAT = 1
 STRICT = ConfigDict(extra="forbid")
@@ -126,11 +129,37 @@ class GroupingSpec:
         return self
 
 
-def _compiled(expression: str) -> re.Pattern[str]:
+def _compiled(expression: str) -> regex.Pattern[str]:
     try:
-        return re.compile(expression)
-    except re.error as error:
+        return regex.compile(expression)
+    except regex.error as error:
         raise ValueError(f"{expression!r} is not a regular expression: {error}") from error
+
+
+# Names appear on screens, in pages, in logs and in tables.
+_LONGEST_NAME = 200
+# Label maps hold at most 32 bits with a sign (`io.images.labels`).
+_LABEL_VALUES = range(-2**31, 2**31)
+
+
+def _require_ordinary_names(spec: DatasetSpec) -> None:
+    """Names without control characters, roles that can be part of a file name, values that a label map can hold."""
+    for what, names in (("input", [entry.role for entry in spec.inputs]), ("layout", [entry.name for entry in spec.layouts])):
+        if len(set(names)) < len(names):
+            raise ValueError(f"{what} names must be unique, found {names}")
+    for role in [*(entry.role for entry in spec.inputs), *(role for layout in spec.layouts for role in layout.targets)]:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}", role):
+            raise ValueError(f"role {role!r} must be a word of letters, digits, '_' and '-'")
+    channels = [channel for entry in spec.inputs for channel in entry.channels]
+    named: dict[str, Any] = {"label": spec.labels, "region": spec.regions, "channel": channels}
+    for what, entries in named.items():
+        for entry in entries:
+            if not entry.name.strip() or len(entry.name) > _LONGEST_NAME or has_control_characters(entry.name):
+                raise ValueError(f"{what} name {entry.name[:_LONGEST_NAME]!r} must have 1 to {_LONGEST_NAME} characters, none of "
+                                 "them a control character")
+    beyond = [value for value in (*(label.value for label in spec.labels), spec.ignore or 0) if value not in _LABEL_VALUES]
+    if beyond:
+        raise ValueError(f"label values {beyond} do not fit into 32 bits")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -162,10 +191,13 @@ class DatasetSpec:
 
     @model_validator(mode="after")
     def _is_consistent(self) -> DatasetSpec:
+        if self.format < 1:
+            raise ValueError(f"format {self.format} does not exist; this autoseg writes format {SPEC_FORMAT}")
         if self.format > SPEC_FORMAT:
             raise ValueError(f"format {self.format} is newer than this autoseg understands ({SPEC_FORMAT}); update autoseg")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ValueError(f"name {self.name!r} must be usable as a folder name: letters, digits, '.', '_' and '-'")
+        _require_ordinary_names(self)
         values = [label.value for label in self.labels]
         names = [label.name for label in self.labels]
         if len(set(values)) != len(values) or len(set(names)) != len(names):

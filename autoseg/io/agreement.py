@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from autoseg.core.errors import AutosegError, DatasetError
+from autoseg.core.errors import AutosegError, DatasetError, ReadError
 from autoseg.core.spec import DatasetSpec
 from autoseg.io.foreign import DATASET_JSON, read_dataset_json
 
@@ -18,9 +18,12 @@ def require_agreement(spec: DatasetSpec, folder: Path) -> None:
     Raises:
         DatasetError: the `dataset.json` in `folder` gives a label or region of the same name other values, or lists a value
             that the specification does not. A file in a dialect that is not understood says nothing.
+        ReadError: the `dataset.json` is damaged, so that nobody knows what it says.
     """
     try:
         said = read_dataset_json(folder)
+    except ReadError as error:
+        raise ReadError(f"{error}. Repair the file, or remove it if nothing depends on it", code=error.code) from error
     except AutosegError:
         return
     ours, theirs = _values_by_name(spec), _values_by_name(said)

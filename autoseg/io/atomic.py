@@ -9,12 +9,13 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from autoseg.core.errors import ResourceError
+from autoseg.core.errors import ReadError, ResourceError
 from autoseg.io.plain import to_plain
 
 _ADVICE = {
@@ -32,7 +33,7 @@ _PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
 
 @contextmanager
-def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
+def replacing(path: Path, durable: bool = True, *, needed_bytes: int | None = None) -> Iterator[Path]:
     """A temporary sibling of `path` to write to; it takes the place of `path` when the block ends without an error.
 
     Missing parent folders are made. On an error the temporary file is removed and `path` stays as it was. What a killed
@@ -41,11 +42,12 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     Args:
         path: the file to replace.
         durable: flush file and folder to the disk first, so that the new file survives a power cut.
+        needed_bytes: what will be written, at most; for the message where the disk is full.
     Raises:
         ResourceError: disk full, quota used up, read-only, forbidden, or file too large.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    with explaining(path):
+    with explaining(path, needed_bytes):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _claimed(part):
             try:
@@ -92,20 +94,46 @@ def is_abandoned(path: Path) -> bool:
     return True
 
 
+def require_writable(folder: Path, largest_bytes: int = 0) -> None:
+    """Raises before work begins whose results could not be kept; makes the folder, and leaves nothing else in it.
+
+    Args:
+        largest_bytes: of the largest file that will be written; takes no space, but is refused where it is not allowed.
+    Raises:
+        ResourceError: the folder is read-only or forbidden, the disk full, or such a file too large.
+    """
+    probe = folder / f".probe.{secrets.token_hex(4)}.part"
+    with explaining(folder, largest_bytes or None):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(probe, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            os.write(descriptor, b"a word")
+            os.ftruncate(descriptor, max(largest_bytes, 1))
+        finally:
+            os.close(descriptor)
+            probe.unlink(missing_ok=True)
+
+
 @contextmanager
-def explaining(path: Path) -> Iterator[None]:
-    """Inside the block, a disk that is full, read-only or forbidden is a ResourceError that names `path`."""
+def explaining(path: Path, needed_bytes: int | None = None) -> Iterator[None]:
+    """Inside the block, a disk that is full, read-only or forbidden is a ResourceError that names `path`.
+
+    Args:
+        needed_bytes: what is written, at most; for the message.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in _ADVICE:
+        # Writers in C++ say in words only that they failed, as does numpy; a lock that is held is no failure of the disk.
+        if isinstance(error, TimeoutError) or error.errno is not None and error.errno not in _ADVICE:
             raise
-        raise ResourceError(f"{path} cannot be written: {_ADVICE[error.errno]}") from error
+        advice = _ADVICE.get(error.errno or 0, f"{error}; the disk may be full, or the file too large for it")
+        raise ResourceError(f"{path} cannot be written{_room(path, needed_bytes)}: {advice}") from error
 
 
 def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
     """Replace `path` by `content`, atomically."""
-    with replacing(path, durable) as part:
+    with replacing(path, durable, needed_bytes=len(content)) as part:
         part.write_bytes(content)
 
 
@@ -134,9 +162,12 @@ def sha256_path(path: Path) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's content, as 64 hexadecimal characters."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file's content, as 64 hexadecimal characters; a ReadError where it vanished or may not be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ReadError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def sha256_bytes(content: bytes) -> str:
@@ -148,6 +179,14 @@ def hash_values(*values: Any) -> str:
     """SHA-256 of the values' canonical JSON: sorted keys, no spaces. Slice it for use in folder names."""
     canonical = json.dumps(to_plain(list(values)), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return sha256_bytes(canonical.encode("utf-8"))
+
+
+def _room(path: Path, needed_bytes: int | None) -> str:
+    """What a file needs and what is free there, in words."""
+    if needed_bytes is None:
+        return ""
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    return f" ({needed_bytes:,} bytes are needed, {shutil.disk_usage(existing).free:,} are free there)"
 
 
 @contextmanager

@@ -1,25 +1,46 @@
-"""A bundle on disk: `bundle.json`, `spec.yaml`, `plan.json`, `fingerprint.json`, `model_card.md`, `members/`."""
+"""A bundle on disk: `bundle.json`, `spec.yaml`, `plan.json`, `fingerprint.json`, `model_card.md`, `manifest.json`, `members/`.
+
+`bundle.json` names every other file with its digest. A bundle may come from a stranger: nothing in it is run, no file is opened
+that the index does not name, and none is believed before its digest was checked.
+"""
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.core.bundle import BUNDLE_FORMAT, Bundle, Decisions, Member
-from autoseg.core.errors import IncompatibleError, UnsafeError, UsageError
+from autoseg.core.errors import AutosegError, DatasetError, IncompatibleError, UnsafeError, UsageError
 from autoseg.core.fingerprint import Fingerprint
-from autoseg.core.plan import Plan
-from autoseg.io.atomic import replacing, sha256_file, write_text
+from autoseg.core.provenance import Manifest
+from autoseg.io.atomic import replacing, sha256_bytes, sha256_file, write_text
+from autoseg.io.manifests import MANIFEST
+from autoseg.io.plans import read_plan
+from autoseg.io.policy import Policy, check_signature
+from autoseg.io.signatures import LARGEST_BYTES, SIGNATURE, parse_signature
 from autoseg.io.specs import read_spec, write_spec
-from autoseg.io.values import read_value, write_value
+from autoseg.io.tensors import PICKLE_BEGINNINGS
+from autoseg.io.values import from_plain, parse_json, read_value, write_value
 
 INDEX = "bundle.json"
+CARD = "model_card.md"
+# Opened by `read_bundle`, so each of them needs a digest.
+DOCUMENTS = ("spec.yaml", "plan.json", "fingerprint.json", CARD)
+# An entry takes some 150 bytes; a bundle has a dozen.
+LARGEST_INDEX = 2**20
+# Some 1 kB per training case and channel: enough for 100,000 cases.
+LARGEST_DOCUMENT = 2**28
+# Names of files in a bundle: on every system a file of its own inside the bundle, neither hidden nor a device.
+_SAFE_NAME = re.compile(r"(members/)?(?!(con|prn|aux|nul|com\d|lpt\d)(\.|$))[a-z0-9][a-z0-9._-]{0,127}(?<!\.)", re.IGNORECASE)
+# Weights that are opened by running what they say.
+PICKLE_ENDINGS = (".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".bin", ".model", ".joblib", ".npy", ".npz")
 
 
 @dataclass(frozen=True)
-class _Index:
+class Index:
     """What `bundle.json` holds; it is written last, so a folder with it is complete."""
 
     members: tuple[Member, ...]
@@ -28,12 +49,14 @@ class _Index:
     format: int = BUNDLE_FORMAT
 
 
-def write_bundle(folder: Path, bundle: Bundle, weights: Mapping[str, Path]) -> None:
+def write_bundle(folder: Path, bundle: Bundle, weights: Mapping[str, Path], manifest: Manifest) -> None:
     """Writes a bundle; `weights` maps each member's relative path to the file to copy.
 
-    The index goes first when an old bundle is replaced, so that a killed run leaves no index over mixed files.
+    The index goes first when an old bundle is replaced, so that a killed run leaves no index over mixed files; so does the
+    signature, which was for the old bundle.
     """
     (folder / INDEX).unlink(missing_ok=True)
+    (folder / SIGNATURE).unlink(missing_ok=True)
     (folder / "members").mkdir(parents=True, exist_ok=True)
     for relative, source in weights.items():
         with replacing(folder / relative) as part:
@@ -44,34 +67,114 @@ def write_bundle(folder: Path, bundle: Bundle, weights: Mapping[str, Path]) -> N
     write_spec(folder / "spec.yaml", bundle.spec)
     write_value(folder / "plan.json", bundle.plan)
     write_value(folder / "fingerprint.json", bundle.fingerprint)
-    write_text(folder / "model_card.md", bundle.card)
-    names = ["spec.yaml", "plan.json", "fingerprint.json", "model_card.md", *weights]
-    digests = {name: sha256_file(folder / name) for name in names}
-    write_value(folder / INDEX, _Index(bundle.members, bundle.decisions, digests))
+    write_text(folder / CARD, bundle.card)
+    write_value(folder / MANIFEST, manifest)
+    digests = {name: sha256_file(folder / name) for name in (*DOCUMENTS, MANIFEST, *weights)}
+    write_value(folder / INDEX, Index(bundle.members, bundle.decisions, digests))
 
 
-def read_bundle(folder: Path) -> Bundle:
-    """The bundle in a folder, every file checked against its digest.
+def read_bundle(folder: Path, policies: Sequence[Policy] = ()) -> Bundle:
+    """The bundle in a folder, every file checked against its digest, and the index against its signature.
 
+    Args:
+        policies: who may have made it; each of them is obeyed.
     Raises:
         UsageError: the folder holds no bundle.
-        UnsafeError: a file is missing, was changed, or lies outside the folder.
+        UnsafeError: a file is missing, was changed, or lies outside the folder; a signature is wrong or missing.
         IncompatibleError: the bundle comes from a newer autoseg.
     """
-    if not (folder / INDEX).is_file():
-        raise UsageError(f"{folder} holds no bundle ({INDEX} is missing)", hint="autoseg fit or autoseg train makes one")
-    index = read_value(folder / INDEX, _Index)
-    if index.format > BUNDLE_FORMAT:
-        raise IncompatibleError(f"{folder / INDEX}: bundle format {index.format} is newer than this autoseg understands "
-                                f"({BUNDLE_FORMAT}); update autoseg")
+    content = read_index_bytes(folder)
+    signature = folder / SIGNATURE
+    found = parse_signature(_small(signature, LARGEST_BYTES), str(signature)) if signature.exists() else None
+    signed = check_signature(content, found, policies, str(folder))
+    index = parse_index(content, str(folder / INDEX))
     for name, digest in index.digests.items():
         _check_file(folder, name, digest)
-    unlisted = [member.weights for member in index.members if index.digests.get(member.weights) != member.sha256]
-    if unlisted:
-        raise UnsafeError(f"{folder / INDEX}: the weights {unlisted} have no matching digest", code="E_DIGEST")
-    return Bundle(read_spec(folder / "spec.yaml"), read_value(folder / "plan.json", Plan), index.members,
-                  index.decisions, read_value(folder / "fingerprint.json", Fingerprint),
-                  (folder / "model_card.md").read_text(encoding="utf-8"), index.format)
+    try:
+        return Bundle(read_spec(folder / "spec.yaml"), read_plan(folder / "plan.json"), index.members,
+                      index.decisions, read_value(folder / "fingerprint.json", Fingerprint),
+                      (folder / CARD).read_text(encoding="utf-8"), index.format, sha256_bytes(content), signed)
+    except (DatasetError, UnicodeDecodeError) as error:  # it is as it was written, so whoever wrote it was not autoseg
+        raise UnsafeError(f"{folder} is no bundle that autoseg wrote: {error}", code="E_BUNDLE",
+                          hint="take the bundle from where it was made") from error
+
+
+def read_index_bytes(folder: Path) -> bytes:
+    """The bytes of a bundle's `bundle.json`.
+
+    Raises:
+        UsageError: there is no bundle in the folder.
+        UnsafeError: it is a file that is opened by running what it says.
+    """
+    if folder.is_file():
+        refuse_pickle(folder)
+        raise UsageError(f"{folder} is a file, and a bundle is a folder", hint=f"autoseg import {folder}")
+    if not (folder / INDEX).is_file():
+        raise UsageError(f"{folder} holds no bundle ({INDEX} is missing)", hint="autoseg fit or autoseg train makes one")
+    return _small(folder / INDEX, LARGEST_INDEX)
+
+
+def parse_index(content: bytes, source: str) -> Index:
+    """The index in the bytes of a `bundle.json`, whose names are safe and which has a digest for all that is opened.
+
+    Raises:
+        UnsafeError: it is no index, or names files that no bundle has.
+        IncompatibleError: it comes from a newer autoseg.
+    """
+    try:
+        document = parse_json(content.decode("utf-8"), source=source)
+    except (UnicodeDecodeError, AutosegError) as error:
+        raise UnsafeError(f"{source} cannot be read: {error}", code="E_BUNDLE") from error
+    written = document.get("format") if isinstance(document, dict) else None
+    if isinstance(written, int) and written > BUNDLE_FORMAT:
+        raise IncompatibleError(f"{source}: bundle format {written} is newer than this autoseg understands "
+                                f"({BUNDLE_FORMAT}); update autoseg")
+    index = from_plain(document, Index, source=source)
+    refuse_names([*index.digests], source)
+    unlisted = [name for name in DOCUMENTS if name not in index.digests]
+    unlisted += [member.weights for member in index.members if index.digests.get(member.weights) != member.sha256]
+    if unlisted or not index.members:
+        what = f"{', '.join(unlisted)} has no matching digest" if unlisted else "no weights are listed"
+        raise UnsafeError(f"{source}: {what}", code="E_DIGEST")
+    pickles = [member.weights for member in index.members if not member.weights.endswith(".safetensors")]
+    if pickles:
+        raise UnsafeError(f"{source}: the weights {pickles[0]!r} are no safetensors file; nothing else is opened",
+                          code="E_PICKLE")
+    return index
+
+
+def refuse_names(names: Iterable[str], source: str) -> None:
+    """Refuses names of files that lead out of the bundle, that not every system can hold, or that some take for the same.
+
+    Raises:
+        UnsafeError: names the first of them.
+    """
+    seen: set[str] = set()
+    for name in names:
+        if not _SAFE_NAME.fullmatch(name):
+            raise UnsafeError(f"{source} names {name[:200]!r}, which is no name for a file of a bundle (letters, digits, '.', "
+                              "'_' and '-', in the bundle itself or in members/)", code="E_PATH_ESCAPE")
+        if name.casefold() in seen:
+            raise UnsafeError(f"{source} names {name!r} twice, or in two ways that some systems take for the same file",
+                              code="E_TWINS")
+        seen.add(name.casefold())
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raises UnsafeError for a file that is opened by running what it says: by its ending, or by how it begins."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    is_torch_zip = start.startswith(PICKLE_BEGINNINGS) and path.suffix.lower() != ".autoseg"
+    if path.suffix.lower() in PICKLE_ENDINGS or is_torch_zip:
+        raise UnsafeError(f"{path} is a PyTorch checkpoint, pickle or archive; opening one can run code, so it is never opened",
+                          code="E_PICKLE", hint="autoseg train makes a bundle, whose weights are safetensors")
+
+
+def _small(path: Path, limit: int) -> bytes:
+    """The content of a file that must be small."""
+    if path.stat().st_size > limit:
+        raise UnsafeError(f"{path} has {path.stat().st_size} bytes; at most {limit} are expected", code="E_BUNDLE")
+    return path.read_bytes()
 
 
 def _check_file(folder: Path, name: str, digest: str) -> None:
@@ -80,6 +183,8 @@ def _check_file(folder: Path, name: str, digest: str) -> None:
         raise UnsafeError(f"{folder / INDEX} names {name!r}, which lies outside the bundle", code="E_PATH_ESCAPE")
     if not path.is_file():
         raise UnsafeError(f"{path} is missing; the bundle is incomplete", hint="copy the bundle again", code="E_DIGEST")
+    if not name.startswith("members/") and path.stat().st_size > LARGEST_DOCUMENT:
+        raise UnsafeError(f"{path} has {path.stat().st_size} bytes; at most {LARGEST_DOCUMENT} are expected", code="E_BUNDLE")
     if sha256_file(path) != digest:
         raise UnsafeError(f"{path} differs from what was written (its digest does not match {INDEX})",
                           hint="copy the bundle again from where it was made", code="E_DIGEST")

@@ -9,15 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoseg.core.case import Case
 from autoseg.core.errors import AutosegError, DatasetError
 from autoseg.core.image import Image
 from autoseg.core.modality import intensity_kind, name_warning
+from autoseg.core.profiles import ChannelProfile, content_digest, measure_profile
 from autoseg.core.spec import DatasetSpec, GroupingSpec, LayoutSpec
+from autoseg.core.text import printable
 from autoseg.io.agreement import require_agreement
 from autoseg.io.grouping import GroupTable, read_groups
-from autoseg.io.images import LOSSY_ENDINGS, companion_file, format_advice, image_ending, read_image, read_label_map
+from autoseg.io.images import LOSSY_ENDINGS, Note, companion_file, format_advice, image_ending, read_image, read_label_map
 from autoseg.io.layouts import (
     Files,
     Found,
@@ -31,7 +34,8 @@ from autoseg.io.layouts import (
 )
 from autoseg.io.problems import Problem, require_no_problems
 
-__all__ = ["Problem", "Scan", "check_case", "is_safe_id", "list_inputs", "require_no_problems", "scan", "spec_of_folder"]
+__all__ = ["Facts", "Problem", "Scan", "check_case", "examine_case", "is_safe_id", "list_inputs", "require_no_problems", "scan",
+           "scan_all", "spec_of_folder"]
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,31 @@ class Scan:
         problems: why other files did not become cases.
         layout: name of the layout that the folder has.
         ignored: files that were not used, each with the reason.
+        outside: links that lead out of the folder; they are read, since datasets are often made of links.
     """
 
     cases: tuple[Case, ...]
     problems: tuple[Problem, ...]
     layout: str
     ignored: tuple[str, ...] = ()
+    outside: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is in the files of one case.
+
+    Attributes:
+        problems: every one, warnings too.
+        content: digest of the image (`content_digest`); empty where it cannot be read.
+        profiles: per channel, what its intensities look like; empty where one cannot be read.
+        labels: values in the label maps; None where there is none or one cannot be read.
+    """
+
+    problems: tuple[Problem, ...]
+    content: str = ""
+    profiles: tuple[ChannelProfile, ...] = ()
+    labels: frozenset[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,10 +107,23 @@ def scan(spec: DatasetSpec, folder: Path) -> Scan:
             cases.append(case)
     excluded = [f"case {case_id}: excluded by the specification" for case_id in spec.exclude if case_id in match.found.cases]
     beside = _spacing_files(cases)
-    unused = [f"{name}: matches no pattern of layout {match.layout.name}" for name in match.found.unused
+    unused = [f"{printable(name)}: matches no pattern of layout {match.layout.name}" for name in match.found.unused
               if not _is_companion(spec, name) and folder / name not in beside]
     left_out = [f"{name}: {reason}" for name, reason in match.found.left_out]
-    return Scan(tuple(cases), tuple(problems), match.layout.name, (*excluded, *files.skipped, *left_out, *unused))
+    return Scan(tuple(cases), tuple(problems), match.layout.name, (*excluded, *files.skipped, *left_out, *unused),
+                tuple(folder / name for name in files.outside))
+
+
+def scan_all(spec: DatasetSpec, folder: Path) -> Scan:
+    """Like `scan`, but a table of patients that cannot be used is a problem beside the others; each case is its own patient."""
+    try:
+        return scan(spec, folder)
+    except DatasetError as error:
+        if error.code != "E_TABLE":
+            raise
+        found = scan(dataclasses.replace(spec, grouping=GroupingSpec()), folder)
+        table = Problem("the table of patients", error.code, str(error))
+        return dataclasses.replace(found, problems=(table, *found.problems))
 
 
 def spec_of_folder(spec: DatasetSpec, folder: Path) -> DatasetSpec:
@@ -134,47 +170,70 @@ def list_inputs(spec: DatasetSpec, folder: Path) -> Scan:
 
 def check_case(spec: DatasetSpec, case: Case) -> tuple[Problem, ...]:
     """Every problem inside the files of one case: unreadable, grids that differ, labels that are not in the specification."""
+    return examine_case(spec, case).problems
+
+
+def examine_case(spec: DatasetSpec, case: Case) -> Facts:
+    """The problems inside the files of one case, and what is compared between cases."""
     problems: list[Problem] = []
-    first: Image | None = None
-    for entry in spec.inputs:
-        if entry.kind != "image":
-            continue
+    notes: list[Note] = []
+    images: list[Image] = []
+    roles = [entry for entry in spec.inputs if entry.kind == "image"]
+    for entry in roles:
         try:
-            image = read_image(case.inputs[entry.role], channels=len(entry.channels))
+            image = read_image(case.inputs[entry.role], channels=len(entry.channels), notes=notes)
         except AutosegError as error:
             problems.append(Problem(case.id, error.code, str(error)))
         else:
-            first = first or image
+            images.append(image)
             warnings = (name_warning(channel.name, intensity_kind(voxels))
                         for channel, voxels in zip(entry.channels, image.voxels, strict=True)
                         if channel.normalization == "auto")
             problems += [Problem(case.id, "W_MODALITY", text, "warning") for text in warnings if text]
+    label: NDArray | None = None
+    labels: frozenset[int] | None = frozenset()
     for path in case.targets.values():
         if image_ending(path) is None and not path.is_dir():
             continue
         try:
-            problems += _target_problems(spec, case.id, path, first)
+            found, label = _examine_target(spec, case.id, path, images[0] if images else None, notes)
+            problems += found
+            labels = None if labels is None or label is None else labels | _values_in(label)
         except AutosegError as error:
             problems.append(Problem(case.id, error.code, str(error)))
-    return tuple(problems)
+            labels = None
+    problems += [Problem(case.id, note.code, note.text, "warning") for note in dict.fromkeys(notes)]
+    if len(images) < len(roles):
+        return Facts(tuple(problems), labels=labels if case.targets else None)
+    profiles = [measure_profile(voxels, label if label is not None and label.shape == voxels.shape else None)
+                for image in images for voxels in image.voxels]
+    return Facts(tuple(problems), content_digest([image.voxels for image in images]), tuple(profiles),
+                 labels if case.targets else None)
 
 
-def _target_problems(spec: DatasetSpec, case_id: str, path: Path, image: Image | None) -> list[Problem]:
+def _values_in(label: NDArray) -> frozenset[int]:
+    return frozenset(int(value) for value in np.unique(label))
+
+
+def _examine_target(spec: DatasetSpec, case_id: str, path: Path, image: Image | None,
+                    notes: list[Note]) -> tuple[list[Problem], NDArray | None]:
+    """Problems of a target, and its values (Z, Y, X) where it is a label map."""
     reference = None if image is None else image.geometry
     if not spec.labels:  # a target that is an image itself
-        target = read_image([path])
+        target = read_image([path], notes=notes)
         if reference is not None and not target.geometry.agrees_with(reference):
-            return [Problem(case_id, "E_GRID", f"{path}: the target does not lie on the grid of its image; resample it")]
-        return []
-    values = np.unique(read_label_map(path, reference=reference, values=spec.listed_values).voxels)
-    known = {label.value: label.name for label in spec.labels} | ({} if spec.ignore is None else {spec.ignore: "ignored"})
-    unknown = [int(value) for value in values if value != 0 and int(value) not in known]
+            return [Problem(case_id, "E_GRID", f"{path}: the target does not lie on the grid of its image; resample it")], None
+        return [], None
+    label = read_label_map(path, reference=reference, values=spec.listed_values, notes=notes).voxels[0]
+    values = _values_in(label)
+    known = {entry.value: entry.name for entry in spec.labels} | ({} if spec.ignore is None else {spec.ignore: "ignored"})
+    unknown = sorted(value for value in values if value != 0 and value not in known)
     if unknown:
         return [Problem(case_id, "E_LABEL_VALUE", f"{path} holds the values {unknown}, which the specification does not list; "
-                        f"it lists {known} and 0 for the background")]
-    if not values[values != spec.ignore].any():
-        return [Problem(case_id, "W_LABEL_EMPTY", f"{path} holds background only", "warning")]
-    return []
+                        f"it lists {known} and 0 for the background")], label
+    if not values - {0, spec.ignore}:
+        return [Problem(case_id, "W_LABEL_EMPTY", f"{path} holds background only", "warning")], label
+    return [], label
 
 
 def _require_folder(folder: Path) -> Files:
@@ -240,6 +299,23 @@ def _twins(case_ids: Iterable[str]) -> list[Problem]:
                     "other; rename one") for ids in by_folded.values() if len(ids) > 1]
 
 
+def _split_channels(spec: DatasetSpec, cases: Iterable[Case]) -> list[Problem]:
+    """Ids `a_0000`, `a_0001`, `b_0000`, `b_0001`: channels of nnU-Net that would each be taken for a case."""
+    numbers = defaultdict(set)
+    for case in cases:
+        stem, _, number = case.id.rpartition("_")
+        if not (stem and len(number) == 4 and number.isdigit()):
+            return []
+        numbers[stem].add(int(number))
+    counts = set(map(len, numbers.values()))
+    if len(numbers) < 2 or len(counts) > 1 or counts == {1} or any(max(found) + 1 > len(found) for found in numbers.values()):
+        return []
+    count, expected = counts.pop(), sum(len(entry.channels) for entry in spec.inputs)
+    return [Problem(f"{stem}_{number:04d}", "E_CHANNEL_EXTRA", f"the files are named like {count} channels of case {stem}, "
+                    f"and the model reads {expected}; give only the channels that it was trained on")
+            for stem, found in sorted(numbers.items()) for number in sorted(found)]
+
+
 def _without_targets(layout: LayoutSpec) -> LayoutSpec:
     return dataclasses.replace(layout, targets={})
 
@@ -251,9 +327,11 @@ def _input_cases(spec: DatasetSpec, match: _Match) -> Scan:
         mistakes = _incomplete(case_id, match)
         problems += mistakes
         case = None if mistakes or not is_safe_id(case_id) else _case(case_id, match.found, groups, problems)
-        if case is not None and case.id not in {problem.case for problem in problems}:
+        if case is not None:
             cases.append(case)
-    return Scan(tuple(cases), tuple(problems), match.layout.name)
+    problems += _split_channels(spec, cases)
+    refused = {problem.case for problem in problems}
+    return Scan(tuple(case for case in cases if case.id not in refused), tuple(problems), match.layout.name)
 
 
 def _single_file_case(spec: DatasetSpec, path: Path) -> Case:
@@ -279,7 +357,8 @@ def _spacing_files(cases: Iterable[Case]) -> set[Path]:
 def _nothing_found(spec: DatasetSpec, folder: Path, files: Files) -> str:
     wanted = "; ".join(f"layout {layout.name}: {', '.join(p for patterns in layout.inputs.values() for p in patterns)}"
                        for layout in spec.layouts)
-    there = ", ".join(files.names[:5]) + (f" and {len(files.names) - 5} more" if len(files.names) > 5 else "")
+    there = ", ".join(map(printable, files.names[:5])) + (f" and {len(files.names) - 5} more" if len(files.names) > 5 else "")
+    there += "".join(f". Not read: {reason}" for reason in files.skipped[:3])
     lossy = next((ending for name in files.names if (ending := Path(name).suffix.lower()) in LOSSY_ENDINGS), None)
     return (f"{folder} holds no case of dataset {spec.name}. Looked for {wanted}. There: {there or 'no file'}"
             + ("" if lossy is None else f". {format_advice(lossy)}"))

@@ -12,6 +12,8 @@ from autoseg.io.images.endings import ENDINGS, PICTURE_ENDINGS, format_advice
 from autoseg.io.values import from_plain, read_json
 
 DATASET_JSON = "dataset.json"
+# The Decathlon's file lists every case, in some 80 bytes: room for 200,000.
+MAX_BYTES = 2**24
 _BACKGROUND = "background"
 # nnU-Net's name for voxels that nobody annotated.
 _IGNORE = "ignore"
@@ -35,7 +37,7 @@ def read_dataset_json(folder: Path, *, name: str | None = None) -> DatasetSpec:
     if not path.is_file():
         raise DatasetError(f"{folder} has no {DATASET_JSON}; give a folder in nnU-Net or Decathlon layout, or write a "
                            "specification (see dataset_specs/README.md)", code="E_UNKNOWN_DATASET", hint="autoseg datasets")
-    document = read_json(path)
+    document = read_json(path, most_bytes=MAX_BYTES)
     if not isinstance(document, dict):
         raise IncompatibleError(f"{path}: a mapping of keys such as labels and channel_names is expected")
     _refuse_unsupported(path, document)
@@ -57,7 +59,7 @@ def read_dataset_json(folder: Path, *, name: str | None = None) -> DatasetSpec:
 
 def _is_nnunet(document: dict[str, Any]) -> bool:
     labels = document.get("labels")
-    values_by_name = isinstance(labels, dict) and not all(str(key).isdigit() for key in labels)
+    values_by_name = isinstance(labels, dict) and not all(map(_is_number, labels))
     return "channel_names" in document or values_by_name
 
 
@@ -108,7 +110,8 @@ def _regions(path: Path, document: dict[str, Any], values: dict[str, list[int]],
     if all(len(members) == 1 for members in values.values()):
         return []
     order = document.get("regions_class_order")
-    if order is not None and not (isinstance(order, list) and len(order) == len(values) and all(v in names for v in order)):
+    if order is not None and not (isinstance(order, list) and len(order) == len(values)
+                                  and all(isinstance(v, int) and v in names for v in order)):
         raise IncompatibleError(f"{path}: regions_class_order must give one label value for each of {', '.join(values)}, in "
                                 f"their order, out of {sorted(names)}; found {order!r}")
     painted = [None] * len(values) if order is None else [names[value] for value in order]
@@ -118,8 +121,8 @@ def _regions(path: Path, document: dict[str, Any], values: dict[str, list[int]],
 
 def _values_by_name(path: Path, written: dict[str, Any]) -> dict[str, list[int]]:
     """Foreground values by name, from both spellings: name -> value or values (nnU-Net), value -> name (Decathlon)."""
-    if all(str(key).isdigit() for key in written):
-        if len(set(written.values())) < len(written):
+    if all(map(_is_number, written)):
+        if len(set(map(str, written.values()))) < len(written):
             raise IncompatibleError(f"{path}: two label values have the same name; found {written}")
         written = {str(name): int(value) for value, name in written.items()}
     if written.get(_BACKGROUND, 0) != 0:
@@ -132,6 +135,10 @@ def _values_by_name(path: Path, written: dict[str, Any]) -> dict[str, list[int]]
         if members != [0]:
             values[name] = list(dict.fromkeys(members))
     return values
+
+
+def _is_number(key: str) -> bool:
+    return key.isascii() and key.isdigit()
 
 
 def _nnunet_layout(path: Path, document: dict[str, Any], channels: int) -> dict[str, Any]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
+import regex
+
 from autoseg.core.spec import DatasetSpec, LayoutSpec
+from autoseg.core.text import has_control_characters, printable
 from autoseg.io.images.endings import ENDINGS, PICTURE_ENDINGS, VOLUME_ENDINGS, image_ending
+from autoseg.io.patterns import compiled, match_whole
 from autoseg.io.problems import Problem
 
 # Role, and the channel's index for an input or None for a target.
@@ -20,6 +24,8 @@ FileKey: TypeAlias = tuple[str, int | None]
 # Case ids become file names on every system, so: no separators, no leading dot or dash, at most 128 characters.
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+# nnU-Net's number of a channel, at the end of a name.
+_CHANNEL_NUMBER = re.compile(r"_\d{4}(?=\.)")
 _TOKENS = re.compile(r"\{(?P<name>[a-z_]+)(?::(?P<shape>[^{}/]+))?\}|\*\*/|\*\*|\*")
 # Inside the braces after the colon: any text, one character, one character of a set.
 _SHAPE_TOKENS = re.compile(r"\*|\?|\[!?[^\]]+\]")
@@ -31,12 +37,16 @@ class Files:
 
     Attributes:
         names: relative, with forward slashes, sorted. Hidden files and macOS's `._*` companions are left out.
-        skipped: other things that lie there, each with the reason.
+        skipped: other things that lie there, each with the reason; they are never opened.
+        irregular: names among these, with the reason: where such a name fits a layout, a file of a case is missing.
+        outside: names that are links to files outside the folder.
     """
 
     folder: Path
     names: tuple[str, ...]
     skipped: tuple[str, ...]
+    irregular: dict[str, str] = field(default_factory=dict)
+    outside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,22 +74,26 @@ def is_safe_id(case_id: str) -> bool:
 
 def list_files(folder: Path) -> Files:
     """All regular files below `folder`; links to files count, links to folders are not followed (they may go round)."""
-    names, skipped = [], []
+    names, skipped, irregular, outside = [], [], {}, []
+    root = folder.resolve()
     for parent, folders, files in os.walk(folder):
         below = Path(parent).relative_to(folder)
         for name in [name for name in folders if (Path(parent) / name).is_symlink()]:
-            skipped.append(f"{(below / name).as_posix()}: a link to a folder is not followed")
+            skipped.append(f"{printable((below / name).as_posix())}: a link to a folder is not followed")
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
         for name in files:
             if name.startswith("."):
                 continue
-            reason = _why_not_regular(Path(parent) / name)
-            relative = (below / name).as_posix()
-            if reason is None:
-                names.append(relative)
-            else:
-                skipped.append(f"{relative}: {reason}")
-    return Files(folder, tuple(sorted(names)), tuple(sorted(skipped)))
+            path, relative = Path(parent) / name, (below / name).as_posix()
+            reason = _why_not_read(path, relative)
+            if reason is not None:
+                irregular[relative] = reason
+                skipped.append(f"{printable(relative)}: {reason}")
+                continue
+            names.append(relative)
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                outside.append(relative)
+    return Files(folder, tuple(sorted(names)), tuple(sorted(skipped)), irregular, tuple(sorted(outside)))
 
 
 def collect(layout: LayoutSpec, files: Files) -> Found:
@@ -87,33 +101,55 @@ def collect(layout: LayoutSpec, files: Files) -> Found:
 
     Of several patterns the one with most literal text counts: `a_seg.png` is `{case}_seg.png` and not also `{case}.png`.
     """
-    patterns: list[tuple[FileKey, str]] = [((role, index), pattern) for role, written in layout.inputs.items()
-                                           for index, pattern in enumerate(written)]
-    patterns += [((role, None), pattern) for role, pattern in layout.targets.items()]
-    compiled = [(key, pattern_regex(pattern), pattern.endswith("/")) for key, pattern in patterns]
+    patterns = _patterns(layout)
+    compiled_patterns = [(key, pattern_regex(pattern), pattern.endswith("/")) for key, pattern in patterns]
     literal = {key: len(_TOKENS.sub("", pattern)) for key, pattern in patterns}
     reasons = [(pattern_regex(pattern), reason) for pattern, reason in layout.leave_out.items()]
     found = Found({}, {}, (), ())
     problems, unused, left_out = [], [], []
-    for name in files.names:
-        reason = next((reason for regex, reason in reasons if regex.fullmatch(name)), None)
+    for name in sorted((*files.names, *files.irregular)):
+        reason = next((reason for pattern, reason in reasons if match_whole(pattern, name)), None)
         if reason is not None:
             left_out.append((name, reason))
             continue
         path = files.folder / name
-        matches = [(key, match, path.parent if is_folder else path) for key, regex, is_folder in compiled
-                   if (match := regex.fullmatch(name)) and (image_ending(path) or not is_folder)]
+        matches = [(key, match, path.parent if is_folder else path) for key, pattern, is_folder in compiled_patterns
+                   if (image_ending(path) or not is_folder) and (match := match_whole(pattern, name))]
         most = max((literal[key] for key, _, _ in matches), default=0)
         matches = [(key, match, place) for key, match, place in matches if literal[key] == most]
+        if name in files.irregular:
+            problems += [_not_read(path, files.irregular[name], match, layout.case_id) for _, match, _ in matches[:1]]
+            continue
         if not matches:
             unused.append(name)
         for key, match, place in matches:
             problems += _add(found, key, layout.case_id, match, place)
+    problems += [problem for name in unused for problem in _extra_channel(layout, found, files.folder, name)]
     return replace(found, problems=tuple(problems), unused=tuple(unused), left_out=tuple(left_out))
 
 
+def _patterns(layout: LayoutSpec) -> list[tuple[FileKey, str]]:
+    """Every pattern of a layout with what it finds."""
+    patterns: list[tuple[FileKey, str]] = [((role, index), pattern) for role, written in layout.inputs.items()
+                                           for index, pattern in enumerate(written)]
+    return [*patterns, *(((role, None), pattern) for role, pattern in layout.targets.items())]
+
+
+def _extra_channel(layout: LayoutSpec, found: Found, folder: Path, name: str) -> list[Problem]:
+    """A file named like one more channel of a case: nnU-Net's `<case>_0002`, where the specification has two."""
+    for role, written in layout.inputs.items():
+        for pattern in dict.fromkeys(_CHANNEL_NUMBER.sub("_{channel_number:[0-9][0-9][0-9][0-9]}", entry) for entry in written):
+            match = match_whole(pattern_regex(pattern), name) if "{channel_number:" in pattern else None
+            case_id = None if match is None else _case_id(layout.case_id, match)
+            if case_id in found.cases:
+                return [Problem(case_id, "E_CHANNEL_EXTRA", f"{folder / name} is named like a channel of {role}, of which the "
+                                f"specification has {len(written)}; list the channel, remove the file, or state under leave_out "
+                                "of the layout why it does not count")]
+    return []
+
+
 @lru_cache(maxsize=256)
-def pattern_regex(pattern: str) -> re.Pattern[str]:
+def pattern_regex(pattern: str) -> regex.Pattern[str]:
     """The regular expression that a pattern stands for; matches the whole relative name.
 
     A pattern that ends in `/` matches every file in that folder.
@@ -127,7 +163,7 @@ def pattern_regex(pattern: str) -> re.Pattern[str]:
     for token in tokens:
         parts += [re.escape(pattern[end:token.start()]), _token_regex(token, shapes, seen)]
         end = token.end()
-    return re.compile("".join(parts) + re.escape(pattern[end:]))
+    return compiled("".join(parts) + re.escape(pattern[end:]))
 
 
 def layout_values(spec: DatasetSpec, layout: LayoutSpec) -> DatasetSpec:
@@ -147,7 +183,9 @@ def flat(layout: LayoutSpec) -> LayoutSpec:
     """The same file names, all in one folder, without targets."""
     inputs = {role: tuple(pattern.rpartition("/")[2] for pattern in patterns) for role, patterns in layout.inputs.items()}
     known = all(re.search(r"\{case[:}]", pattern) for patterns in inputs.values() for pattern in patterns)
-    return LayoutSpec(layout.name, inputs if known else {})
+    left_out = {name: reason for pattern, reason in layout.leave_out.items()
+                if _CHANNEL_NUMBER.search(name := pattern.rpartition("/")[2])}  # channels that do not count, in any folder
+    return LayoutSpec(layout.name, inputs, leave_out=left_out) if known else LayoutSpec(layout.name, {})
 
 
 def nnunet_layout(spec: DatasetSpec, files: Files) -> list[LayoutSpec]:
@@ -210,9 +248,19 @@ def _shape_regex(shape: str) -> str:
     return "".join(parts) + re.escape(shape[end:])
 
 
-def _add(found: Found, key: FileKey, template: str, match: re.Match[str], path: Path) -> list[Problem]:
+def _case_id(template: str, match: regex.Match[str]) -> str:
     named = match.groupdict()
-    case_id = _TOKENS.sub(lambda token: named.get(token["name"]) or "", template) or path.name
+    return _TOKENS.sub(lambda token: named.get(token["name"]) or "", template)
+
+
+def _not_read(path: Path, reason: str, match: regex.Match[str], template: str) -> Problem:
+    code = "E_FILE_NAME" if has_control_characters(str(path)) else "E_NOT_A_FILE"
+    return Problem(printable(_case_id(template, match) or path.name), code, f"{printable(str(path))}: {reason}")
+
+
+def _add(found: Found, key: FileKey, template: str, match: regex.Match[str], path: Path) -> list[Problem]:
+    named = match.groupdict()
+    case_id = _case_id(template, match) or path.name
     if not is_safe_id(case_id):
         return [Problem(case_id, "E_CASE_ID", f"{path}: {case_id!r} cannot be a case id; letters, digits, '.', '_' and '-' are "
                         "allowed, at most 128, the first a letter or a digit. Rename the file")]
@@ -227,9 +275,13 @@ def _add(found: Found, key: FileKey, template: str, match: re.Match[str], path: 
     return problems
 
 
-def _why_not_regular(path: Path) -> str | None:
+def _why_not_read(path: Path, relative: str) -> str | None:
+    """Why a file is not one that can be read; looks at it without opening it, since a pipe would block."""
+    if has_control_characters(relative):
+        return "its name holds control characters or is not UTF-8; rename it"
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        return f"cannot be read ({error.strerror})"
+        link = f"it is a link to {printable(os.readlink(path))}, which " if path.is_symlink() else ""
+        return f"{link}cannot be read ({error.strerror})"
     return None if stat.S_ISREG(mode) else "not a regular file"

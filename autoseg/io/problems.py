@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,3 +38,9 @@ def require_no_problems(problems: Iterable[Problem], spec: DatasetSpec) -> None:
     raise DatasetError(f"dataset {spec.name}: {count} case{'s have' if count > 1 else ' has'} problems:\n{lines}\n"
                        "Repair these files, or list the cases under 'exclude' in the specification.",
                        code=codes.pop() if len(codes) == 1 else "E_CASES", hint=f"autoseg check -d {spec.name}")
+
+
+def absent_labels_text(dataset: str, absent: Sequence[str]) -> str:
+    """The sentence about labels that occur nowhere."""
+    return (f"no label map of dataset {dataset} holds {', '.join(absent)}; nothing can be learned of what is never seen. Correct "
+            "the values in the specification or in the files, or take the label out of the specification")

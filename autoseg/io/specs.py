@@ -12,7 +12,9 @@ import yaml
 
 from autoseg.core.errors import DatasetError, IncompatibleError, unknown_name
 from autoseg.core.spec import DatasetSpec
+from autoseg.core.text import printable
 from autoseg.io.atomic import write_text
+from autoseg.io.documents import read_document, require_plain
 from autoseg.io.foreign import DATASET_JSON, read_dataset_json
 from autoseg.io.plain import to_plain
 from autoseg.io.values import from_plain
@@ -80,14 +82,30 @@ def read_spec(path: Path) -> DatasetSpec:
         DatasetError: the file is missing, too large or not YAML; keys that occur twice and aliases are refused.
         IncompatibleError: a key or value is not understood; file, key path and nearest valid name are stated.
     """
-    document = _read_yaml(path)
+    document = read_yaml(path)
     if not isinstance(document, dict):
         raise IncompatibleError(f"{path}: a specification is a mapping of keys such as name, task and layouts")
     try:
         plain = _plain_form(document)
     except ValueError as error:
         raise IncompatibleError(f"{path}: {error}") from error
-    return from_plain(plain, DatasetSpec, source=str(path))
+    spec = from_plain(plain, DatasetSpec, source=str(path))
+    _require_files(spec, path)
+    return spec
+
+
+def _require_files(spec: DatasetSpec, path: Path) -> None:
+    """Raises an IncompatibleError where a specification does not say what there is to read, and where."""
+    if not spec.inputs:
+        raise IncompatibleError(f"{path}: inputs is empty; leave it out for one image of one channel")
+    if not spec.layouts:
+        raise IncompatibleError(f"{path}: layouts is empty; say where the files lie, see dataset_specs/README.md")
+    for entry in spec.inputs:
+        if entry.kind == "image" and not entry.channels:
+            raise IncompatibleError(f"{path}: inputs.{entry.role} has no channels; name at least one")
+    for layout in spec.layouts:
+        if not layout.inputs:
+            raise IncompatibleError(f"{path}: layouts.{layout.name}.inputs is empty; say where the images lie")
 
 
 def write_spec(path: Path, spec: DatasetSpec) -> None:
@@ -97,13 +115,16 @@ def write_spec(path: Path, spec: DatasetSpec) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain data only; aliases (which can grow without bound), deep nesting and keys that occur twice are refused."""
+    """Plain data only; aliases (which can grow without bound), tags, deep nesting and keys that occur twice are refused."""
 
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             self._refuse("aliases (*name) are not allowed; write the value again")
+        tag = getattr(self.peek_event(), "tag", None)
+        if tag not in (None, "!"):
+            self._refuse(f"the tag {printable(tag[:60])} is not allowed; write plain texts, numbers, lists and mappings")
         if self.depth >= _MAX_DEPTH:
             self._refuse(f"nested deeper than {_MAX_DEPTH} levels")
         self.depth += 1
@@ -125,20 +146,24 @@ class _Loader(yaml.SafeLoader):
         raise yaml.constructor.ConstructorError(None, None, problem, self.peek_event().start_mark)
 
 
-def _read_yaml(path: Path) -> Any:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise DatasetError(f"{path} has {path.stat().st_size} bytes; a specification has at most {_MAX_BYTES}")
-        return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
-    except FileNotFoundError:
+def read_yaml(path: Path) -> Any:
+    """The plain document in a small YAML file; aliases, deep nesting and keys that occur twice are refused."""
+    if not path.exists():
         raise DatasetError(f"{path} does not exist; give the path of a specification (.yaml) or a known name",
-                           code="E_UNKNOWN_DATASET", hint="autoseg datasets") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from error
+                           code="E_UNKNOWN_DATASET", hint="autoseg datasets")
+    text = read_document(path, _MAX_BYTES)
+    try:
+        document = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise DatasetError(f"{path} is not valid YAML: {where}{getattr(error, 'problem', None) or error}") from error
+        raise DatasetError(f"{path} is not valid YAML: {where}{getattr(error, 'problem', None) or error}",
+                           code="E_YAML") from error
+    except ValueError as error:  # a date that does not exist, a number of thousands of digits
+        raise DatasetError(f"{path} is not valid YAML: a value cannot be read ({error}); put texts in quotes",
+                           code="E_YAML") from error
+    require_plain(document, str(path))
+    return document
 
 
 def _plain_form(document: dict[str, Any]) -> dict[str, Any]:

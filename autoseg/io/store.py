@@ -189,7 +189,7 @@ class Store:
         path = self.folder / f"{case_id}.{name}{ending}"
         # Neither renamed into place (without its record the case does not exist) nor flushed (which would cost more than
         # all else): a power cut leaves a shorter file, which `has_case` notices.
-        with explaining(path):
+        with explaining(path, len(content)):
             path.unlink(missing_ok=True)
             path.write_bytes(content)
         return ArrayEntry(name, path.name, array.shape, array.dtype.str, len(content), sha256_bytes(content))

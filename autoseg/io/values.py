@@ -15,12 +15,16 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from autoseg.core.errors import IncompatibleError, ReadError, unknown_name
+from autoseg.core.text import printable
 from autoseg.io.atomic import write_json
+from autoseg.io.documents import read_document, require_plain
 from autoseg.io.plain import to_plain
 
 __all__ = ["from_plain", "parse_json", "read_json", "read_value", "to_plain", "write_value"]
 
 T = TypeVar("T")
+# The largest document of autoseg is a fingerprint: about 0.6 kB a case, so this is room for 400,000 of them.
+MAX_BYTES = 2**28
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 
 
@@ -34,6 +38,7 @@ def from_plain(plain: Any, kind: type[T], *, source: str) -> T:
     Raises:
         IncompatibleError: a key is unknown or missing, or a value has the wrong type; all of them are listed.
     """
+    _require_known_format(plain, kind, source)
     adapter = _adapter(kind)  # type: ignore[arg-type]  # a class is hashable
     try:
         value = adapter.validate_python(plain)
@@ -46,6 +51,17 @@ def from_plain(plain: Any, kind: type[T], *, source: str) -> T:
     if unknown:
         raise IncompatibleError(f"{source}: {'; '.join(unknown)}")
     return value
+
+
+def _require_known_format(plain: Any, kind: Any, source: str) -> None:
+    """A document of a newer format is refused as such: its unknown keys are no misspelt ones."""
+    known = next((field.default for field in dataclasses.fields(kind) if field.name == "format"), None) \
+        if dataclasses.is_dataclass(kind) else None
+    found = plain.get("format") if isinstance(plain, dict) else None
+    if isinstance(known, int) and isinstance(found, int) and found > known:
+        raise IncompatibleError(f"{source} has format {found}, and this autoseg understands {known} and older: a newer autoseg "
+                                "wrote it; update autoseg, or make it anew with this version", code="E_NEWER_FORMAT",
+                                hint="pip install -U autoseg")
 
 
 def read_value(path: Path, kind: type[T]) -> T:
@@ -63,29 +79,29 @@ def write_value(path: Path, value: Any, *, durable: bool = True) -> None:
     write_json(path, value, durable=durable)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, most_bytes: int = MAX_BYTES) -> Any:
     """The document in a JSON file.
 
     Raises:
-        ReadError: missing, unreadable, or not JSON; keys that occur twice, nan and infinity are refused.
+        ReadError: missing, not a regular file, larger than `most_bytes`, or not JSON; keys that occur twice, nan, infinity,
+            numbers beyond 64 bits and control characters are refused.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadError(f"{path} cannot be read: {error}") from error
-    return parse_json(text, source=str(path))
+    return parse_json(read_document(path, most_bytes), source=str(path))
 
 
 def parse_json(text: str, *, source: str) -> Any:
     """The document in JSON text; `source` names it in the message of the ReadError for what is not JSON."""
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        raise ReadError(f"{source} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}") from error
+        raise ReadError(f"{source} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}",
+                        code="E_JSON") from error
     except RecursionError as error:
-        raise ReadError(f"{source} is nested too deeply to be read") from error
+        raise ReadError(f"{source} is nested too deeply to be read", code="E_DOCUMENT") from error
     except ValueError as error:
-        raise ReadError(f"{source}: {error}") from error
+        raise ReadError(f"{source}: {_with_place(error, text)}", code="E_JSON") from error
+    require_plain(document, source)
+    return document
 
 
 @lru_cache(maxsize=64)
@@ -93,16 +109,33 @@ def _adapter(kind: Any) -> TypeAdapter:
     return TypeAdapter(kind)
 
 
+class _Refused(ValueError):
+    """What JSON readers disagree about: the last of the `occurrences` of `token`, if it does not stand elsewhere too."""
+
+    def __init__(self, message: str, token: str, occurrences: int) -> None:
+        super().__init__(message)
+        self.token, self.occurrences = token, occurrences
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice; remove one of them")
+        key = next(key for key in keys if keys.count(key) > 1)
+        raise _Refused(f"key {printable(key)!r} occurs twice; remove one of them", json.dumps(key, ensure_ascii=False), 2)
     return document
 
 
 def _no_constant(word: str) -> float:
-    raise ValueError(f"{word} is not a JSON number; write null")
+    raise _Refused(f"{word} is not a JSON number; write null", word, 1)
+
+
+def _with_place(error: ValueError, text: str) -> str:
+    """The message with line and column where only one place can be meant: json says none for these."""
+    if not isinstance(error, _Refused) or text.count(error.token) != error.occurrences:
+        return str(error)
+    place = text.rfind(error.token)
+    return f"line {text.count(chr(10), 0, place) + 1}, column {place - text.rfind(chr(10), 0, place)}: {error}"
 
 
 def _with_nan(plain: Any, error: ValidationError) -> Any:

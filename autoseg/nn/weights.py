@@ -5,11 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from autoseg.core.errors import IncompatibleError, ReadError
+from autoseg.core.errors import IncompatibleError, ReadError, UnsafeError
 from autoseg.io.atomic import write_bytes
+from autoseg.io.tensors import StoredTensor, stored_tensors
+
+# Names that safetensors has for torch's types.
+_DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64", torch.int64: "I64",
+           torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}
 
 
 def save_weights(path: Path, module: nn.Module) -> None:
@@ -21,20 +27,38 @@ def save_weights(path: Path, module: nn.Module) -> None:
 def load_weights(path: Path, module: nn.Module) -> None:
     """Copy the weights in `path` into `module`, which keeps its device, precision and memory format.
 
+    The header is compared with the network before anything as large as the weights is read.
+
     Raises:
         ReadError: the file is missing, torn or no safetensors file.
-        IncompatibleError: names or shapes differ from those of `module`.
+        UnsafeError: a pickle, a header that does not agree with the file, or weights that are not finite.
+        IncompatibleError: names, shapes or types differ from those of `module`.
     """
+    path = Path(path)
+    _require_same(path, stored_tensors(path), module)
     try:
-        tensors = safetensors.torch.load(Path(path).read_bytes())
+        tensors = safetensors.torch.load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise ReadError(f"weights {path} cannot be read ({error}); train again or restore the file") from error
-    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if found != expected:
-        names = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
-        first = names[0]
-        raise IncompatibleError(
-            f"weights {path} do not fit the network of the plan: {len(names)} tensors differ, the first is {first!r} "
-            f"with shape {found.get(first, 'missing')} in the file and {expected.get(first, 'missing')} in the network")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            count = int((~torch.isfinite(tensor)).sum())
+            raise UnsafeError(f"weights {path} are refused: {count} of {tensor.numel()} values of tensor {name!r} are not "
+                              "finite, so every prediction would be empty or wrong", code="E_NONFINITE_WEIGHTS",
+                              hint="train again, or take the model from where it was made")
     module.load_state_dict(tensors)
+
+
+def _require_same(path: Path, found: dict[str, StoredTensor], module: nn.Module) -> None:
+    expected = {name: StoredTensor(_DTYPES[tensor.dtype], tuple(tensor.shape)) for name, tensor in module.state_dict().items()}
+    if found == expected:
+        return
+    names = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+    first = names[0]
+    raise IncompatibleError(
+        f"weights {path} do not fit the network of the plan: {len(names)} tensors differ, the first is {first!r} "
+        f"with {_described(found.get(first))} in the file and {_described(expected.get(first))} in the network")
+
+
+def _described(tensor: StoredTensor | None) -> str:
+    return "missing" if tensor is None else f"shape {tensor.shape} and type {tensor.dtype}"

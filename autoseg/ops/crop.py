@@ -1,8 +1,9 @@
-"""Cropping to what an image holds, and pasting back."""
+"""Cropping to what an image holds besides air, and pasting back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +13,24 @@ from autoseg.core.errors import GeometryError
 from autoseg.core.geometry import Box, Shape
 
 
-def nonzero_box(channels: Sequence[NDArray]) -> Box:
-    """Box around all voxels (Z, Y, X) where any channel is not zero; that of `nonzero_mask`, without making the mask."""
+def corner_value(channel: NDArray) -> float:
+    """The value that at least half of the eight corners of (Z, Y, X) have, else 0: what air is in a finished image.
+
+    Skull-stripped and standardised scans have one exact value outside of the head, but not always 0. Noise does not
+    repeat in four corners. Half of them, because a head may reach into a corner.
+    """
+    corners = [channel[corner].item() for corner in product((0, -1), repeat=3)]
+    value = max(corners, key=corners.count)
+    return float(value) if 2 * corners.count(value) >= len(corners) else 0.0
+
+
+def content_box(channels: NDArray | Sequence[NDArray], air: Sequence[float]) -> Box:
+    """Box around all voxels (Z, Y, X) where any channel is not its air; that of `content_mask`, without making the mask."""
     seen = [np.zeros(size, bool) for size in channels[0].shape]
     for place in range(len(channels[0])):
-        plane = channels[0][place] != 0
-        for channel in channels[1:]:
-            plane |= channel[place] != 0
+        plane = channels[0][place] != air[0]
+        for channel, value in zip(channels[1:], air[1:], strict=True):
+            plane |= channel[place] != value
         seen[0][place] = plane.any()
         seen[1] |= plane.any(axis=1)
         seen[2] |= plane.any(axis=0)
@@ -27,15 +39,18 @@ def nonzero_box(channels: Sequence[NDArray]) -> Box:
     return _extent(np.flatnonzero(seen[0])), _extent(np.flatnonzero(seen[1])), _extent(np.flatnonzero(seen[2]))
 
 
-def nonzero_mask(voxels: NDArray | Sequence[NDArray]) -> NDArray[np.bool_]:
-    """Where any channel of (C, Z, Y, X) is not zero, with enclosed holes filled: bool (Z, Y, X).
+def content_mask(voxels: NDArray | Sequence[NDArray], air: Sequence[float]) -> NDArray[np.bool_]:
+    """Where any channel of (C, Z, Y, X) is not its air, with enclosed holes filled: bool (Z, Y, X).
 
-    A hole is a group of face-connected zero voxels that does not touch the border of the image.
-    Source: nnU-Net v2's non-zero crop; the same mask as `scipy.ndimage.binary_fill_holes`.
+    A hole is a group of face-connected voxels of air that does not touch the border of the image.
+    Source: with an air of 0 nnU-Net v2's non-zero crop; the same mask as `scipy.ndimage.binary_fill_holes`.
+
+    Args:
+        air: the value of air in each channel.
     """
-    mask = voxels[0] != 0
-    for channel in voxels[1:]:
-        mask |= channel != 0
+    mask = voxels[0] != air[0]
+    for channel, value in zip(voxels[1:], air[1:], strict=True):
+        mask |= channel != value
     return fill_holes(mask)
 
 

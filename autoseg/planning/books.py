@@ -108,8 +108,11 @@ def _with_length(drawn: Drawn, meter: Meter) -> Drawn:
         step_voxels = patch_voxels * draft.batch_size
         iterations = iterations_for_dataset(blueprint.grid.dataset_voxels, step_voxels, budget.target)
         why = dataset_reason(blueprint.grid.dataset_voxels, step_voxels, budget.target)
-    else:
-        seconds = meter.seconds(draft)
-        iterations = iterations_within(budget.minutes, seconds)
-        why = minutes_reason(budget.minutes, seconds)
-    return replace(blueprint, run=replace(blueprint.run, iterations=iterations)), reasons | why
+        return _lasting(blueprint, iterations), reasons | why
+    first = _lasting(blueprint, iterations_within(budget.minutes, meter.seconds(draft)))
+    seconds = meter.seconds(plan_unet(first))  # another time where so many steps ask for stronger augmentation
+    return _lasting(blueprint, iterations_within(budget.minutes, seconds)), reasons | minutes_reason(budget.minutes, seconds)
+
+
+def _lasting(blueprint: Blueprint, iterations: int) -> Blueprint:
+    return replace(blueprint, run=replace(blueprint.run, iterations=iterations))

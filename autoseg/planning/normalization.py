@@ -13,6 +13,7 @@ from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.modality import NAMED_SCHEMES
 from autoseg.core.plan import InputPlan, Normalization, Reason, Scheme
 from autoseg.core.spec import ChannelSpec, InputSpec
+from autoseg.planning.air import WORTH_BELOW, Air, cropped, plan_air
 from autoseg.planning.explain import Reasons
 from autoseg.planning.spacing import PLANNER
 
@@ -35,17 +36,21 @@ class Choice:
 
 def plan_inputs(inputs: tuple[InputSpec, ...], fingerprint: Fingerprint, *,
                 follow_names: bool = False) -> tuple[tuple[InputPlan, ...], Reasons]:
-    """Normalisation of every channel of every image input, and the reasons with full paths.
+    """Crop and normalisation of every channel of every image input, and the reasons with full paths.
 
     Channels are counted through all image inputs, as in the fingerprint.
 
     Args:
-        follow_names: the table of channel names decides alone, as in nnU-Net, also where intensities contradict it.
+        fingerprint: after the crop to non-zero, as it was measured.
+        follow_names: the table of channel names decides alone, as in nnU-Net, also where intensities contradict it; and
+            only voxels of 0 are air.
     Raises:
         DatasetError: a CT channel has no foreground from which to take its window.
     """
+    air = plan_air(fingerprint, follow_nnunet=follow_names)
+    fingerprint = cropped(fingerprint, air)
     plans, offset = [], 0
-    reasons = {"inputs": _mask_reason(fingerprint)}
+    reasons = {"inputs": _crop_reason(fingerprint, air)}
     for entry in (entry for entry in inputs if entry.kind == "image"):
         channels = []
         for index, channel in enumerate(entry.channels):
@@ -53,7 +58,7 @@ def plan_inputs(inputs: tuple[InputSpec, ...], fingerprint: Fingerprint, *,
             normalization = plan_channel(channel, choice.scheme, fingerprint, offset + index)
             channels.append(normalization)
             reasons[f"inputs.{entry.role}.{index}"] = _channel_reason(channel, choice, fingerprint)
-        plans.append(InputPlan(entry.role, tuple(channels)))
+        plans.append(InputPlan(entry.role, tuple(channels), air))
         offset += len(entry.channels)
     return tuple(plans), reasons
 
@@ -116,11 +121,17 @@ def _median_size(fingerprint: Fingerprint) -> float:
     return float(np.median(fingerprint.relative_sizes))
 
 
-def _mask_reason(fingerprint: Fingerprint) -> Reason:
-    return Reason(f"median of (voxels after cropping to non-zero / voxels) = {_median_size(fingerprint):.3f} over "
+def _crop_reason(fingerprint: Fingerprint, air: Air) -> Reason:
+    content, source = "non-zero voxels", PLANNER
+    because = ""
+    if air == "corners":
+        content, source = "voxels that differ from the corners of the image", f"planning/air.py; {PLANNER}"
+        because = (f"air has one value, which is not 0, and without it less than {WORTH_BELOW} of the non-zero box is left, so "
+                   "images are cropped to the rest; ")
+    return Reason(f"median of (voxels after cropping to {content} / voxels) = {_median_size(fingerprint):.3f} over "
                   f"{fingerprint.case_count} cases",
-                  f"the scheme follows from the channel; z-score looks at non-zero voxels only where that is below {MASK_BELOW}",
-                  PLANNER)
+                  f"{because}the scheme follows from the channel; z-score looks at {content} only where that is below "
+                  f"{MASK_BELOW}", source)
 
 
 def _channel_reason(channel: ChannelSpec, choice: Choice, fingerprint: Fingerprint) -> Reason:

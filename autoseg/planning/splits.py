@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,26 @@ def make_folds(units: Sequence[Unit], *, count: int = FOLDS, seed: int = SEED) -
     else:
         parts = _shuffled(len(ordered), folds, seed)
     return tuple(_fold(ordered, part) for part in parts)
+
+
+def together(units: Sequence[Unit], sets: Sequence[Sequence[str]]) -> tuple[Unit, ...]:
+    """The units with the groups joined of all that stand in one of `sets` (of ids): copies of one image.
+
+    Joined groups take the name of the first of them; units of a group that no set names stay as they are.
+    """
+    by_id = {unit.id: unit for unit in units}
+    joined = {unit.group: unit.group for unit in units}
+
+    def first(group: str) -> str:
+        while joined[group] != group:
+            group = joined[group]
+        return group
+
+    for ids in sets:
+        groups = sorted({first(by_id[name].group) for name in ids if name in by_id})
+        for group in groups[1:]:
+            joined[group] = groups[0]
+    return tuple(replace(unit, group=first(unit.group)) for unit in units)
 
 
 def _shuffled(size: int, count: int, seed: int) -> Iterator[NDArray[np.intp]]:

@@ -9,17 +9,23 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from autoseg.core.case import Unit
+from autoseg.core.case import Case, Unit
 from autoseg.core.progress import Progress
 from autoseg.core.report import Failure
 from autoseg.core.spec import DatasetSpec, GroupingSpec
 from autoseg.core.task import Task
-from autoseg.io.dataset import Problem, Scan, check_case
+from autoseg.io.dataset import Facts, Problem, Scan, examine_case
 from autoseg.io.grouping import likely_grouping
+from autoseg.io.problems import absent_labels_text
+from autoseg.planning.splits import FOLDS
+from autoseg.reporting.numbers import counted
+from autoseg.stages import suspects
 from autoseg.stages.parallel import map_cases
 
+# Patients from which on every fold is trained on more than one.
+FEWEST_PATIENTS = 3
 # Warnings whose text is the same for every case.
-ABOUT_ALL = ("W_MODALITY",)
+ABOUT_ALL = ("W_MODALITY", "W_NO_GEOMETRY", "W_NO_SPACING", "W_UNIT")
 
 
 @dataclass(frozen=True)
@@ -42,19 +48,25 @@ class Understanding:
 def run_check(task: Task, spec: DatasetSpec, scan: Scan, units: Sequence[Unit], folder: Path, *,
               executor: Executor | None, progress: Progress) -> Understanding:
     """Reads every file of the dataset completely and collects all problems."""
-    results, _ = map_cases(partial(check_case, spec), scan.cases, [case.id for case in scan.cases], stage="check",
-                           executor=executor, progress=progress)
-    deep = [problem for problems in results for problem in problems]
+    results, failures = map_cases(partial(_examined, spec), scan.cases, [case.id for case in scan.cases], stage="check",
+                                  executor=executor, progress=progress)
+    deep = [problem for _, facts in results for problem in facts.problems]
     found: dict[str, list[Failure]] = {"error": [], "warning": []}
-    for problem in _gathered([*scan.problems, *deep]):
+    for problem in _gathered([*scan.problems, *deep, *_absent_labels(spec, [facts for _, facts in results])]):
         found[problem.severity].append(Failure(problem.case, problem.code, problem.message))
+    found["error"] += failures  # cases that could not be looked at: their process died, or they took too long
+    ids = [case for case, _ in results]
+    found["warning"] += suspects.channel_warnings(spec, ids, [facts.profiles for _, facts in results])
+    found["warning"] += suspects.copy_warnings(suspects.find_copies(ids, [facts.content for _, facts in results]))
     groups = {unit.group for unit in units}
-    found["warning"] += divided_patients(spec, [unit.id for unit in units], len(groups))
+    found["warning"] += [*divided_patients(spec, [unit.id for unit in units], len(groups)), *few_patients(units),
+                         *links_outside(scan.outside, folder)]
     channels = ", ".join(f"{entry.role}: {' + '.join(c.name for c in entry.channels)}" for entry in spec.inputs)
     labels = ", ".join(f"{label.value} {label.name}" for label in spec.labels)
     lines = (
         f"dataset    {spec.name} ({spec.task}), layout '{scan.layout}', in {folder}",
         f"cases      {len(scan.cases)}, of {len(groups)} patients, {sum(bool(c.targets) for c in scan.cases)} with reference",
+        *([f"folds      {len(groups)}, one patient left out in each"] if 1 < len(groups) < FOLDS else []),
         f"inputs     {channels}",
         f"labels     0 background, {labels}" if labels else "labels     none",
         *([] if spec.ignore is None else [f"ignored    {spec.ignore}: voxels that nobody annotated"]),
@@ -76,6 +88,38 @@ def divided_patients(spec: DatasetSpec, ids: Sequence[str], group_count: int) ->
     return [Failure(f"{len(ids)} cases", "W_GROUPING", f"every case counts as a patient of its own; if {min(patients)!r} names a "
                     f"patient there are {len(patients)}, folds divide them and scores are too good. Then write in a "
                     f"specification: grouping: {{pattern: '{likely}'}} (autoseg init writes one)")]
+
+
+def links_outside(links: Sequence[Path], folder: Path) -> list[Failure]:
+    """One warning for all links that lead out of the folder."""
+    if not links:
+        return []
+    return [Failure(counted(len(links), "file"), "W_LINK", f"links that lead out of {folder} are read, for example {links[0]} -> "
+                    f"{links[0].resolve()}; if you did not make them, look where they lead")]
+
+
+def few_patients(units: Sequence[Unit]) -> list[Failure]:
+    """A warning where a fold would be trained on a single patient, or where there is no fold at all."""
+    count = len({unit.group for unit in units})
+    if not 0 < count < FEWEST_PATIENTS:
+        return []
+    what = ("no fold can be validated; autoseg train -f all trains one model without validation" if count == 1 else
+            f"there are {count} folds instead of {FOLDS}, each trained on one patient, and scores say little")
+    return [Failure(counted(len(units), "case"), "W_FEW_PATIENTS", f"of {counted(count, 'patient')}: {what}")]
+
+
+def _examined(spec: DatasetSpec, case: Case) -> tuple[str, Facts]:
+    return case.id, examine_case(spec, case)
+
+
+def _absent_labels(spec: DatasetSpec, cases: Sequence[Facts]) -> list[Problem]:
+    """Labels that no label map holds; nothing where a label map could not be read, as it may hold them."""
+    with_labels = [facts for facts in cases if facts.labels is not None]
+    if not with_labels or any(facts.labels is None and facts.problems for facts in cases):
+        return []
+    present = frozenset[int]().union(*(facts.labels or () for facts in with_labels))
+    absent = [f"{label.name} ({label.value})" for label in spec.labels if label.value not in present]
+    return [Problem(f"{len(with_labels)} cases", "E_LABEL_ABSENT", absent_labels_text(spec.name, absent))] if absent else []
 
 
 def _gathered(problems: Sequence[Problem]) -> list[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import shutil
@@ -11,32 +12,38 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
 from autoseg.core.budget import Budget
 from autoseg.core.case import Unit
-from autoseg.core.errors import AutosegError
+from autoseg.core.errors import AutosegError, IncompatibleError
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.geometry import Geometry, GridRecord, canonical_orientation
 from autoseg.core.plan import Configuration, Plan
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Context, PlanRequest, Probe, Task
-from autoseg.io.atomic import hash_values
-from autoseg.io.done import is_done, mark_done
+from autoseg.io.atomic import hash_values, sha256_file
+from autoseg.io.done import DONE, is_done, mark_done, read_done
+from autoseg.io.plans import read_plan
 from autoseg.io.store import Store
-from autoseg.io.values import read_value, write_value
+from autoseg.io.values import read_json, read_value, write_value
 from autoseg.ops.crop import whole_box
 from autoseg.stages.preprocess import PrepareUnit
 
 log = logging.getLogger(__name__)
 
 # Raised whenever the same inputs would give another plan.
-PLAN_RULES = 3
+PLAN_RULES = 4
 # Units whose batches are timed: enough that a batch is not one case repeated, few enough to prepare in a second.
 PILOT_UNITS = 4
 # Temporary folders begin so; one that a killed command left is found by it.
 PILOTS = ".pilots-"
+# The plan beside `plan.json` that nobody edits, to say what an edit changed.
+AS_MADE = ".plan_as_made.json"
+# Enough of an edit to know it again.
+MOST_DIFFERENCES, MOST_CHARACTERS = 5, 80
 # Steps of a candidate: one to warm up, three of which the median counts.
 PROBE_STEPS = 4
 
@@ -55,21 +62,71 @@ def run_plan(task: Task, spec: DatasetSpec, units: Sequence[Unit], fingerprint: 
     request = _with_earlier_configurations(request, budget, folder / "plan.json")
     inputs = hash_values(PLAN_RULES, spec, fingerprint, budget, request)
     if is_done(folder, inputs):
-        return read_value(folder / "plan.json", Plan)
+        return read_plan(folder / "plan.json")
     for killed in folder.glob(f"{PILOTS}*"):
         shutil.rmtree(killed)
     plan = task.make_plan(spec, fingerprint, budget, request, make_probe(task, spec, units, request, budget, folder))
-    plan = replace(plan, specification=specification_digest(spec))
+    plan = replace(plan, specification=specification_digest(spec), fingerprint=fingerprint_digest(fingerprint))
     write_value(folder / "budget.json", plan.budget)
+    write_value(folder / AS_MADE, plan)
     write_value(folder / "plan.json", plan)
     mark_done(folder, hash_values(PLAN_RULES, spec, fingerprint, plan.budget, request),
               [folder / "plan.json", folder / "budget.json"])
     return plan
 
 
+def read_made_plan(folder: Path) -> Plan:
+    """The plan in a folder, as it was made. Without `done.json` it is one of the user's own and taken as it is.
+
+    Raises:
+        IncompatibleError: it was edited since, with what; or it is a copy that carries the name of another plan, whose runs
+            it would overwrite.
+    """
+    path, record = folder / "plan.json", read_done(folder)
+    made = (record or {"outputs": {}})["outputs"].get(path.name)
+    if made is not None and sha256_file(path) != made["sha256"]:
+        earlier = read_json(folder / AS_MADE) if (folder / AS_MADE).exists() else None
+        found = "" if earlier is None else ": " + "; ".join(list(differences(earlier, read_json(path)))[:MOST_DIFFERENCES])
+        raise IncompatibleError(f"{path} was edited after it was made{found}", code="E_PLAN_EDITED",
+                                hint="autoseg plan_and_preprocess makes it anew; for a plan of your own copy the folder under "
+                                f"another name beside it, write that name into plan.json, and delete {DONE} there")
+    plan = read_plan(path)
+    if plan.name != folder.name:
+        raise IncompatibleError(f"{path} says that its name is {plan.name!r}; a plan in {folder.name}/ must be called "
+                                f"{folder.name!r}", code="E_PLAN_NAME", hint="correct 'name' in the file")
+    return plan
+
+
+def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    """What differs between two JSON documents, by key path."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in {**before, **after}:
+            yield from differences(before.get(key), after.get(key), f"{path}.{key}" if path else key)
+    elif before != after:
+        yield f"{path} was {json.dumps(before)[:MOST_CHARACTERS]} and is {json.dumps(after)[:MOST_CHARACTERS]}"
+
+
+def fingerprint_digest(fingerprint: Fingerprint) -> str:
+    """Digest of the measurements that a plan follows from."""
+    return hash_values(fingerprint)[:16]
+
+
 def specification_digest(spec: DatasetSpec) -> str:
     """Digest of what decides a plan: task, inputs, labels, regions, ignored value and options; not texts and layouts."""
     return hash_values(spec.task, spec.inputs, spec.labels, spec.regions, spec.ignore, spec.options)[:16]
+
+
+def require_same_measurements(plan: Plan, fingerprint: Fingerprint) -> None:
+    """Raises where the dataset was measured anew, with other numbers, since the plan was made.
+
+    Raises:
+        IncompatibleError: with the number of cases now; a plan that does not say its fingerprint is taken as it is.
+    """
+    if plan.fingerprint not in ("", fingerprint_digest(fingerprint)):
+        raise IncompatibleError(f"the plan {plan.name!r} follows from other measurements (digest {plan.fingerprint}) than "
+                                f"fingerprint.json holds now ({fingerprint_digest(fingerprint)}, {len(fingerprint.spacings_mm)} "
+                                "cases): cases came, went or changed since", code="E_FINGERPRINT_CHANGED",
+                                hint=f"autoseg plan_and_preprocess -d {plan.dataset}")
 
 
 def fits_specification(plan: Plan, spec: DatasetSpec) -> bool:
@@ -95,7 +152,7 @@ def _with_earlier_configurations(request: PlanRequest, budget: Budget, path: Pat
     if not request.configurations or not path.exists():
         return request
     try:
-        earlier = read_value(path, Plan)
+        earlier = read_plan(path)
     except AutosegError:  # of another version: it is planned anew
         return request
     same = (earlier.seed, earlier.budget.minutes, earlier.budget.memory_bytes, earlier.budget.target)

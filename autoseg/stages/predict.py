@@ -14,7 +14,7 @@ from torch import nn
 
 from autoseg.core.bundle import Bundle, Decisions
 from autoseg.core.case import Case, Unit
-from autoseg.core.errors import AutosegError, IncompatibleError, UsageError
+from autoseg.core.errors import AutosegError, IncompatibleError, UsageError, unknown_name
 from autoseg.core.geometry import Geometry, Spacing
 from autoseg.core.image import Image
 from autoseg.core.plan import Configuration
@@ -23,9 +23,11 @@ from autoseg.core.report import Failure
 from autoseg.core.task import Context, Inputs, Task
 from autoseg.inference.engine import in_use, usable_precision
 from autoseg.io.atomic import hash_values, sha256_file
-from autoseg.io.images import companion_file, image_ending
+from autoseg.io.images import companion_file, image_ending, unchanged
 from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_weights
+from autoseg.stages.attempts import Track
+from autoseg.stages.parallel import failure_of, naming_slow_cases
 from autoseg.stages.prepare import prepare_inputs, read_inputs
 
 log = logging.getLogger(__name__)
@@ -42,9 +44,13 @@ class Predictor:
         self.task = task
         self.context = context
         self._networks = networks
-        self._configuration = decided(bundle.plan.configuration(bundle.members[0].configuration), bundle.decisions, context)
-        self._refinements = [refinement for refinement in task.refinements(bundle.spec)
-                             if refinement.name in bundle.decisions.refinements]
+        self.configuration = decided(bundle.plan.configuration(bundle.members[0].configuration), bundle.decisions, context)
+        known = {refinement.name: refinement for refinement in task.refinements(bundle.spec)}
+        unknown = [name for name in bundle.decisions.refinements if name not in known]
+        if unknown:
+            raise IncompatibleError(unknown_name(unknown[0], list(known), "post-processing") + " The bundle asks for it; update "
+                                    "autoseg, or take the bundle again from where it was made.")
+        self._refinements = [known[name] for name in bundle.decisions.refinements]
 
     @classmethod
     def load(cls, folder: Path, bundle: Bundle, task: Task, context: Context) -> Predictor:
@@ -70,9 +76,9 @@ class Predictor:
 
     def predict(self, inputs: Inputs) -> Any:
         """The task's prediction on the canonical grid of the inputs (images by role)."""
-        arrays, record = prepare_inputs(inputs, self.bundle.plan, self._configuration)
-        raw = self.task.infer(self._networks, arrays, self._configuration, self.context)
-        prediction = self.task.restore(raw, record, self._configuration, self.context)
+        arrays, record = prepare_inputs(inputs, self.bundle.plan, self.configuration)
+        raw = self.task.infer(self._networks, arrays, self.configuration, self.context)
+        prediction = self.task.restore(raw, record, self.configuration, self.context)
         for refinement in self._refinements:
             prediction = refinement.apply(prediction, self.bundle.spec)
         return prediction
@@ -148,16 +154,16 @@ def run_predict(predictor: Predictor, cases: Sequence[Case], folder: Path, *, re
                             context.tile_step, context.precision)
     manifest = _earlier_manifest(folder / MANIFEST, made_with)
     finished, failures = dict(manifest.finished), list(refused)
-    for place, case in enumerate(cases):
+    track = Track(folder)
+    for place, case in enumerate(track.sorted(cases)):
         try:
             if not _is_finished(finished.get(case.id), case, folder):
                 finished.pop(case.id, None)  # what an earlier run recorded holds no longer
-                finished[case.id] = _predict_case(predictor, case, folder)
-        except AutosegError as error:
-            if error.exit_code == 6:  # disk or memory: the next case would fail in the same way
-                raise
-            failures.append(Failure(case.id, error.code, str(error)))
-            log.warning("%s was not predicted: %s", case.id, error)
+                with track.of(case.id), naming_slow_cases(case.id, advice="stop it and take the case out of the folder"):
+                    finished[case.id] = _predict_case(predictor, case, folder)
+        except (AutosegError, MemoryError, RuntimeError) as error:
+            failures.append(failure_of(case.id, error))
+            log.warning("%s was not predicted: %s", case.id, failures[-1].message)
         # In an order of their own: a run that was taken up again writes the bytes of an undisturbed one.
         manifest = PredictionManifest(made_with, dict(sorted(finished.items())), tuple(failures))
         write_value(folder / MANIFEST, manifest)
@@ -187,9 +193,11 @@ def _input_digests(case: Case) -> dict[str, str]:
 
 
 def _predict_case(predictor: Predictor, case: Case, folder: Path) -> PredictedCase:
-    inputs = read_inputs(Unit(case.id, (case,), case.group), predictor.bundle.spec, compact=True)
+    with unchanged([path for group in case.inputs.values() for path in group]):
+        inputs = read_inputs(Unit(case.id, (case,), case.group), predictor.bundle.spec, compact=True, varied=True)
+        digests = _input_digests(case)
     prediction = predictor.predict(inputs)
     ending = image_ending(next(iter(case.inputs.values()))[0])
     outputs = predictor.task.write(prediction, predictor.bundle.spec, next(iter(inputs.values())),
                                    folder / f"{case.id}{ending}")
-    return PredictedCase(_input_digests(case), {path.name: sha256_file(path) for path in outputs})
+    return PredictedCase(digests, {path.name: sha256_file(path) for path in outputs})

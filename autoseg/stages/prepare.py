@@ -17,7 +17,7 @@ from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Arrays, Inputs
 from autoseg.io.atomic import hash_values
 from autoseg.io.images import read_image
-from autoseg.ops.crop import crop, nonzero_box, nonzero_mask
+from autoseg.ops.crop import content_box, content_mask, corner_value, crop
 from autoseg.ops.normalize import measure_scaling, require_channels
 from autoseg.ops.resample import resample_parts, resampled_shape, separate_axis
 
@@ -25,12 +25,12 @@ from autoseg.ops.resample import resample_parts, resampled_shape, separate_axis
 STORE_RULES = 1
 
 
-def read_inputs(unit: Unit, spec: DatasetSpec, *, compact: bool = False) -> Inputs:
+def read_inputs(unit: Unit, spec: DatasetSpec, *, compact: bool = False, varied: bool = False) -> Inputs:
     """The images of a unit by role, canonical; the roles of its k-th further case are called `role@k`.
 
     Args:
         compact: integers of at most 16 bits stay what they are, for `prepare_inputs`; see `read_image`.
-
+        varied: a channel of one value everywhere is refused.
     Raises:
         ReadError, GeometryError: a file cannot be read completely, or channels lie on different grids.
     """
@@ -39,13 +39,13 @@ def read_inputs(unit: Unit, spec: DatasetSpec, *, compact: bool = False) -> Inpu
         for entry in spec.inputs:
             if entry.kind == "image":
                 role = entry.role if place == 0 else f"{entry.role}@{place}"
-                inputs[role] = read_image(case.inputs[entry.role], channels=len(entry.channels),
-                                          compact=compact)
+                inputs[role] = read_image(case.inputs[entry.role], channels=len(entry.channels), compact=compact,
+                                          varied=varied)
     return inputs
 
 
 def prepare_inputs(inputs: Inputs, plan: Plan, configuration: Configuration) -> tuple[Arrays, GridRecord]:
-    """Images cropped to non-zero, turned, normalised and resampled to the model grid, and the way back.
+    """Images cropped to what is not air, turned, normalised and resampled to the model grid, and the way back.
 
     Order and numbers are nnU-Net's (default_preprocessor.py): normalise before resampling, in float32. Channels are
     read part by part as they are stored, so that beside the images little more than the result is in memory.
@@ -60,10 +60,12 @@ def prepare_inputs(inputs: Inputs, plan: Plan, configuration: Configuration) -> 
         if not image.geometry.agrees_with(first.geometry):
             raise GeometryError(f"input {role!r} lies on {image.geometry} and the first input on {first.geometry}; "
                                 "resample them to one grid")
-    channels = [channel for image in inputs.values() for channel in image.voxels]
+    channels = [channel for entry in plan.inputs for channel in inputs[entry.role].voxels]
     masked = any(planned.use_mask for entry in plan.inputs for planned in entry.channels)
-    mask = nonzero_mask(channels) if masked else None
-    box = nonzero_box(channels)
+    air = [corner_value(channel) if entry.air == "corners" else 0.0 for entry in plan.inputs
+           for channel in inputs[entry.role].voxels]
+    mask = content_mask(channels, air) if masked else None
+    box = content_box(channels, air)
     record = _grid_record(first, box, plan, configuration)
     turned_mask = None if mask is None else crop(mask, box).transpose(plan.transpose)
     arrays: Arrays = {}

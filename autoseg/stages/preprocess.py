@@ -15,9 +15,10 @@ from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Task
 from autoseg.io.atomic import hash_values
 from autoseg.io.done import DONE, is_done, mark_done
+from autoseg.io.images import unchanged
 from autoseg.io.lock import rewriting
 from autoseg.io.store import Store
-from autoseg.stages.fingerprint import digest_unit
+from autoseg.stages.fingerprint import digest_unit, unit_files
 from autoseg.stages.parallel import map_cases, require_all
 from autoseg.stages.prepare import prepare_inputs, read_inputs
 
@@ -33,15 +34,17 @@ class PrepareUnit:
     folder: Path
 
     def __call__(self, unit: Unit) -> str:
-        digest = digest_unit(unit)
         store = Store(self.folder)
         case_id = unit.cases[0].id
-        if not store.has_case(case_id, digest, check_digests=True):
+        with unchanged(unit_files(unit)):
+            digest = digest_unit(unit)
+            if store.has_case(case_id, digest, check_digests=True):
+                return digest
             arrays, record = prepare_inputs(read_inputs(unit, self.spec), self.plan, self.configuration)
             target = self.task.read_target(unit, self.spec)
-            if target is not None:
-                arrays |= self.task.prepare_target(target, record, self.configuration)
-            store.write_case(case_id, arrays, record, source_digest=digest, chunk_hint=self.configuration.patch_size)
+        if target is not None:
+            arrays |= self.task.prepare_target(target, record, self.configuration)
+        store.write_case(case_id, arrays, record, source_digest=digest, chunk_hint=self.configuration.patch_size)
         return digest
 
 

@@ -19,6 +19,7 @@ from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Task
 from autoseg.io.atomic import write_text
 from autoseg.metrics.patients import has_groups
+from autoseg.planning.air import cropped_as_planned
 from autoseg.reporting.curves import dot_plot, line_chart
 from autoseg.reporting.numbers import counted, has_interval, score
 from autoseg.reporting.page import CasePictures, Fact, ReportPage, plan_rows, render
@@ -58,7 +59,7 @@ def run_report(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerpri
         subtitle=f"Plan '{plan.name}', {best}, fold {', '.join(run.fold for run in chosen)}; every scored case was predicted "
                  "by a network that did not see it.",
         highlights=_highlights(plan, scored, runs),
-        dataset=_dataset_facts(spec, fingerprint, units),
+        dataset=_dataset_facts(spec, cropped_as_planned(fingerprint, plan.inputs), units),
         headline=main,
         further=further,
         headline_name=task.headline,
@@ -85,6 +86,7 @@ def _notes(scored: Scored, best: str, runs: Sequence[Trained]) -> tuple[str, ...
                      "mean of its cases.")
     else:
         notes.append("Intervals are 95 % bootstrap intervals of the mean over cases.")
+    notes += [f"Fold {run.fold} of {run.configuration}: {note}." for run in runs for note in run.report.notes.values()]
     for name in sorted({run.configuration for run in runs} - {best}):
         records = [record for run in runs if run.configuration == name for record in run.report.records]
         notes.append(f"Configuration {name}: {scored.task.headline} {score(mean_score(records, scored.task.headline))} on "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +15,28 @@ from autoseg.core.errors import UsageError
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.plan import Plan
 from autoseg.core.progress import Progress
+from autoseg.core.provenance import Origin
 from autoseg.core.report import Record, Report
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Context, Refinement, Task
 from autoseg.io.atomic import sha256_file
 from autoseg.io.bundles import write_bundle
 from autoseg.io.images import image_ending
+from autoseg.stages.card import CardFacts, model_card
 from autoseg.stages.passes import decide_passes
 from autoseg.stages.prepare import read_inputs
+from autoseg.stages.provenance import bundle_manifest
 from autoseg.stages.trained import Trained, mean_score, parts_of, weights_of
 
 
 def run_select(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerprint, units: Mapping[str, Unit],
                runs: Sequence[Trained], folder: Path, *, fold_count: int, baseline: Report | None,
-               context: Context, progress: Progress) -> Bundle:
+               context: Context, progress: Progress, origin: Origin | None = None) -> Bundle:
     """The bundle of the best configuration with all its finished folds; `folder` receives all that prediction needs.
 
     Args:
         context: device and engine that ways to predict are compared with.
+        origin: the command and the versions, for the bundle's manifest.
     Raises:
         UsageError: nothing has been trained yet.
     """
@@ -45,10 +50,11 @@ def run_select(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerpri
     decisions = decide_passes(task, validated, decisions, context, progress)
     members = tuple(Member(best, run.fold, f"members/{best}_fold_{run.fold}.safetensors",
                            sha256_file(weights_of(run))) for run in chosen)
-    card = model_card(task, spec, plan, validated, chosen, decisions, baseline)
-    bundle = Bundle(spec, plan, members, decisions, fingerprint, card)
+    manifest = bundle_manifest(plan, fingerprint, chosen, origin or Origin())
+    card = model_card(CardFacts(task, spec, plan, fingerprint, units, validated, chosen, decisions, baseline, manifest))
+    bundle = Bundle(replace(spec, exclude=()), plan, members, decisions, fingerprint, card)  # case ids stay at home
     weights = {member.weights: weights_of(run) for member, run in zip(members, chosen, strict=True)}
-    write_bundle(folder, bundle, weights)
+    write_bundle(folder, bundle, weights, manifest)
     return bundle
 
 
@@ -124,24 +130,3 @@ def read_validation(task: Task, spec: DatasetSpec, run: Trained, unit: Unit) -> 
     """The prediction that a run made for one of its validation units."""
     ending = image_ending(next(iter(unit.cases[0].inputs.values()))[0])
     return task.read_prediction(run.folder / "validation" / unit.id / f"{unit.id}{ending}", spec)
-
-
-def model_card(task: Task, spec: DatasetSpec, plan: Plan, runs: Sequence[Trained], members: Sequence[Trained],
-               decisions: Decisions, baseline: Report | None) -> str:
-    """What the bundle was trained on and how well it did, in Markdown."""
-    records = [record for run in runs for record in run.report.records]
-    rng = np.random.default_rng(plan.seed)
-    summary = task.summarise(records, rng) if records else {}
-    rows = [f"| {name} | {e.mean:.4f} | {e.lower:.4f} to {e.upper:.4f} | {e.median:.4f} | {e.count} |"
-            for name, e in summary.items()]
-    cheap = baseline.summary.get(task.headline) if baseline else None
-    return "\n".join([
-        f"# {spec.name}: {spec.task} model",
-        "", "Not a medical device. For research only.",
-        "", f"Trained by autoseg, plan `{plan.name}`, on {spec.name} ({spec.licence or 'licence not stated'}).",
-        f"Members: {', '.join(f'{run.configuration} fold {run.fold}' for run in members)}.",
-        "", "## Scores on cases that the network of the fold did not see",
-        "", "Tile step, mirroring and precision as planned, no post-processing; what the bundle does instead is below.",
-        "", "| score | mean | 95 % interval | median | cases |", "|---|---|---|---|---|", *rows,
-        "", *([f"Baseline, {task.headline}: {cheap.mean:.4f} ({cheap.lower:.4f} to {cheap.upper:.4f})."] if cheap else []),
-        "", "## Decisions", "", *(f"- {line}" for line in decisions.because), ""])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from autoseg.io.images import image_ending
 from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_weights, save_weights
 from autoseg.planning.splits import Fold
+from autoseg.stages.limits import require_space, training_bytes
 from autoseg.stages.prepare import read_inputs
 from autoseg.stages.summary import make_report
 from autoseg.training.device import Stopwatch
 from autoseg.training.loader import BatchLoader
-from autoseg.training.log import MetricsLog
+from autoseg.training.log import MetricsLog, read_metrics
 from autoseg.training.loop import Interrupted, train
 
 log = logging.getLogger(__name__)
@@ -104,15 +105,27 @@ def run_train(run: Run, *, device: str, workers: int, progress: Progress,
     if is_done(run.folder / "training", inputs):
         load_weights(weights, network)
     else:
+        needed, largest = training_bytes(run.configuration)
+        require_space(run.folder, needed, "the checkpoints of this run", largest_bytes=largest)
         _train_network(run, network, device=device, workers=workers, progress=progress, should_stop=should_stop)
         save_weights(weights, network)
         mark_done(run.folder / "training", inputs, [weights])
     watch = Stopwatch()
     report = validate(run, network, device=device, progress=progress, should_stop=should_stop)
+    report = replace(report, notes=_skipped_steps(run.folder / "metrics.jsonl"))
     write_value(run.folder / "summary.json", report)
     write_value(run.folder / "seconds.json", {"validation": round(watch.seconds(), 3)})  # to compare with the plan's
     mark_done(run.folder, inputs, [weights, run.folder / "summary.json"])
     return report
+
+
+def _skipped_steps(metrics: Path) -> dict[str, str]:
+    """A note where steps of training were skipped because a loss or gradient was not finite."""
+    last = next(reversed(read_metrics(metrics)), {})
+    if not last.get("skipped"):
+        return {}
+    return {"skipped": f"{last['skipped']} of {last['iteration']} training steps were skipped because a loss or gradient was not "
+            "a finite number"}
 
 
 def fresh_network(run: Run) -> nn.Module:

@@ -32,7 +32,7 @@ class BatchLoader:
 
     Args:
         draw: generator -> batch by name; with workers it must be picklable (a `functools.partial` of a function).
-        count: batches 0, ..., count - 1 will be asked for; workers draw none beyond.
+        count: batches 0, ..., count - 1 will be asked for; workers draw none beyond, or none beyond the next multiple.
         workers: processes; 0: in this process.
         ahead: batches that each worker may have ready or in work.
     """
@@ -57,7 +57,8 @@ class BatchLoader:
             with one_thread():
                 return self._draw(batch_rng(*self._key, iteration))
         try:
-            for ahead in range(iteration, min(self._count, iteration + self._window)):
+            end = self._count * (iteration // self._count + 1)  # a run that went back draws batches beyond the count
+            for ahead in range(iteration, min(end, iteration + self._window)):
                 if ahead not in self._futures:
                     self._futures[ahead] = self._pool.submit(_draw_in_worker, self._key, ahead)
             for behind in [index for index in self._futures if index < iteration]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,10 +23,19 @@ _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class DivergedError(AutosegError):
-    """A loss or its gradient is not a finite number any more; weights are as before the step."""
+    """A loss, a gradient or a weight is not a finite number any more.
+
+    Attributes:
+        cases: those that the batch held; only the broken ones where the batch itself was not finite.
+    """
 
     exit_code = 3
     default_code = "E_DIVERGED"
+
+    def __init__(self, message: str, *, code: str | None = None, hint: str | None = None,
+                 cases: Sequence[str] = ()) -> None:
+        super().__init__(message, code=code, hint=hint)
+        self.cases = tuple(cases)
 
 
 class Stepper:
@@ -59,7 +68,8 @@ class Stepper:
         """Losses by name after one step of every phase; with several phases the names start with the phase's.
 
         Raises:
-            DivergedError: a loss or gradient is not finite; names iteration, losses and the batch's `cases`.
+            DivergedError: a loss or gradient is not finite; names iteration, losses and the batch's `cases`. The weights of
+                this phase are as before the step, and the next step may be tried.
         """
         placed = _place(batch, self.device)
         named: dict[str, float] = {}
@@ -111,6 +121,11 @@ class Stepper:
         if "generator.cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["generator.cuda"], self.device)
 
+    def is_finite(self) -> bool:
+        """Whether all weights, and their average, are finite numbers."""
+        tensors = [*self.network.state_dict().values(), *(self.average.tensors().values() if self.average else ())]
+        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors if tensor.is_floating_point())
+
     def _move(
             self, phase: Phase, parameters: list[nn.Parameter], optimizer: Optimizer, iteration: int, batch: Batch,
     ) -> dict[str, float]:
@@ -127,11 +142,22 @@ class Stepper:
         self.scaler.unscale_(optimizer)
         limit = self.optimization.gradient_clip_norm
         norm = nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit)
-        if not self.scaler.is_enabled() and not math.isfinite(float(norm)):  # a scaler skips such a step by itself
+        if not self._is_usable(norm):
             raise _diverged("gradient", phase, iteration, values, batch)
         self.scaler.step(optimizer)
         self.scaler.update()
         return values
+
+
+    def _is_usable(self, norm: Tensor) -> bool:
+        """Whether the optimiser may see gradients of this norm. A loss scaler skips a step that left the range of fp16 and
+        halves its scale; below a scale of 1 that range is not the reason."""
+        if not self.scaler.is_enabled():
+            return math.isfinite(float(norm))
+        if self.scaler.get_scale() >= 1.0 or math.isfinite(float(norm)):
+            return True
+        self.scaler.update()  # so that the next step may ask it again
+        return False
 
 
 def autocast(device_type: str, precision: Precision) -> torch.autocast:
@@ -187,8 +213,22 @@ def _like(parameter: Tensor, tensor: Tensor) -> Tensor:
 
 def _diverged(what: str, phase: Phase, iteration: int, losses: dict[str, float], batch: Batch) -> DivergedError:
     values = ", ".join(f"{name} = {value:g}" for name, value in losses.items())
-    cases: Iterable[str] = batch.get("cases", ())
+    cases: Sequence[str] = tuple(batch.get("cases", ()))
+    broken = _not_finite(batch, cases)
+    cause = (f"what the batch holds of {', '.join(broken)} is not finite" if broken else
+             f"the batch held the cases {', '.join(cases) or 'unknown'}")
     return DivergedError(
-        f"iteration {iteration}, phase {phase.name!r}: the {what} is not finite ({values}); the batch held the cases "
-        f"{', '.join(cases) or 'unknown'}. Look at these images for broken intensities",
+        f"iteration {iteration}, phase {phase.name!r}: the {what} is not finite ({values}); {cause}. Look at these images for "
+        "broken intensities", cases=broken or cases,
         hint="autoseg check lists what is wrong with images; without a finding, please report this")
+
+
+def _not_finite(batch: Batch, cases: Sequence[str]) -> list[str]:
+    """The cases of a batch of which a tensor holds nan or infinity."""
+    found = []
+    for place, name in enumerate(cases):
+        samples = [value[place] for value in batch.values()
+                   if isinstance(value, Tensor) and value.is_floating_point() and value.ndim and len(value) == len(cases)]
+        if not all(bool(torch.isfinite(sample).all()) for sample in samples):
+            found.append(name)
+    return found

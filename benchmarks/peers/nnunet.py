@@ -55,9 +55,9 @@ class NnUNet:
     def model(self) -> Path:
         return self.work / "results" / DATASET / MODEL
 
-    def link_dataset(self, data: Path) -> None:
-        """Makes `data` nnU-Net's dataset 4, by a link."""
-        link = self.work / "raw" / DATASET
+    def link_dataset(self, data: Path, name: str = DATASET) -> None:
+        """Makes `data` nnU-Net's dataset of that name, by a link."""
+        link = self.work / "raw" / name
         link.parent.mkdir(parents=True, exist_ok=True)
         if link.is_symlink():
             link.unlink()

@@ -135,6 +135,17 @@ def test_a_dataset_json_that_says_otherwise_is_refused(tmp_path, labels, words):
         assert caught.value.hint == f"autoseg check -d {tmp_path}"
 
 
+def test_a_damaged_dataset_json_beside_a_known_specification_is_refused(tmp_path):
+    touch(tmp_path, "imagesTr/h_1.nii.gz", "labelsTr/h_1.nii.gz")
+    for text, code in (('{"labels": {}, "labels": {}}', "E_JSON"), ("", "E_JSON"), ('{"a": 1e999}', "E_DOCUMENT")):
+        (tmp_path / "dataset.json").write_text(text)
+        with pytest.raises(DatasetError, match="Repair the file, or remove it") as caught:
+            spec_of_folder(HIPPOCAMPUS, tmp_path)
+        assert caught.value.code == code
+    (tmp_path / "dataset.json").write_text('{"what": "ever"}')  # another dialect says nothing
+    assert spec_of_folder(HIPPOCAMPUS, tmp_path) == HIPPOCAMPUS
+
+
 def test_excluded_cases_are_left_out_with_their_problems_and_listed(tmp_path):
     touch(tmp_path, *brats_names("ok"), *brats_names("bad", without=("t2",)))
     found = scan(replace(BRATS, exclude=("bad", "never seen")), tmp_path)
@@ -347,7 +358,7 @@ def test_warnings_do_not_stop(dataset):
 def test_targets_that_are_images_must_lie_on_the_grid_of_the_image(dataset):
     spec, folder = dataset
     problems = check_all(replace(spec, labels=()), scan(spec, folder).cases)
-    assert codes(problems) == [("moved", "E_GRID"), ("nan", "E_NONFINITE")]
+    assert codes(problems) == [("empty", "W_CONSTANT"), ("moved", "E_GRID"), ("nan", "E_NONFINITE")]
 
 
 def test_real_hippocampus_has_200_sound_cases(real_data):

@@ -105,6 +105,12 @@ def test_name_given_by_the_user_wins_and_odd_characters_become_underscores(tmp_p
         ({"labels": {"background": 0, "a": "one"}}, IncompatibleError, "'a'.*'one'"),
         ({"labels": {"background": 0, "a": 1, "b": [1]}}, IncompatibleError, "'a' and 'b' have the same value 1"),
         ({"labels": {}}, IncompatibleError, "labels must map"),
+        ({"labels": REGIONS, "regions_class_order": [[1], 2, 3]}, IncompatibleError, "one label value for each"),
+        ({"labels": REGIONS, "regions_class_order": 3}, IncompatibleError, "one label value for each"),
+        ({"labels": {"0": ["background"], "1": ["a"]}, "channel_names": None}, IncompatibleError, "dataset.json"),
+        ({"labels": {"background": 0, "a": 2**40}}, IncompatibleError, "do not fit into 32 bits"),
+        ({"labels": {"background": 0, "a\n": 1}}, IncompatibleError, "control character"),
+        ({"labels": {"background": 0, "": 1}}, IncompatibleError, "1 to 200 characters"),
         ({"channel_names": {"1": "T1"}}, IncompatibleError, "by index"),
         ({"channel_names": ["T1"]}, IncompatibleError, "by index"),
     ],
@@ -118,6 +124,21 @@ def test_what_cannot_be_used_is_refused_with_the_file(tmp_path, change, kind, wo
 def test_decathlon_labels_that_share_a_name_are_refused(tmp_path):
     with pytest.raises(IncompatibleError, match="same name"):
         read_dataset_json(folder(tmp_path, DECATHLON | {"labels": {"0": "background", "1": "a", "2": "a"}}))
+
+
+def test_a_name_of_odd_digits_is_a_name(tmp_path):
+    """`²` is a digit to Python's isdigit, and no integer."""
+    [label] = read_dataset_json(folder(tmp_path, NNUNET | {"labels": {"background": 0, "\u00b2": 1}})).labels
+    assert (label.name, label.value) == ("\u00b2", 1)
+
+
+def test_a_dataset_json_of_fifty_megabytes_is_refused_before_it_is_parsed(tmp_path):
+    made = folder(tmp_path, NNUNET)
+    with (made / "dataset.json").open("r+b") as file:
+        file.truncate(50_000_000)
+    with pytest.raises(ReadError, match="50000000 bytes") as caught:
+        read_dataset_json(made)
+    assert caught.value.code == "E_TOO_LARGE"
 
 
 @pytest.mark.parametrize("text", ['{"labels": {}, "labels": {}}', '{"labels": {},}', '{"a": NaN}', "[" * 50_000])

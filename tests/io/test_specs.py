@@ -178,7 +178,16 @@ def test_mistakes_in_a_layout_are_named(tmp_path, layout, words):
         ("a: {b: 1, b: 2}\n", "'b' occurs twice"),
         ("a: &x [1]\nb: *x\n", "line 2.*aliases"),
         ("a: [1\n", "line 2"),
-        ("a: !!python/object/apply:os.system ['echo']\n", "line 1"),
+        ("a: !!python/object/apply:os.system ['echo']\n", "line 1, column 4: the tag .*os.system is not allowed"),
+        ("a: !!python/name:os.system\n", "tag"),
+        ("a: !!float ''\n", "tag"),
+        ("a: &a [x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n", "line 2.*aliases"),
+        ("a: 2020-99-99\n", "put texts in quotes"),
+        ("a: " + "9" * 5000 + "\n", "put texts in quotes"),
+        ("a: 2020-01-01\n", "read as date"),
+        ("a: .nan\n", "nan is not a number"),
+        ('a: "\\e[31m"\n', "control characters"),
+        ("a: [1,\n  {b: [}\n", "line 2, column 8"),
         ("[" * 2000, "nested"),
         ("a: '" + "x" * 2**20 + "'", "bytes"),
     ],
@@ -187,6 +196,27 @@ def test_unsafe_or_broken_yaml_is_refused_with_its_place(tmp_path, text, words):
     with pytest.raises(DatasetError, match=words) as caught:
         read_spec(written(tmp_path, text))
     assert "toy.yaml" in str(caught.value)
+
+
+def test_refusals_of_yaml_run_nothing(tmp_path):
+    mark = tmp_path / "mark"
+    with pytest.raises(DatasetError) as caught:
+        read_spec(written(tmp_path, f"name: !!python/object/apply:os.system ['touch {mark}']\n"))
+    assert caught.value.code == "E_YAML" and not mark.exists()
+
+
+def test_a_pipe_is_no_specification(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "a.yaml")
+    with pytest.raises(DatasetError, match="not a regular file"):
+        load_spec(str(tmp_path / "a.yaml"))
+
+
+def test_a_byte_order_mark_is_understood(tmp_path):
+    path = written(tmp_path, "")
+    path.write_text(MINIMAL, encoding="utf-8-sig")
+    assert read_spec(path).name
 
 
 def test_a_document_that_is_no_mapping_is_refused(tmp_path):

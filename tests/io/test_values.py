@@ -104,8 +104,14 @@ def test_rules_between_values_are_stated_without_jargon():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"a": 1, "a": 2}', "'a' occurs twice"),
-        ('{"a": NaN}', "NaN"),
+        ('{"a": 1,\n "a": 2}', "line 2, column 2: key 'a' occurs twice"),
+        ('{"x": {"a": 1}, "a": 1, "a": 2}', "file.json: key 'a' occurs twice"),
+        ('{"a":\n [1, NaN]}', "line 2, column 6: NaN"),
+        ('{"a": "NaN", "b": NaN}', "file.json: NaN"),
+        ('{"a": 1e999}', "inf"),
+        ('{"a": ' + "9" * 5000 + "}", "integer"),
+        ('{"a": 12345678901234567890}', "20 digits"),
+        ('{"a": "\\ud800"}', "ud800"),
         ("{'a': 1}", "line 1, column 2"),
         ("[1,]", "line 1"),
         ("[" * 100_000, "nested"),

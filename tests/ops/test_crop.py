@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from autoseg.core.errors import GeometryError
-from autoseg.ops.crop import bounding_box, crop, nonzero_box, nonzero_mask, paste
+from autoseg.ops.crop import bounding_box, content_box, content_mask, corner_value, crop, paste
 
 MASKS = hnp.arrays(bool, st.tuples(*(st.integers(1, 7) for _ in range(3))))
 
@@ -17,13 +17,13 @@ def test_mask_is_the_union_of_the_channels():
     voxels = np.zeros((2, 3, 4, 5), np.float32)
     voxels[0, 0, 1, 2] = -7.0
     voxels[1, 2, 3, 4] = 0.5
-    assert np.argwhere(nonzero_mask(voxels)).tolist() == [[0, 1, 2], [2, 3, 4]]
+    assert np.argwhere(content_mask(voxels, [0] * len(voxels))).tolist() == [[0, 1, 2], [2, 3, 4]]
 
 
 @settings(max_examples=200, deadline=None)
 @given(MASKS)
 def test_holes_are_filled_as_scipy_fills_them(mask):
-    np.testing.assert_array_equal(nonzero_mask(mask[None].astype(np.float32)), ndimage.binary_fill_holes(mask))
+    np.testing.assert_array_equal(content_mask(mask[None].astype(np.float32), [0]), ndimage.binary_fill_holes(mask))
 
 
 def test_closed_shell_is_filled_and_an_open_one_is_not():
@@ -31,14 +31,14 @@ def test_closed_shell_is_filled_and_an_open_one_is_not():
     shell[1:-1, 1:-1, 1:-1] = False
     pierced = shell.copy()
     pierced[0, 2, 3] = False
-    assert nonzero_mask(shell[None]).all()
-    np.testing.assert_array_equal(nonzero_mask(pierced[None]), pierced)
+    assert content_mask(shell[None], [0]).all()
+    np.testing.assert_array_equal(content_mask(pierced[None], [0]), pierced)
 
 
 def test_mask_does_not_change_the_image():
     voxels = np.ones((1, 5, 6, 7), np.float32)
     voxels[0, 2, 3, 3] = 0
-    nonzero_mask(voxels)
+    content_mask(voxels, [0] * len(voxels))
     assert voxels[0, 2, 3, 3] == 0
 
 
@@ -89,11 +89,30 @@ def test_box_of_another_size_is_refused():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_the_box_of_what_is_not_zero_is_that_of_the_mask(seed):
+def test_the_box_of_what_is_not_air_is_that_of_the_mask(seed):
     rng = np.random.default_rng(seed)
     channels = (rng.random((2, 9, 11, 8)) > 0.995).astype(np.int16)
-    assert nonzero_box(list(channels)) == bounding_box(nonzero_mask(channels))
+    channels[1] -= 3
+    assert content_box(list(channels), [0, -3]) == bounding_box(content_mask(channels, [0, -3]))
+    assert content_box(list(channels), [0, 0]) == ((0, 9), (0, 11), (0, 8))
 
 
 def test_the_box_of_an_empty_image_is_all_of_it():
-    assert nonzero_box([np.zeros((3, 4, 5))]) == ((0, 3), (0, 4), (0, 5))
+    assert content_box([np.zeros((3, 4, 5))], [0]) == ((0, 3), (0, 4), (0, 5))
+
+
+def test_air_is_what_at_least_half_of_the_corners_share():
+    image = np.full((4, 5, 6), -3.6243944, np.float32)
+    image[1:3, 1:4, 2:5] = 1
+    assert np.float32(corner_value(image)) == image[0, 0, 0]
+    image[0, :, 0] = (7, 1, 1, 1, 8)  # the head reaches into two corners ...
+    image[-1, :, 0] = (9, 1, 1, 1, 10)  # ... and into two more: four of eight are left
+    assert np.float32(corner_value(image)) == image[0, 0, -1]
+    image[0, 0, -1] = 11
+    assert corner_value(image) == 0
+
+
+def test_one_slice_has_its_four_corners_twice():
+    image = np.full((1, 3, 3), 255, np.uint8)
+    image[0, 0, 0], image[0, 2, 2] = 1, 2
+    assert corner_value(image) == 255

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +22,11 @@ from autoseg.inference import engine
 from autoseg.io.bundles import read_bundle
 from autoseg.io.images import read_image
 from autoseg.io.values import read_json, write_value
+from autoseg.stages import predict
+from autoseg.stages.attempts import NOTE
 from autoseg.stages.predict import MANIFEST, Predictor, decided
+
+ROOT = Path(__file__).parents[2]
 
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed: pip install 'autoseg[cpu]'")
 
@@ -107,3 +116,63 @@ def test_a_case_that_fails_now_is_no_longer_listed_as_finished(toy, bundle, tmp_
     name = path.name.partition(".")[0]
     assert [failure.unit for failure in manifest.failures] == [name] and name not in manifest.finished
     assert len(manifest.finished) == 7
+
+
+def test_a_case_that_memory_does_not_suffice_for_fails_alone(toy, bundle, tmp_path, monkeypatch):
+    predict_case, starved = predict._predict_case, toy.workspace.units[2].id
+
+    def starving(predictor, case, folder):
+        if case.id == starved:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
+        return predict_case(predictor, case, folder)
+
+    monkeypatch.setattr(predict, "_predict_case", starving)
+    manifest = pipeline.predict(bundle, toy.folder / "images", tmp_path, Context(), trusted_task=None, progress=silent)
+    assert [(failure.unit, failure.code) for failure in manifest.failures] == [(starved, "E_MEMORY")]
+    assert len(manifest.finished) == 7 and not (tmp_path / NOTE).exists()
+
+
+def kill_at(bundle, images, out, case_id):
+    """A command that is killed while it predicts a case; the order of those that it began."""
+    child = subprocess.run([sys.executable, __file__, str(bundle), str(images), str(out), case_id], capture_output=True,
+                           text=True, check=False, timeout=100, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    return child.stdout.split()
+
+
+def test_a_case_that_ends_two_commands_is_left_out_and_all_others_are_predicted(toy, bundle, tmp_path, caplog):
+    names = [unit.id for unit in toy.workspace.units]
+    deadly = names[1]
+    assert kill_at(bundle, toy.folder / "images", tmp_path, deadly) == names[:2]
+    assert kill_at(bundle, toy.folder / "images", tmp_path, deadly) == [*names[2:], deadly]
+    manifest = pipeline.predict(bundle, toy.folder / "images", tmp_path, Context(), trusted_task=None, progress=silent)
+    assert set(manifest.finished) == set(names) - {deadly}
+    assert [(failure.unit, failure.code) for failure in manifest.failures] == [(deadly, "E_WORKER_DIED")]
+    assert "2 commands were killed" in manifest.failures[0].message and f"at case {deadly}" in caplog.text
+    (tmp_path / NOTE).unlink()
+    again = pipeline.predict(bundle, toy.folder / "images", tmp_path, Context(), trusted_task=None, progress=silent)
+    assert set(again.finished) == set(names) and again.failures == ()
+
+
+def test_an_end_that_python_notices_is_not_held_against_the_case(toy, bundle, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict, "_predict_case", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.predict(bundle, toy.folder / "images", tmp_path, Context(), trusted_task=None, progress=silent)
+    assert not (tmp_path / NOTE).exists()
+
+
+if __name__ == "__main__":
+    folder, images, out, deadly = sys.argv[1:]
+    predict_case = predict._predict_case
+
+    def predict_or_die(predictor, case, folder):
+        print(case.id, flush=True)
+        if case.id == deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return predict_case(predictor, case, folder)
+
+    predict._predict_case = predict_or_die
+    pipeline.predict(Path(folder), Path(images), Path(out), Context(), trusted_task=None, progress=silent)

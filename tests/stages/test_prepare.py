@@ -11,7 +11,7 @@ from autoseg.core.errors import IncompatibleError
 from autoseg.core.geometry import Geometry
 from autoseg.core.image import Image
 from autoseg.core.plan import InputPlan, Normalization, Plan
-from autoseg.ops.crop import bounding_box, crop, nonzero_mask
+from autoseg.ops.crop import bounding_box, content_mask, crop
 from autoseg.ops.normalize import normalize
 from autoseg.ops.resample import resample, separate_axis
 from autoseg.stages.prepare import prepare_inputs
@@ -29,15 +29,15 @@ def scan(channels, dtype=np.int16):
     return Image.canonical(voxels, GEOMETRY)
 
 
-def planned(configuration, schemes, transpose, spacing):
+def planned(configuration, schemes, transpose, spacing, air="zero"):
     changed = replace(configuration, spacing_mm=spacing)
-    inputs = (InputPlan("image", tuple(schemes)),)
+    inputs = (InputPlan("image", tuple(schemes), air),)
     return Plan("p", "Toy", "segmentation", transpose, inputs, {"c": changed}, Budget("cpu", 10**9), {}), changed
 
 
 def naive_arrays(image, schemes, record, rules):
     """Crop, normalise and resample the whole image at once, in float32."""
-    mask = nonzero_mask(image.voxels)
+    mask = content_mask(image.voxels, [0] * len(image.voxels))
     box = bounding_box(mask)
     turn = (0, *(1 + axis for axis in record.transpose))
     voxels = crop(image.voxels.astype(np.float32), box).transpose(turn)
@@ -58,6 +58,21 @@ def test_inputs_prepared_part_by_part_are_those_prepared_at_once(toy, monkeypatc
     np.testing.assert_allclose(arrays["image"], expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
     assert arrays["image"].flags.c_contiguous
     assert arrays["image"].dtype == np.float32
+
+
+@pytest.mark.parametrize("schemes", [[MASKED], [MASKED, Normalization("zscore")]])
+def test_air_of_any_value_is_cropped_like_zeros(toy, schemes):
+    """Standardised images, whose zeros became -3.6, are prepared as before that; only holes differ."""
+    plan, changed = planned(toy.configuration, schemes, (0, 1, 2), (1.2, 0.9, 1.0), air="corners")
+    image = scan(len(schemes), np.float32)
+    image.voxels[:, 10:12, 9:12, 9:12] = 5
+    shifted = Image.canonical(image.voxels * np.float32(0.5) - np.float32(3.625), GEOMETRY)  # exact in binary
+    arrays, record = prepare_inputs({"image": image}, plan, changed)
+    moved, same = prepare_inputs({"image": shifted}, plan, changed)
+    assert record == same and record.crop_box == ((3, 26), (2, 25), (5, 20))
+    np.testing.assert_allclose(moved["image"], arrays["image"], rtol=1e-4, atol=1e-5)
+    _, whole = prepare_inputs({"image": shifted}, *planned(toy.configuration, schemes, (0, 1, 2), (1.2, 0.9, 1.0)))
+    assert whole.crop_box == tuple((0, size) for size in GEOMETRY.shape)
 
 
 def test_integers_give_to_the_bit_what_their_floats_give(toy):

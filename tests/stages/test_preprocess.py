@@ -1,20 +1,26 @@
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from breaking import contents
 
-from autoseg.core.errors import DatasetError, LockedError, ResourceError
+from autoseg.core.errors import DatasetError, LockedError, PartialError, ResourceError
 from autoseg.core.progress import silent
 from autoseg.io.dataset import scan
 from autoseg.io.images import read_image, write_volume
 from autoseg.io.lock import reading
+from autoseg.stages.check import run_check
+from autoseg.stages.fingerprint import run_fingerprint
 from autoseg.stages.parallel import map_cases
 from autoseg.stages.prepare import grid_hash, prepare_inputs, read_inputs
 from autoseg.stages.preprocess import run_preprocess
+from autoseg.stages.workers import CaseWorkers
 
 
 @pytest.fixture
@@ -58,16 +64,59 @@ def test_a_refused_case_is_named_and_the_others_are_stored(toy, copied, tmp_path
     assert not (tmp_path / "store" / "done.json").exists()
 
 
-def die(number: int) -> int:
-    import os
-    import signal
+DEADLY = "p1_scan2"
 
+
+def read_target_and_die(unit, spec):
+    """As segmentation reads a target, but one case kills the process that reads it."""
+    from autoseg.tasks.segmentation import TASK
+
+    if unit.id == DEADLY:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return TASK.read_target(unit, spec)
+
+
+def test_a_case_that_kills_its_worker_is_named_the_others_are_stored_and_a_repeat_prepares_only_it(toy, copied, tmp_path):
+    deadly = replace(toy.task, read_target=read_target_and_die)
+    with CaseWorkers(2, preload=["autoseg.stages.preprocess"]) as pool, pytest.raises(PartialError) as caught:
+        run_preprocess(deadly, toy.workspace.spec, copied, toy.plan, toy.configuration, tmp_path / "store", executor=pool,
+                       progress=silent)
+    assert caught.value.exit_code == 4 and f"{DEADLY}: the process that worked on it was killed" in str(caught.value)
+    assert "--jobs" in caught.value.hint
+    stored = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("*.case.json")}
+    assert len(stored) == len(copied) - 1 and not (tmp_path / "store" / "done.json").exists()
+    store = run(toy, copied, tmp_path / "store")
+    assert {name for name in stored if (store.folder / name).stat().st_mtime_ns != stored[name]} == set()
+    assert DEADLY in store.cases() and len(store.cases()) == len(copied)
+
+
+def test_measuring_names_the_case_that_kills_its_worker_and_keeps_what_the_others_gave(toy, copied, tmp_path):
+    deadly = replace(toy.task, read_target=read_target_and_die)
+    with CaseWorkers(2, preload=["autoseg.stages.preprocess"]) as pool, pytest.raises(PartialError, match=DEADLY):
+        run_fingerprint(deadly, toy.workspace.spec, copied, tmp_path, executor=pool, progress=silent)
+    assert len(list((tmp_path / "cases").iterdir())) == len(copied) - 1
+    assert not (tmp_path / "fingerprint.json").exists()
+
+
+def test_check_lists_a_case_that_memory_does_not_suffice_for(toy, copied, monkeypatch):
+    def starving(spec, case):
+        if case.id == DEADLY:
+            raise MemoryError
+        return []
+
+    monkeypatch.setattr("autoseg.stages.check.check_case", starving)
+    found = scan(toy.workspace.spec, copied[0].cases[0].inputs["image"][0].parents[1])
+    understood = run_check(toy.task, toy.workspace.spec, found, copied, toy.folder, executor=None, progress=silent)
+    assert [(problem.unit, problem.code) for problem in understood.problems] == [(DEADLY, "E_MEMORY")]
+
+
+def die(number: int) -> int:
     if number == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return number
 
 
-def test_a_killed_worker_is_explained_with_the_cases_under_way():
+def test_a_pool_that_gives_all_its_cases_up_is_explained_with_those_under_way():
     with ProcessPoolExecutor(1) as pool, pytest.raises(ResourceError, match="killed it for memory.*case1"):
         map_cases(die, [0, 1, 2], ["case0", "case1", "case2"], stage="test", executor=pool, progress=silent)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from autoseg import pipeline
 from autoseg.core.budget import Budget
@@ -81,6 +82,33 @@ def test_another_plan_trains_anew_instead_of_taking_the_old_weights(toy, tmp_pat
         weights.append((tmp_path / "training" / "model.safetensors").read_bytes())
     assert weights[0] != weights[1]
     assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == [other.inputs_hash()[:16]]
+
+
+class BrokenStore:
+    """A store that gives nan for the images of one case."""
+
+    def __init__(self, store, case_id):
+        self._store, self._case_id = store, case_id
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def array(self, case_id, name, box=None):
+        found = self._store.array(case_id, name, box)
+        return np.full_like(found, np.nan) if (case_id, name) == (self._case_id, "image") else found
+
+
+def test_steps_with_a_broken_case_are_skipped_and_the_report_says_so(toy, tmp_path, caplog):
+    base = pipeline.make_run(toy.workspace, shortened(toy.plan, "3d_fullres", 12), "3d_fullres", "0")
+    broken = base.fold.train[0]
+    run = replace(base, folder=tmp_path, store=BrokenStore(base.store, broken))
+    report = run_train(run, device="cpu", workers=0, progress=silent, should_stop=lambda: False)
+    skipped = sum("the step is skipped" in message for message in caplog.messages)
+    assert 0 < skipped < 12
+    assert all(f"what the batch holds of {broken} is not finite" in message for message in caplog.messages
+               if "the step is skipped" in message)
+    assert report.notes["skipped"].startswith(f"{skipped} of 12 training steps were skipped")
+    assert all(np.isfinite(array).all() for array in load_file(tmp_path / "training" / "model.safetensors").values())
 
 
 def test_a_stop_during_validation_keeps_what_is_done(toy, tmp_path):

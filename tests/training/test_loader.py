@@ -84,6 +84,8 @@ def test_loader_may_start_anywhere_and_draws_ahead_within_bounds(toy):
         assert set(loader._futures) == {6}
         loader(8)
         assert set(loader._futures) == set()
+        loader(11)  # a run that went back to a checkpoint draws the next nine
+        assert set(loader._futures) == {12}
 
 
 def test_number_of_torch_threads_is_put_back(toy):

@@ -17,9 +17,10 @@ from autoseg.core.plan import Network, Optimization
 from autoseg.core.task import Phase
 from autoseg.losses.cross_entropy import cross_entropy_loss
 from autoseg.nn.build import build_network
+from autoseg.training.checkpoint import read_newest_checkpoint, write_checkpoint
 from autoseg.training.log import MetricsLog, read_metrics
 from autoseg.training.loop import Interrupted, train
-from autoseg.training.step import DivergedError
+from autoseg.training.step import DivergedError, Stepper
 
 OPTIMIZATION = Optimization(
     optimizer="adamw", learning_rate=5e-3, weight_decay=1e-2, iterations=17, iterations_per_epoch=5,
@@ -204,6 +205,34 @@ def test_checkpoint_of_another_plan_is_refused_naming_the_value(tmp_path):
         train(small_network(), PHASES, bright_voxels, replace(OPTIMIZATION, learning_rate=0.1), checkpoint=tmp_path)
 
 
+def with_state(folder, change):
+    """Rewrites the newest checkpoint with a changed state, as another version would have written it."""
+    found = read_newest_checkpoint(folder)
+    change(found.state)
+    for path in folder.iterdir():
+        path.unlink()
+    write_checkpoint(folder, found)
+
+
+def test_a_checkpoint_of_an_older_version_resumes_bit_equal_and_of_a_newer_one_is_refused(tmp_path):
+    def older(state):
+        del state["format"]
+        for name in ("skipped", "in_a_row", "restores", "blamed", "cause"):
+            del state["tally"][name]
+
+    with pytest.raises(Interrupted):
+        train(small_network(), PHASES, bright_voxels, OPTIMIZATION, checkpoint=tmp_path, should_stop=stop_after(8))
+    with_state(tmp_path, older)
+    resumed = small_network(seed=9)
+    assert train(resumed, PHASES, bright_voxels, OPTIMIZATION, checkpoint=tmp_path).resumed_at == 8
+    assert same(weights(resumed), undisturbed())
+
+    with_state(tmp_path, lambda state: state.update(format=99))
+    with pytest.raises(IncompatibleError, match="has format 99") as caught:
+        train(small_network(), PHASES, bright_voxels, OPTIMIZATION, checkpoint=tmp_path)
+    assert caught.value.exit_code == 5 and "update autoseg" in caught.value.hint
+
+
 def test_epoch_callback_sees_averaged_weights_and_its_scores_are_logged(tmp_path):
     network, seen = small_network(), []
 
@@ -220,14 +249,95 @@ def test_epoch_callback_sees_averaged_weights_and_its_scores_are_logged(tmp_path
     assert network.training
 
 
-def test_broken_case_is_named_and_the_last_checkpoint_survives(tmp_path):
-    def broken(iteration):
-        batch = bright_voxels(iteration)
-        return batch if iteration < 7 else {**batch, "image": batch["image"] * float("nan")}
+def broken_at(numbers, draw=bright_voxels):
+    """Batches of which those with these numbers hold nan in one case."""
 
-    with pytest.raises(DivergedError, match="iteration 7.*case_7, other"):
-        train(small_network(), PHASES, broken, OPTIMIZATION, checkpoint=tmp_path)
+    def drawn(number: int) -> dict:
+        batch = draw(number)
+        if number in numbers:
+            batch["image"][0, 0, 1, 2, 3] = float("nan")
+        return batch
+
+    return drawn
+
+
+def test_a_step_with_a_broken_case_is_skipped_counted_and_named_and_the_others_are_as_without_it(tmp_path, caplog):
+    by_hand = small_network()
+    stepper = Stepper(by_hand, PHASES, OPTIMIZATION, device="cpu")
+    for iteration in set(range(17)) - {7}:
+        stepper.step(iteration, bright_voxels(iteration))
+    stepper.average.swap()
+    network, log = small_network(), MetricsLog(tmp_path / "metrics.jsonl")
+
+    result = train(network, PHASES, broken_at({7}), OPTIMIZATION, checkpoint=tmp_path / "c", log=log)
+
+    assert result.skipped == 1 and result.iterations == 17
+    assert same(weights(network), weights(by_hand))
+    assert [(r["iteration"], r.get("skipped", 0)) for r in read_metrics(log.path)] == [(5, 0), (10, 1), (15, 1), (17, 1)]
+    assert "what the batch holds of case_7 is not finite" in caplog.text and "the step is skipped (1 so far)" in caplog.text
+
+
+@pytest.mark.parametrize("stop", [8, 9, 12])
+def test_a_run_that_skipped_a_step_and_was_stopped_ends_bit_equal(tmp_path, stop):
+    whole, resumed = small_network(), small_network(seed=9)
+    expected = train(whole, PHASES, broken_at({7}), OPTIMIZATION)
+    with pytest.raises(Interrupted):
+        train(small_network(), PHASES, broken_at({7}), OPTIMIZATION, checkpoint=tmp_path, should_stop=stop_after(stop))
+
+    result = train(resumed, PHASES, broken_at({7}), OPTIMIZATION, checkpoint=tmp_path)
+
+    assert same(weights(resumed), weights(whole)) and result.skipped == expected.skipped == 1
+
+
+def test_an_epoch_of_broken_batches_goes_back_to_the_checkpoint_and_on_with_others(tmp_path, caplog):
+    drawn = []
+
+    def draw(number):
+        drawn.append(number)
+        return broken_at(range(7, 17))(number)
+
+    network, log = small_network(), MetricsLog(tmp_path / "metrics.jsonl")
+    result = train(network, PHASES, draw, OPTIMIZATION, checkpoint=tmp_path / "c", log=log)
+
+    # five in a row are an epoch: 7 to 11; then from the checkpoint at 5 on, with batches that no iteration had before
+    assert drawn == [*range(12), *range(5 + 17, 17 + 17)]
+    assert (result.iterations, result.skipped, result.resumed_at) == (17, 5, 0)
+    assert [r["iteration"] for r in read_metrics(log.path)] == [5, 10, 15, 17]
+    assert all(torch.isfinite(tensor).all() for tensor in weights(network).values())
+    assert "Training goes back to iteration 5 and on with other batches" in caplog.text
+
+
+def test_training_that_cannot_go_on_stops_with_cause_and_cases_and_its_last_checkpoint_is_sound(tmp_path):
+    message = r"10 steps were skipped.*did not help.*held most often case_10 \(1 of 10\).*total = nan"
+    with pytest.raises(DivergedError, match=message) as caught:
+        train(small_network(), PHASES, broken_at(range(7, 10**6)), OPTIMIZATION, checkpoint=tmp_path)
+    assert caught.value.exit_code == 3 and len(caught.value.cases) == 5 and "other" not in caught.value.cases
     assert [path.name[:8] for path in tmp_path.iterdir()] == ["00000005"]
+    resumed = small_network(seed=9)
+
+    result = train(resumed, PHASES, bright_voxels, OPTIMIZATION, checkpoint=tmp_path)  # the images were mended
+
+    assert result.resumed_at == 5 and same(weights(resumed), undisturbed())
+
+
+def test_a_case_that_breaks_more_than_one_step_in_a_hundred_stops_training_though_others_go_well(tmp_path):
+    long = replace(OPTIMIZATION, iterations=200, iterations_per_epoch=50)
+    with pytest.raises(DivergedError, match=r"21 steps were skipped because.*case_0 \(1 of 21\)"):
+        train(small_network(), PHASES, broken_at(range(0, 200, 3)), long, checkpoint=tmp_path)
+
+
+def test_weights_that_overflow_are_never_written(tmp_path):
+    plain = replace(OPTIMIZATION, optimizer="sgd", learning_rate=1e30, weight_decay=0.0, warmup_iterations=0,
+                    gradient_clip_norm=None, momentum=0.0, nesterov=False, ema_decay=None, iterations=10)
+    phase = Phase("main", lambda network: network.parameters(),  # finite loss and gradient, but 1e30 * 1e15 is no float32
+                  lambda network, batch: {"total": network.weight.sum() * batch["slope"] + 0 * network.bias.sum()})
+
+    with pytest.raises(DivergedError, match="after iteration 10 a weight is not a finite number"):
+        train(nn.Linear(1, 1), (phase,), lambda number: {"slope": torch.tensor(1e15 if number % 10 == 9 else 0.0)}, plain,
+              checkpoint=tmp_path)
+
+    found = read_newest_checkpoint(tmp_path)
+    assert found.iteration == 5 and all(torch.isfinite(t).all() for t in found.tensors.values() if t.is_floating_point())
 
 
 def die(*_) -> None:

@@ -29,6 +29,27 @@ def test_the_quintic_applied_to_singular_values_one_by_one_gives_the_same():
     assert np.sort(np.linalg.svd(orthogonalise(matrix).numpy(), compute_uv=False)) == pytest.approx(np.sort(values), abs=1e-6)
 
 
+def naive_steps(matrix):
+    """Newton-Schulz as it is published, in double precision."""
+    a, b, c = NEWTON_SCHULZ
+    current = matrix.double() / (matrix.double().norm() + 1e-7)
+    for _ in range(5):
+        gram = current @ current.T
+        current = a * current + (b * gram + c * gram @ gram) @ current
+    return current
+
+
+@pytest.mark.parametrize("rank", [40, 3, 1])
+@pytest.mark.parametrize("shape", [(40, 40), (40, 79), (40, 80), (40, 1080)])
+def test_wide_and_square_matrices_take_the_published_steps_also_where_they_have_few_ranks(shape, rank):
+    generator = torch.Generator().manual_seed(3)
+    matrix = torch.randn(shape[0], rank, generator=generator) @ torch.randn(rank, shape[1], generator=generator)
+    matrix += 1e-4 * torch.randn(shape, generator=generator)
+    expected = naive_steps(matrix)
+    assert (orthogonalise(matrix) - expected).norm() < 3e-4 * expected.norm()
+    assert (orthogonalise(matrix.T.contiguous()) - naive_steps(matrix).T).norm() < 3e-4 * expected.norm()
+
+
 def test_everything_but_kernels_moves_as_torchs_adamw():
     torch.manual_seed(0)
     ours = [nn.Parameter(torch.randn(4, 3)), nn.Parameter(torch.randn(5))]

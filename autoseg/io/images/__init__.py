@@ -23,7 +23,9 @@ from autoseg.io.images.endings import (
     split_ending,
 )
 from autoseg.io.images.spacings import companion_file
+from autoseg.io.images.steady import unchanged
+from autoseg.io.images.stored import Note
 
-__all__ = ["ENDINGS", "LOSSY_ENDINGS", "PICTURE_ENDINGS", "companion_file", "float_ending", "format_advice", "grids_agree",
-           "image_ending", "read_geometry", "read_image",
-           "read_label_map", "split_ending", "write_label_map", "write_volume"]
+__all__ = ["ENDINGS", "LOSSY_ENDINGS", "PICTURE_ENDINGS", "Note", "companion_file", "float_ending", "format_advice",
+           "grids_agree", "image_ending", "read_geometry", "read_image", "read_label_map", "split_ending", "unchanged",
+           "write_label_map", "write_volume"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import stat
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -23,11 +25,14 @@ from autoseg.io.images.endings import (
     image_ending,
 )
 from autoseg.io.images.labels import label_integers, smallest_type
-from autoseg.io.images.stored import UNKNOWN_SPACING_MM, StoredImage, is_plain
+from autoseg.io.images.steady import unchanged
+from autoseg.io.images.stored import UNKNOWN_SPACING_MM, Note, StoredImage, is_plain
+
+_LOG = logging.getLogger(__name__)
 
 
 def read_image(paths: Sequence[Path], *, channels: int | None = None, digests: dict[Path, str] | None = None,
-               compact: bool = False) -> Image:
+               compact: bool = False, varied: bool = False, notes: list[Note] | None = None) -> Image:
     """The image in one file, or with one channel per file, in canonical orientation.
 
     Args:
@@ -35,31 +40,38 @@ def read_image(paths: Sequence[Path], *, channels: int | None = None, digests: d
         channels: number of channels that must come out; None: any. Colours and opacity: see `channels.image_channels`.
         digests: receives the SHA-256 of every file.
         compact: one file of integers of at most 16 bits, which float32 holds exactly, comes as a view of these.
+        varied: refuse a channel that has one value everywhere, which is only noted else.
+        notes: receives what is odd about the files; None: it is logged.
     Returns:
         float32 voxels (C, Z, Y, X), contiguous.
     Raises:
-        ReadError: a file is missing, empty, truncated, damaged, not numeric, has voxels that are nan or infinite as
-            float32, or the number of channels is not `channels`.
+        ReadError: a file is missing, empty, truncated, damaged, not numeric, changes meanwhile, has voxels that are nan or
+            infinite as float32, or the number of channels is not `channels`.
         GeometryError: the files do not share one grid, or a header does not say one.
     """
     files = [_read_stored(path, digests) for path in paths]
+    odd = [(path, note) for path, file in zip(paths, files, strict=True) for note in file.notes]
     stored = next((file.geometry for file in files if file.is_grid_stated), files[0].geometry)
     for path, file in zip(paths, files, strict=True):
         _require_same_grid(paths[0], stored, path, _grid_beside(file, stored))
     found = image_channels(paths, files, channels)
-    count = sum(map(len, found))
     orientation = canonical_orientation(stored.direction)
     geometry = orientation.apply_to_geometry(stored)
     if compact and len(files) == 1 and files[0].voxels.dtype.kind in "iu" and files[0].voxels.dtype.itemsize <= 2:
-        return Image(orientation.apply(files[0].voxels), geometry, orientation, stored)
-    voxels = np.empty((count, *geometry.shape), np.float32)
-    with np.errstate(over="ignore"):  # what does not fit into float32 becomes infinite and is refused below
-        np.concatenate([orientation.apply(part) for part in found], out=voxels, casting="unsafe")
-    _require_finite(paths, voxels)
+        voxels = orientation.apply(files[0].voxels)
+    else:
+        voxels = np.empty((sum(map(len, found)), *geometry.shape), np.float32)
+        with np.errstate(over="ignore"):  # what does not fit into float32 becomes infinite and is refused below
+            np.concatenate([orientation.apply(part) for part in found], out=voxels, casting="unsafe")
+        _require_finite(paths, voxels)
+    odd += [(path, _constant(path, channel, varied)) for path, channel in zip(_sources(paths, found), voxels, strict=True)
+            if _is_constant(channel)]
+    _tell(odd, notes)
     return Image(voxels, geometry, orientation, stored)
 
 
-def read_label_map(path: Path, *, reference: Geometry | None = None, values: Collection[int] | None = None) -> Image:
+def read_label_map(path: Path, *, reference: Geometry | None = None, values: Collection[int] | None = None,
+                   notes: list[Note] | None = None) -> Image:
     """The label map in a file, or the union of those in a folder, in canonical orientation.
 
     Where masks of a folder overlap, the larger value counts.
@@ -69,6 +81,7 @@ def read_label_map(path: Path, *, reference: Geometry | None = None, values: Col
             spacing has that of the reference.
         values: of the labels in the specification; they decide how palettes and masks of 0 and 255 are read, see
             `labels.label_integers`. None: values are those of the file.
+        notes: receives what is odd about the files; None: it is logged.
     Returns:
         voxels (1, Z, Y, X) of the smallest type among uint8, int16, uint16 and int32 that holds the values.
     Raises:
@@ -76,7 +89,7 @@ def read_label_map(path: Path, *, reference: Geometry | None = None, values: Col
         GeometryError: the grid is not that of `reference`.
     """
     if path.is_dir():
-        return _united_masks(path, reference, values)
+        return _united_masks(path, reference, values, notes)
     file = _read_stored(path, None)
     stored = file.geometry if reference is None else _grid_beside(file, reference)
     orientation = canonical_orientation(stored.direction)
@@ -84,14 +97,16 @@ def read_label_map(path: Path, *, reference: Geometry | None = None, values: Col
     if reference is not None and not geometry.agrees_with(reference):
         raise GeometryError(f"{path}: the label map lies on {_grid_text(geometry)}, its image on {_grid_text(reference)}; "
                             "resample the label map to the image", code="E_GRID")
-    labels = np.ascontiguousarray(orientation.apply(label_integers(path, file, values)))
+    odd = list(file.notes)
+    labels = np.ascontiguousarray(orientation.apply(label_integers(path, file, values, odd)))
+    _tell([(path, note) for note in odd], notes)
     return Image(labels, geometry, orientation, stored)
 
 
 def read_geometry(path: Path) -> Geometry:
     """The stored grid of an image file, from its header only."""
     ending = _require_ending(path)
-    _require_file(path)
+    _require_readable(path)
     # The libraries are loaded where they are used because SimpleITK takes half a second and most datasets never need it.
     if ending in NIFTI_ENDINGS:
         from autoseg.io.images import nifti
@@ -135,14 +150,15 @@ def write_volume(path: Path, voxels: NDArray, like: Image) -> None:
     _write_stored(path, voxels.astype(np.float32, copy=False), like)
 
 
-def _united_masks(folder: Path, reference: Geometry | None, values: Collection[int] | None) -> Image:
+def _united_masks(folder: Path, reference: Geometry | None, values: Collection[int] | None, notes: list[Note] | None) -> Image:
     paths = sorted(path for path in folder.iterdir() if image_ending(path) and not path.name.startswith("."))
     if not paths:
         raise ReadError(f"{folder} holds no mask", code="E_MISSING")
-    first = read_label_map(paths[0], reference=reference, values=values)
+    first = read_label_map(paths[0], reference=reference, values=values, notes=notes)
     united = first.voxels
     for path in paths[1:]:
-        united = np.maximum(united, read_label_map(path, reference=reference or first.geometry, values=values).voxels)
+        mask = read_label_map(path, reference=reference or first.geometry, values=values, notes=notes)
+        united = np.maximum(united, mask.voxels)
     return Image(united, first.geometry, first.orientation, first.stored)
 
 
@@ -154,7 +170,7 @@ def _write_stored(path: Path, voxels: NDArray, like: Image) -> None:
     stored = like.orientation.undo(voxels)
     if ending in RASTER_ENDINGS and stored.dtype.kind == "f":
         raise ReadError(f"{path}: {ending} holds whole numbers; write floats as .tif", code="E_FORMAT")
-    with replacing(path) as part:
+    with replacing(path, needed_bytes=stored.nbytes) as part:
         if ending in NIFTI_ENDINGS:
             from autoseg.io.images import nifti
 
@@ -175,9 +191,15 @@ def _write_stored(path: Path, voxels: NDArray, like: Image) -> None:
 
 def _read_stored(path: Path, digests: dict[Path, str] | None) -> StoredImage:
     ending = _require_ending(path)
-    content = b"" if ending in ITK_ENDINGS and digests is None else _content(path)
-    if digests is not None:
-        digests[path] = sha256_bytes(content)
+    _require_file(path)
+    with unchanged([path]):
+        content = b"" if ending in ITK_ENDINGS and digests is None else _content(path)
+        if digests is not None:
+            digests[path] = sha256_bytes(content)
+        return _decoded(path, ending, content)
+
+
+def _decoded(path: Path, ending: str, content: bytes) -> StoredImage:
     if ending in NIFTI_ENDINGS:
         from autoseg.io.images import nifti
 
@@ -190,9 +212,9 @@ def _read_stored(path: Path, digests: dict[Path, str] | None) -> StoredImage:
         from autoseg.io.images import tiff
 
         return tiff.decode(path, content)
-    _require_file(path)
     from autoseg.io.images import itk
 
+    _require_readable(path)
     return itk.decode(path)
 
 
@@ -203,18 +225,36 @@ def _grid_beside(file: StoredImage, other: Geometry) -> Geometry:
 
 
 def _content(path: Path) -> bytes:
-    _require_file(path)
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ReadError(f"{path} cannot be read: {error.strerror}") from error
+        raise _unreadable(path, error) from error
 
 
 def _require_file(path: Path) -> None:
-    if not path.is_file():
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        status = None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if status is None or not stat.S_ISREG(status.st_mode):
         raise ReadError(f"{path} does not exist or is not a regular file", code="E_MISSING")
-    if path.stat().st_size == 0:
+    if status.st_size == 0:
         raise ReadError(f"{path} is empty; copy or download it again", code="E_EMPTY")
+
+
+def _require_readable(path: Path) -> None:
+    """For readers that open the file themselves, and say nothing of rights."""
+    _require_file(path)
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ReadError:
+    return ReadError(f"{path} cannot be read: {error.strerror}; give yourself the right to read it, or look after its disk")
 
 
 def _require_ending(path: Path) -> str:
@@ -234,8 +274,36 @@ def _require_same_grid(first: Path, expected: Geometry, path: Path, found: Geome
 def _require_finite(paths: Sequence[Path], voxels: NDArray) -> None:
     count = sum(plane.size - int(np.count_nonzero(np.isfinite(plane))) for channel in voxels for plane in channel)
     if count:
-        raise ReadError(f"{', '.join(map(str, paths))}: {count} of {voxels.size} voxels are nan or infinite; replace them, "
-                        "or exclude the case", code="E_NONFINITE")
+        nans = int(np.count_nonzero(np.isnan(voxels)))
+        raise ReadError(f"{', '.join(map(str, paths))}: {count} of {voxels.size} voxels are not finite numbers ({nans} nan, "
+                        f"{count - nans} infinite or beyond what 32-bit floats hold); replace them, or exclude the case",
+                        code="E_NONFINITE")
+
+
+def _is_constant(channel: NDArray) -> bool:
+    """True when all voxels (Z, Y, X) are equal; images are known not to be after their first planes."""
+    first = channel[0, 0, 0]
+    return not any((plane != first).any() for plane in channel)
+
+
+def _constant(path: Path, channel: NDArray, refused: bool) -> Note:
+    text = f"every voxel of a channel has the value {float(channel[0, 0, 0]):g}"
+    if refused:
+        raise ReadError(f"{path}: {text}, so there is nothing to be seen in it; give the image that was meant", code="E_CONSTANT")
+    return Note("W_CONSTANT", f"{text}, so there is nothing to be seen in it")
+
+
+def _sources(paths: Sequence[Path], found: Sequence[NDArray]) -> list[Path]:
+    """The file of every channel."""
+    return [path for path, channels in zip(paths, found, strict=True) for _ in channels]
+
+
+def _tell(odd: Sequence[tuple[Path, Note]], notes: list[Note] | None) -> None:
+    if notes is not None:
+        notes += [note for _, note in odd]
+        return
+    for path, note in odd:
+        _LOG.warning("%s: %s [%s]", path, note.text, note.code)
 
 
 def _grid_text(geometry: Geometry) -> str:

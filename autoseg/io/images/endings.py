@@ -16,6 +16,15 @@ ENDINGS = (*VOLUME_ENDINGS, *PICTURE_ENDINGS)
 # Refused: their compression changes values, so that neither labels nor intensities are what was measured.
 LOSSY_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp")
 
+# Known and not read; what to do instead.
+_OTHER_FORMATS = {
+    **dict.fromkeys((".img", ".hdr"), "Analyze files do not say where right and left are, and pairs of files get separated; "
+                    "export the original again as .nii.gz"),
+    **dict.fromkeys((".mhd", ".nhdr"), "its voxels are in another file; save the image as one file, .mha or .nrrd"),
+    **dict.fromkeys((".mgz", ".mgh"), "convert it to .nii.gz, for example with FreeSurfer's mri_convert"),
+    **dict.fromkeys((".dcm", ".ima"), "convert the series to .nii.gz, for example with dcm2niix"),
+}
+
 
 def image_ending(path: Path) -> str | None:
     """The ending of `path` if it is one of `ENDINGS` (letter case does not matter), else None."""
@@ -38,4 +47,6 @@ def format_advice(ending: str) -> str:
     if ending.lower() in LOSSY_ENDINGS:
         return (f"{ending} is compressed with loss, which changes intensities and label values, and is not read; use the "
                 "original images, or, knowing what was lost, convert to .png")
+    if ending.lower() in _OTHER_FORMATS:
+        return f"{ending} is not read: {_OTHER_FORMATS[ending.lower()]}"
     return f"endings that can be read and written are {', '.join(ENDINGS)}"

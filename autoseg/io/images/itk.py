@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,35 +12,48 @@ from numpy.typing import NDArray
 
 from autoseg.core.errors import ReadError
 from autoseg.core.geometry import Geometry, Shape
-from autoseg.io.images.stored import StoredImage, geometry_of
+from autoseg.io.images.attached import find_voxels, inflated
+from autoseg.io.images.stored import Note, StoredImage, geometry_of, require_bounded
+
+_NRRD_SPACE = "NRRD_space"  # the field `space`, under ITK's name
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 
 def decode(path: Path) -> StoredImage:
-    """The image in a file.
+    """The image in a NRRD or MHA file.
 
     Raises:
-        ReadError: truncated, damaged, or of a kind that is not an image of numbers.
+        ReadError: truncated, damaged, without its voxels, or of a kind that is not an image of numbers.
         GeometryError: the header does not say one sound grid.
     """
     reader = _reader(path)
     _require_numbers(path, reader)
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise ReadError(f"{path} cannot be read completely: {_last_line(error)}; copy or download it again",
-                        code="E_DAMAGED") from error
-    voxels = sitk.GetArrayFromImage(image)
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        voxels = np.moveaxis(voxels, -1, 0)
     geometry = _geometry(path, reader)
-    return StoredImage(voxels.reshape(-1, *geometry.shape), geometry)
+    attached, dtype = find_voxels(path), _number_type(reader)
+    shape = (reader.GetNumberOfComponents(), *reversed(reader.GetSize()))
+    require_bounded(path, math.prod(shape))
+    raw = inflated(path, attached, math.prod(shape) * dtype.itemsize)
+    if raw is None or (shape[0] > 1 and not attached.is_interleaved):
+        samples = _samples(path, reader)
+    else:
+        numbers = np.frombuffer(raw, dtype.newbyteorder(">" if attached.is_big_endian else "<"), math.prod(shape))
+        samples = np.moveaxis(numbers.reshape(*shape[1:], shape[0]), -1, 0)
+    return StoredImage(samples.reshape(-1, *geometry.shape), geometry, notes=_notes(path, reader))
+
+
+def decode_picture(path: Path) -> NDArray:
+    """The samples (C, Y, X) of a picture, whose bytes and size were looked at before."""
+    reader = _reader(path)
+    _require_numbers(path, reader)
+    return _samples(path, reader)
 
 
 def decode_geometry(path: Path) -> Geometry:
-    """The stored grid, from the header only."""
-    return _geometry(path, _reader(path))
+    """The stored grid, from the header only; one of more voxels than are read at all is refused."""
+    reader = _reader(path)
+    require_bounded(path, math.prod(reader.GetSize()))
+    return _geometry(path, reader)
 
 
 def write(path: Path, voxels: NDArray, geometry: Geometry, ending: str) -> None:
@@ -70,6 +85,32 @@ def _reader(path: Path) -> sitk.ImageFileReader:
     return reader
 
 
+def _samples(path: Path, reader: sitk.ImageFileReader) -> NDArray:
+    """Everything that the reader decodes; components first."""
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise ReadError(f"{path} cannot be read completely: {_last_line(error)}; copy or download it again",
+                        code="E_DAMAGED") from error
+    samples = sitk.GetArrayFromImage(image)
+    return np.moveaxis(samples, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else samples
+
+
+def _notes(path: Path, reader: sitk.ImageFileReader) -> tuple[Note, ...]:
+    if not path.name.lower().endswith(".nrrd") or reader.HasMetaDataKey(_NRRD_SPACE):
+        return ()
+    return (Note("W_NO_GEOMETRY", "the header says nothing about orientation (it has no field 'space'), so right and left may be "
+                 "exchanged; the axes are taken as left, posterior, superior"),)
+
+
+def _number_type(reader: sitk.ImageFileReader) -> np.dtype:
+    """From names such as `vector of 16-bit signed integer`."""
+    name = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+    bits = re.search(r"(\d+)-bit", name)
+    kind = "f" if "float" in name else "u" if "unsigned" in name else "i"
+    return np.dtype(f"{kind}{int(bits[1]) // 8 if bits else 1}")
+
+
 def _require_numbers(path: Path, reader: sitk.ImageFileReader) -> None:
     kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
     if "complex" in kind or "label" in kind:
@@ -92,6 +133,8 @@ def _geometry(path: Path, reader: sitk.ImageFileReader) -> Geometry:
     # ITK's x, y, z and left, posterior, superior, both reversed.
     matrix = np.concatenate([direction * spacing, origin[:, None]], axis=1)[::-1][:, [2, 1, 0, 3]]
     shape: Shape = (int(size[2]), int(size[1]), int(size[0]))
+    if min(shape) < 1:
+        raise ReadError(f"{path} has impossible sizes {shape} voxels (z, y, x) in its header", code="E_HEADER")
     return geometry_of(shape, matrix, str(path))
 
 

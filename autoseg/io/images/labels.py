@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from autoseg.core.errors import ReadError
 from autoseg.io.images.channels import is_grey, require_opaque
-from autoseg.io.images.stored import StoredImage
+from autoseg.io.images.stored import Note, StoredImage
 
 _LABEL_TYPES = (np.uint8, np.int16, np.uint16, np.int32)
 # Label maps that went through a float format or a scale factor: farther from an integer they were interpolated.
@@ -21,7 +21,7 @@ _WHITE = (255, 65535)
 _LISTED = 5
 
 
-def label_integers(path: Path, file: StoredImage, values: Collection[int] | None) -> NDArray:
+def label_integers(path: Path, file: StoredImage, values: Collection[int] | None, notes: list[Note]) -> NDArray:
     """The labels (1, Z, Y, X) that a file holds, in the smallest integer type.
 
     - A palette image holds its indices, or its grey levels where all colours in use are grey; of both the one that the
@@ -33,6 +33,7 @@ def label_integers(path: Path, file: StoredImage, values: Collection[int] | None
 
     Args:
         values: those of the specification's labels; None: no specification, so neither grey levels nor white are tried.
+        notes: receives that values were rounded.
     Raises:
         ReadError: colours, transparency, several channels, values that are not integers, or a palette that can be read
             in two ways.
@@ -47,7 +48,11 @@ def label_integers(path: Path, file: StoredImage, values: Collection[int] | None
     channels = file.voxels[:1] if file.is_colour else file.voxels
     if len(channels) != 1:
         raise ReadError(f"{path} has {len(channels)} channels; a label map has one", code="E_CHANNELS")
-    return _white_as_one(_integers(path, channels), values)
+    label = _integers(path, channels)
+    if channels.dtype.kind == "f" and (changed := int(np.count_nonzero(label != channels))):
+        notes.append(Note("W_LABEL_ROUNDED", f"{changed} voxels of the label map were not quite integers and were rounded, by at "
+                          f"most {_LABEL_TOLERANCE:g}"))
+    return _white_as_one(label, values)
 
 
 def smallest_type(label: NDArray, path: Path) -> type[np.integer]:

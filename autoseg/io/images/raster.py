@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from autoseg.core.errors import GeometryError, ReadError
 from autoseg.core.geometry import Geometry
-from autoseg.io.images.stored import StoredImage, is_plain, plain_geometry
+from autoseg.io.images.stored import LARGEST_RATIO, StoredImage, is_plain, plain_geometry
 
 # 4 GiB per channel as float32. A file of some megabytes can claim more ("decompression bomb"); a scan of a slide that
 # really has more is cut into tiles to be trained on.
@@ -64,11 +64,14 @@ def decode(path: Path, content: bytes) -> StoredImage:
 
 def decode_geometry(path: Path) -> Geometry:
     """The grid of a picture, from its header only."""
-    with path.open("rb") as file:
-        _require_format(path, file.read(16))
-        file.seek(0)
-        picture = _open(path, file)
-        return plain_geometry((1, picture.height, picture.width))
+    try:
+        with path.open("rb") as file:
+            _require_format(path, file.read(16))
+            file.seek(0)
+            picture = _open(path, file)
+            return plain_geometry((1, picture.height, picture.width))
+    except OSError as error:
+        raise ReadError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def encode_label(path: Path, label: NDArray, geometry: Geometry, ending: str) -> bytes:
@@ -104,7 +107,7 @@ def _require_format(path: Path, content: bytes) -> None:
 def _png_header(path: Path, content: bytes) -> _Header:
     """The header after all chunks were walked over and their checksums compared."""
     fields: tuple[Any, ...] = ()
-    place, frames, kind = len(_PNG), 1, b""
+    place, frames, kind, compressed_bytes = len(_PNG), 1, b"", 0
     while kind != b"IEND":
         length, kind = struct.unpack(">I4s", content[place:place + 8]) if place + 8 <= len(content) else (0, b"")
         end = place + 12 + length
@@ -116,6 +119,7 @@ def _png_header(path: Path, content: bytes) -> _Header:
                             "again", code="E_DAMAGED")
         if kind == b"IHDR" and length == 13:
             fields = struct.unpack(">IIBBBBB", content[place + 8:end - 4])
+        compressed_bytes += length if kind == b"IDAT" else 0
         if kind == b"acTL" and length == 8:
             frames = struct.unpack(">I", content[place + 8:place + 12])[0]
         place = end
@@ -123,6 +127,10 @@ def _png_header(path: Path, content: bytes) -> _Header:
         raise ReadError(f"{path} has no PNG header (IHDR); copy or download it again", code="E_HEADER")
     header = _Header(fields[0], fields[1], fields[2], fields[3])
     _require_size(path, header.width, header.height)
+    needed_bytes = header.width * header.height * header.bits // 8
+    if needed_bytes > LARGEST_RATIO * compressed_bytes:  # told before the picture takes memory
+        raise ReadError(f"{path} is truncated or has a damaged header: {compressed_bytes} compressed bytes cannot hold its "
+                        f"{header.width} x {header.height} pixels (x, y); copy or download it again", code="E_TRUNCATED")
     if frames > 1:
         raise ReadError(f"{path} is an animation of {frames} pictures; save each as a case of its own, or all as a "
                         "multi-page TIFF when they are slices of one volume", code="E_ANIMATED")
@@ -173,7 +181,7 @@ def _decode_deep_colour(path: Path, header: _Header) -> StoredImage:
 
     if header.colour_type == 4:
         raise ReadError(f"{path} is grey with alpha in 16 bits, which is not understood; save it without alpha", code="E_ALPHA")
-    samples = itk.decode(path).voxels
+    samples = itk.decode_picture(path)[:, None]
     has_alpha = header.colour_type == 6
     colours = samples[:-1] if has_alpha else samples
     return StoredImage(colours, plain_geometry((1, header.height, header.width)), samples[-1] if has_alpha else None,

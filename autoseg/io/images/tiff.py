@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import mmap
 import struct
 import zlib
 from pathlib import Path
@@ -20,21 +21,35 @@ from PIL.TiffImagePlugin import TiffImageFile
 from autoseg.core.errors import GeometryError, ReadError
 from autoseg.core.geometry import Geometry, Spacing
 from autoseg.io.images.spacings import stated_spacing
-from autoseg.io.images.stored import UNKNOWN_SPACING_MM, StoredImage, is_plain, plain_geometry
+from autoseg.io.images.stored import (
+    LARGEST_RATIO,
+    UNKNOWN_SPACING_MM,
+    Note,
+    StoredImage,
+    is_plain,
+    plain_geometry,
+    require_bounded,
+)
 
-_LOG = logging.getLogger(__name__)
+# What it says of a damaged file, a line for every tag, is said here in one sentence.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
+_NO_SPACING = Note("W_NO_SPACING", "the file does not say a spacing along all axes; 1 mm is taken. Write "
+                   '{"spacing": [z, y, x]} in mm into a file of that name with .json')
 # Axes of tifffile that are slices: z, pages without a name, and unknown ones.
 _SLICES = "ZIQ"
 _CHANNELS = "CS"
 _LOSSY = {6, 7, 33003, 33004, 33005, 33007, 34712, 34892, 34933, 50001, 50002}  # JPEG, JPEG 2000, JPEG XR, WebP, JPEG XL
 _INVERTED, _GREY, _RGB, _PALETTE = 0, 1, 2, 3  # PhotometricInterpretation, TIFF 6.0 page 37
 _ASSOCIATED, _ALPHA = 1, (1, 2)  # ExtraSamples, TIFF 6.0 page 31
+# How much less a compression can take, where that is bounded: none; LZW, whose table of 4096 entries stands for 7.4 MB by
+# 5.5 kB (TIFF 6.0, section 13); Deflate; PackBits, 128 bytes by two.
+_LARGEST_RATIOS = {1: 1, 5: 1400, 8: LARGEST_RATIO, 32946: LARGEST_RATIO, 32773: 64}
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _WHOLE_BITS = (1, 8, 16, 32)  # samples that Pillow gives as they are; it stretches those of 2 and 4 bits
 _LARGEST = 65535
-_DAMAGE = (tifffile.TiffFileError, OSError, ValueError, TypeError, KeyError, IndexError, EOFError, RuntimeError, OverflowError,
-           struct.error, zlib.error)
+_DAMAGE = (tifffile.TiffFileError, OSError, ValueError, TypeError, KeyError, IndexError, EOFError, RuntimeError, ArithmeticError,
+           AttributeError, struct.error, zlib.error)
 
 
 def decode(path: Path, content: bytes) -> StoredImage:
@@ -47,12 +62,10 @@ def decode(path: Path, content: bytes) -> StoredImage:
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             series = _only_series(path, file)
+            require_bounded(path, math.prod(series.shape))
             _require_segments(path, series, len(content))
             samples = _ordered(path, series, _values(path, content, series))
             spacing = stated_spacing(path, file, samples.shape[1])
-            if spacing is None and samples.shape[1] > 1:
-                _LOG.warning("%s does not say a spacing along all axes; 1 mm is taken. Write {\"spacing\": [z, y, x]} in mm "
-                             "into a file of that name with .json", path)
             return _stored(series.keyframe, samples, spacing)
     except _DAMAGE as error:
         raise ReadError(f"{path} cannot be read completely: {error}; copy or download it again", code="E_DAMAGED") from error
@@ -61,10 +74,13 @@ def decode(path: Path, content: bytes) -> StoredImage:
 def decode_geometry(path: Path) -> Geometry:
     """The stored grid, from the header only."""
     try:
+        with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            _require_whole(path, content)
         with tifffile.TiffFile(path) as file:
             series = _only_series(path, file)
             sizes = dict(zip(series.axes, series.shape, strict=True))
             depth = math.prod(size for axis, size in sizes.items() if axis in _SLICES)
+            require_bounded(path, math.prod(series.shape))
             return plain_geometry((depth, sizes["Y"], sizes["X"]), stated_spacing(path, file, depth) or UNKNOWN_SPACING_MM)
     except _DAMAGE as error:
         raise ReadError(f"{path} has a header that cannot be read: {error}", code="E_HEADER") from error
@@ -96,7 +112,7 @@ def write(path: Path, voxels: NDArray, geometry: Geometry, target: Path) -> None
                      resolution=resolution, metadata=metadata)
 
 
-def _require_whole(path: Path, content: bytes) -> None:
+def _require_whole(path: Path, content: bytes | mmap.mmap) -> None:
     """All pages and tags are there: tifffile leaves out those beyond the end of a file that was cut."""
     order = {b"II": "<", b"MM": ">"}.get(content[:2], "")
     version = struct.unpack(f"{order}H", content[2:4])[0] if order and len(content) >= 8 else None
@@ -108,7 +124,10 @@ def _require_whole(path: Path, content: bytes) -> None:
     seen: set[int] = set()
     try:
         place = struct.unpack_from(order + word, content, 4 if version == 42 else 8)[0]
-        while place and place not in seen:
+        while place:
+            if place in seen:  # tifffile would follow the circle for ever
+                raise ReadError(f"{path} is damaged: its page {len(seen)} points back to an earlier one; copy or download it "
+                                "again", code="E_DAMAGED")
             seen.add(place)
             last = place + start + size * struct.unpack_from(order + count, content, place)[0]
             for tag in range(place + start, last, size):
@@ -117,7 +136,7 @@ def _require_whole(path: Path, content: bytes) -> None:
                 if needed > len(inside) and struct.unpack(order + word, inside)[0] + needed > len(content):
                     raise struct.error
             place = struct.unpack_from(order + word, content, last)[0]
-    except struct.error:
+    except (struct.error, OverflowError):
         raise ReadError(f"{path} is truncated: page {len(seen)} or what it points to lies beyond its {len(content)} bytes; "
                         "copy or download it again", code="E_TRUNCATED") from None
 
@@ -145,7 +164,12 @@ def _only_series(path: Path, file: tifffile.TiffFile) -> tifffile.TiffPageSeries
 
 
 def _require_segments(path: Path, series: tifffile.TiffPageSeries, size: int) -> None:
-    """Every strip and tile lies inside the file; tifffile would fill missing ones with zeros."""
+    """Every strip and tile lies inside the file and can hold its part; tifffile would fill missing ones with zeros."""
+    ratio = _LARGEST_RATIOS.get(int(series.keyframe.compression))
+    needed_bytes = math.prod(series.shape) * series.keyframe.bitspersample // 8
+    if ratio is not None and needed_bytes > ratio * size:  # told before the image takes memory
+        raise ReadError(f"{path} is truncated or has a damaged header: {size} bytes cannot hold its image of {series.shape} "
+                        f"({series.axes}); copy or download it again", code="E_TRUNCATED")
     for page in series.pages:
         if page is None:
             raise ReadError(f"{path} lacks a page of its image; copy or download it again", code="E_TRUNCATED")
@@ -197,14 +221,16 @@ def _ordered(path: Path, series: tifffile.TiffPageSeries, values: NDArray) -> ND
 def _stored(page: tifffile.TiffPage, samples: NDArray, spacing: Spacing | None) -> StoredImage:
     shape = (samples.shape[1], samples.shape[2], samples.shape[3])
     geometry, is_stated = plain_geometry(shape, spacing or UNKNOWN_SPACING_MM), spacing is not None
+    notes = () if is_stated or shape[0] == 1 else (_NO_SPACING,)
     if int(page.photometric) == _PALETTE and len(samples) == 1 and page.colormap is not None:
         colours = np.asarray(page.colormap).T
         palette = (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)  # some writers use 8 of the 16 bits
-        return StoredImage(samples, geometry, None, palette, is_grid_stated=is_stated)
+        return StoredImage(samples, geometry, None, palette, is_grid_stated=is_stated, notes=notes)
     has_alpha = bool(page.extrasamples) and page.extrasamples[-1] in _ALPHA and len(samples) == page.samplesperpixel > 1
     colours = samples[:-1] if has_alpha else samples
     is_colour = int(page.photometric) == _RGB and len(colours) == 3
-    return StoredImage(colours, geometry, samples[-1] if has_alpha else None, is_colour=is_colour, is_grid_stated=is_stated)
+    return StoredImage(colours, geometry, samples[-1] if has_alpha else None, is_colour=is_colour, is_grid_stated=is_stated,
+                       notes=notes)
 
 
 def _name(value: object) -> str:

@@ -14,7 +14,7 @@ from autoseg.core.errors import DatasetError
 from autoseg.core.image import Image
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Inputs
-from autoseg.ops.crop import bounding_box, crop, nonzero_mask, paste
+from autoseg.ops.crop import content_box, corner_value, crop, paste
 from autoseg.ops.resample import resample
 from autoseg.tasks.segmentation.target import Segmentation
 
@@ -46,7 +46,7 @@ def fit_baseline(samples: Iterable[tuple[Unit, Inputs, Segmentation]], spec: Dat
     counts = np.zeros(class_count)
     for _, inputs, target in samples:
         image = inputs["image"]
-        box = bounding_box(nonzero_mask(image.voxels))
+        box = content_box(image.voxels, [corner_value(channel) for channel in image.voxels])
         label = crop(target.label, box)
         annotated = np.zeros(ATLAS_SHAPE)
         for index in range(class_count):  # one label at a time: masks of all of them at once would not fit
@@ -109,7 +109,7 @@ def _look_up(prior: NDArray, places: NDArray) -> NDArray:
 
 
 def _predict(image: Image, prior: NDArray, scaler: StandardScaler, model: LogisticRegression) -> Segmentation:
-    box = bounding_box(nonzero_mask(image.voxels))
+    box = content_box(image.voxels, [corner_value(channel) for channel in image.voxels])
     intensities = _intensities(image, box)
     depth, height, width = intensities.shape[1:]
     label = np.empty((depth, height, width), np.uint8)

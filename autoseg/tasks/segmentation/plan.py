@@ -12,6 +12,8 @@ from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.plan import Plan, Reason, Value
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import PlanRequest, Probe
+from autoseg.io.problems import absent_labels_text
+from autoseg.planning.air import cropped_as_planned
 from autoseg.planning.books import plan_configurations
 from autoseg.planning.explain import Reasons, below
 from autoseg.planning.laterality import find_laterality
@@ -47,7 +49,9 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
     if fingerprint.channel_count != channels:
         raise DatasetError(f"dataset {spec.name!r}: the fingerprint was measured on {fingerprint.channel_count} channels and "
                            f"the specification has {channels}; measure the fingerprint again")
+    _require_labels(spec, fingerprint)
     inputs, input_reasons = plan_inputs(spec.inputs, fingerprint, follow_names=request.rules == "nnunet")
+    fingerprint = cropped_as_planned(fingerprint, inputs)
     painting = plan_painting(spec)
     wanted = plan_outputs(spec, fingerprint, painting)
     draft = Plan(request.name, spec.name, spec.task, plan_grid(fingerprint).transpose, inputs, {}, budget, {}, request.seed)
@@ -58,6 +62,15 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
         "transpose": grid_reason(fingerprint), **input_reasons, **planned.reasons, **outputs,
         "seed": Reason(f"seed {request.seed} asked for", "the same seed repeats the same run", "command line")}
     return replace(draft, configurations=planned.configurations, budget=planned.budget, reasons=reasons)
+
+
+def _require_labels(spec: DatasetSpec, fingerprint: Fingerprint) -> None:
+    """Every label occurs in some case; a fingerprint in which nothing was counted says nothing."""
+    counts = fingerprint.properties
+    absent = [f"{label.name} ({label.value})" for index, label in enumerate(spec.labels, start=1)
+              if not counts.get(f"voxels.label_{index}")]
+    if absent and any(name.startswith("voxels.") for name in counts):
+        raise DatasetError(absent_labels_text(spec.name, absent), code="E_LABEL_ABSENT")
 
 
 def plan_outputs(spec: DatasetSpec, fingerprint: Fingerprint, painting: Painting | None) -> Wanted:

@@ -224,7 +224,7 @@ def test_truncated_file_is_refused(tmp_path, ending):
 def test_empty_missing_and_wrongly_named_files_are_refused(tmp_path):
     (tmp_path / "empty.nii.gz").touch()
     (tmp_path / "text.nii.gz").write_text("not gzip")
-    for name, code in (("empty.nii.gz", "E_EMPTY"), ("none.nii.gz", "E_MISSING"), ("text.nii.gz", "E_DAMAGED")):
+    for name, code in (("empty.nii.gz", "E_EMPTY"), ("none.nii.gz", "E_MISSING"), ("text.nii.gz", "E_FORMAT")):
         with pytest.raises(ReadError) as caught:
             read_image([tmp_path / name])
         assert caught.value.code == code

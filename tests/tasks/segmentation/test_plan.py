@@ -211,6 +211,25 @@ def test_a_second_run_with_the_measured_budget_times_nothing_and_gives_the_same_
     assert make_plan(spec, LIVER, first.budget, PlanRequest(), REFUSE) == first
 
 
+@pytest.mark.parametrize("factor", [0.8, 1.2, 3.0, 30.0])
+def test_minutes_are_kept_where_a_long_run_takes_stronger_augmentation(factor):
+    """Few cases are drawn often; strong augmentation makes a step dearer, or, by chance of the clock, cheaper."""
+    few = make_fingerprint((60, 80, 80), (1.0, 1.0, 1.0), 6)
+    plain = by_cost(1.0)
+
+    def seconds(plan, configuration):
+        return plain.seconds(plan, configuration) * (factor if configuration.augmentation.elastic_probability else 1.0)
+
+    probe = Probe(seconds, small, plain.case_seconds)
+    plan = make_plan(make_spec(2), few, Budget("cpu", 8 * GB, 20.0), PlanRequest(configurations=("3d_fullres",)), probe)
+    configuration = plan.configurations["3d_fullres"]
+    taken = configuration.optimization.iterations * seconds(plan, configuration)
+    assert taken <= 20 * 60
+    assert configuration.predicted_seconds.training == pytest.approx(taken)
+    if configuration.augmentation.elastic_probability:
+        assert taken > 19.8 * 60
+
+
 def test_the_probe_gets_a_draft_with_grid_and_normalisation():
     seen = []
 

@@ -1,0 +1,74 @@
+"""Which values a plan may hold: ranges as types, and what must fit together.
+
+A plan is a file that people edit and that comes with bundles of strangers, so nothing in it is taken on trust.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+if TYPE_CHECKING:
+    from autoseg.core.plan import Configuration, Network, Plan
+
+Count = Annotated[int, Field(ge=1)]
+Order = Annotated[int, Field(ge=0, le=5)]  # of splines, as scipy.ndimage has them
+Axis = Annotated[int, Field(ge=0, le=2)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Range = tuple[Finite, Finite]
+Kernel = tuple[Count, ...]
+
+
+def require_sound_network(network: Network) -> None:
+    """Raises a ValueError where the lists of a network do not fit each other."""
+    stages = len(network.features)
+    counts = {"strides": len(network.strides), "kernel_sizes": len(network.kernel_sizes),
+              "convs_encoder": len(network.convs_encoder), "convs_decoder": len(network.convs_decoder) + 1}
+    wrong = [name for name, count in counts.items() if count != stages]
+    if not stages or wrong:
+        raise ValueError(f"features has {stages} stages; {', '.join(wrong) or 'at least one'} must have as many (convs_decoder "
+                         "one less)")
+    for name, entries in (("strides", network.strides), ("kernel_sizes", network.kernel_sizes)):
+        if any(len(entry) != network.dims for entry in entries):
+            raise ValueError(f"{name} must give {network.dims} numbers per stage, found {[list(entry) for entry in entries]}")
+    if any(size % 2 == 0 for kernel in network.kernel_sizes for size in kernel):
+        raise ValueError(f"kernel_sizes must be odd, found {[list(kernel) for kernel in network.kernel_sizes]}")
+    if len(network.output_bias) not in (0, network.out_channels):
+        raise ValueError(f"output_bias has {len(network.output_bias)} values, and the network {network.out_channels} outputs")
+
+
+def require_sound_configuration(configuration: Configuration) -> None:
+    """Raises a ValueError where grid, patch, network and windows of a configuration do not fit each other."""
+    patch, network = configuration.patch_size, configuration.network
+    if any(spacing is None for spacing in configuration.spacing_mm[1:]):
+        raise ValueError("spacing_mm may be null along the first axis only")
+    if network.dims == 2 and patch[0] != 1:
+        raise ValueError(f"patch_size {list(patch)} must begin with 1, as the network is two-dimensional")
+    divisor = tuple(math.prod(stage) for stage in zip(*network.strides, strict=True))
+    if any(size % step for size, step in zip(patch[-network.dims:], divisor, strict=True)):
+        raise ValueError(f"patch_size {list(patch)} must be a multiple of the product of all strides, {list(divisor)}")
+
+
+def require_sound_plan(plan: Plan) -> None:
+    """Raises a ValueError for a plan whose parts do not fit each other."""
+    if sorted(plan.transpose) != [0, 1, 2]:
+        raise ValueError(f"transpose must name the axes 0, 1 and 2 once each, found {list(plan.transpose)}")
+    channels = sum(len(entry.channels) for entry in plan.inputs)
+    for name, configuration in plan.configurations.items():
+        if configuration.network.in_channels != channels:
+            raise ValueError(f"configurations.{name}.network takes {configuration.network.in_channels} channels, and inputs has "
+                             f"{channels}")
+        try:
+            require_sound_network(configuration.network)
+            require_sound_configuration(configuration)
+        except ValueError as error:
+            raise ValueError(f"configurations.{name}: {error}") from error
+        step, patch = configuration.inference.tile_step, configuration.patch_size
+        if step * max(patch) < 1:
+            raise ValueError(f"configurations.{name}.inference.tile_step {step:g} moves windows of {list(patch)} voxels by less "
+                             "than one voxel")

@@ -1,0 +1,59 @@
+"""`splits.json`: the folds of a dataset, made once and obeyed where somebody edited them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoseg.core.case import Unit
+from autoseg.core.errors import DatasetError
+from autoseg.io.atomic import hash_values
+from autoseg.io.values import read_value, write_value
+from autoseg.planning.splits import Fold, make_folds, together
+
+
+@dataclass(frozen=True)
+class Splits:
+    """`splits.json`: unit ids of every fold, and the digest of the folds as they were made."""
+
+    folds: tuple[Fold, ...]
+    generated: str = ""
+
+    @property
+    def is_generated(self) -> bool:
+        """Nobody edited the folds."""
+        return hash_values(self.folds) == self.generated
+
+    def divides(self, copies: Sequence[Sequence[str]]) -> bool:
+        """Some of the copies are trained on while others of them are validated."""
+        return any(0 < len(set(names) & set(fold.validation)) < len(set(names) & {*fold.train, *fold.validation})
+                   for fold in self.folds for names in copies)
+
+    def covers(self, ids: set[str]) -> bool:
+        """Every fold holds each of the ids once."""
+        return bool(self.folds) and all(
+            sorted((*fold.train, *fold.validation)) == sorted(ids) for fold in self.folds)
+
+
+def dataset_folds(path: Path, units: Sequence[Unit], copies: Sequence[Sequence[str]]) -> tuple[Fold, ...]:
+    """The folds in `path`, which may be edited.
+
+    A file that nobody edited is made anew when cases came or went, or when it divides copies of one image; none where all
+    cases are of one patient.
+
+    Raises:
+        DatasetError: an edited file and the cases do not fit each other.
+    """
+    stored = read_value(path, Splits) if path.exists() else None
+    covers = stored is not None and stored.covers({unit.id for unit in units})
+    if stored is not None and covers and not (stored.is_generated and stored.divides(copies)):
+        return stored.folds
+    if stored is not None and not stored.is_generated:
+        raise DatasetError(f"{path} was edited and does not fit the {len(units)} cases: every fold must hold each case once, in "
+                           "train or in validation", code="E_FOLDS",
+                           hint="correct the file, or delete it to have it made anew")
+    joined = together(units, copies)
+    folds = make_folds(joined) if len({unit.group for unit in joined}) > 1 else ()
+    write_value(path, Splits(folds, hash_values(folds)))
+    return folds

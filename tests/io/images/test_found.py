@@ -1,0 +1,114 @@
+"""What fuzzing found: each input ended in a traceback, a hang or gigabytes of memory before it was refused."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from bad_inputs import SCALE, nifti_bytes, patched
+
+from autoseg.core.errors import ReadError
+from autoseg.io.images import read_geometry, read_image
+
+VOXELS = np.arange(60, dtype=np.int16).reshape(5, 4, 3)
+
+
+def refused(path, content, code):
+    """Both readers refuse, soon, and name the file."""
+    path.write_bytes(content)
+    start = time.monotonic()
+    for read in (lambda: read_image([path]), lambda: read_geometry(path)):
+        with pytest.raises(ReadError, match=path.name) as caught:
+            read()
+        assert caught.value.code == code
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_a_nifti_2_that_ends_inside_its_header(tmp_path, ending):
+    """nibabel: WrapStructError, which is none of its header errors."""
+    content = struct.pack("<i", 540) + b"n+2\0\r\n\x1a\n" + bytes(400)
+    refused(tmp_path / f"a{ending}", gzip.compress(content) if ending == ".nii.gz" else content, "E_TRUNCATED")
+
+
+def tiff(*pages: tuple[int, bytes], entries: int = 0) -> bytes:
+    """A little-endian TIFF of pages without tags, each with the offset of the next."""
+    return b"II*\0" + struct.pack("<I", 8) + b"".join(struct.pack("<H", entries) + tags + struct.pack("<I", following)
+                                                     for following, tags in pages)
+
+
+def test_a_tiff_whose_pages_go_in_a_circle(tmp_path):
+    """tifffile follows them for ever."""
+    refused(tmp_path / "a.tif", tiff((14, b""), (8, b"")), "E_DAMAGED")
+
+
+def test_a_big_tiff_whose_first_page_lies_beyond_all_memory(tmp_path):
+    """struct: OverflowError."""
+    refused(tmp_path / "a.tif", b"II+\0" + struct.pack("<HHQ", 8, 0, 2**64 - 1) + bytes(64), "E_TRUNCATED")
+
+
+def test_a_tiff_without_width(tmp_path):
+    """tifffile: ZeroDivisionError."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, VOXELS.astype(np.uint16), photometric="minisblack", compression="zlib")
+    with tifffile.TiffFile(path) as file:
+        place = file.pages.first.tags["ImageWidth"].valueoffset
+    content = path.read_bytes()
+    path.write_bytes(patched(content, place, "<H", 0))
+    with pytest.raises(ReadError, match=r"a\.tif"):
+        read_image([path])
+
+
+def test_a_tiff_that_is_no_image_is_told_in_one_sentence(tmp_path, caplog, capfd):
+    """tifffile logs a line for every tag."""
+    tags = struct.pack("<HHII", 256, 0, 1, 1) * 20
+    with caplog.at_level(logging.DEBUG):
+        refused_or_read = tmp_path / "a.tif"
+        refused_or_read.write_bytes(tiff((0, tags), entries=20))
+        with pytest.raises(ReadError):
+            read_image([refused_or_read])
+    assert not caplog.records and capfd.readouterr() == ("", "")
+
+
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def test_a_png_of_many_pixels_and_few_bytes(tmp_path):
+    """4 x 167,772,165 pixels in 84 bytes: Pillow takes the memory before it finds that nothing is there."""
+    body = zlib.compress(bytes(15))
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 167772165, 8, 0, 0, 0, 0))
+                     + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+    with pytest.raises(ReadError, match=r"a\.png.*cannot hold its 4 x 167772165 pixels") as caught:
+        read_image([path])
+    assert caught.value.code == "E_TRUNCATED"
+
+
+def test_a_tiff_of_many_pixels_and_few_bytes(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((64, 64), np.uint8), compression="zlib", metadata=None)
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        places = [file.pages.first.tags[name].valueoffset for name in ("ImageWidth", "ImageLength", "RowsPerStrip")]
+        kinds = [file.pages.first.tags[name].dtype for name in ("ImageWidth", "ImageLength", "RowsPerStrip")]
+    for place, kind in zip(places, kinds, strict=True):
+        struct.pack_into("<H" if kind == 3 else "<I", content, place, 30000)
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(ReadError, match=r"a\.tif.*cannot hold its image of \(30000, 30000\)"):
+        read_image([tmp_path / "a.tif"])
+
+
+def test_numbers_that_cannot_be_scaled_are_no_warning_of_a_library(tmp_path, recwarn):
+    """numpy: RuntimeWarning, "invalid value encountered in cast", of a signalling nan."""
+    content = nifti_bytes(VOXELS.astype(np.float32))
+    content = patched(patched(content, SCALE, "<ff", 2.0, 0.0), 352, "<I", 0x7F800001)
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(ReadError, match="1 nan"):
+        read_image([tmp_path / "a.nii"])
+    assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
