@@ -15,7 +15,7 @@ from autoseg.io.bundles import INDEX, parse_index, read_bundle, read_index_bytes
 from autoseg.io.plain import to_plain
 from autoseg.io.policy import Policy, check_signature
 from autoseg.io.signatures import SIGNATURE, parse_signature, sign
-from autoseg.stages.limits import require_space
+from autoseg.stages.limits import require_free
 
 
 def run_export(folder: Path, path: Path, *, key: Path | None, passphrase: bytes | None = None) -> Bundle:
@@ -38,7 +38,7 @@ def run_export(folder: Path, path: Path, *, key: Path | None, passphrase: bytes 
     if key is not None:
         signature = (json.dumps(to_plain(sign(content, key, passphrase)), indent=1) + "\n").encode("ascii")
     names = [INDEX, *parse_index(content, str(folder / INDEX)).digests]
-    require_space(path, sum((folder / name).stat().st_size for name in names), "the exported bundle")
+    require_free(path.parent, sum((folder / name).stat().st_size for name in names), "the exported bundle")
     write_archive(folder, names, path, signature)
     return bundle
 
@@ -66,7 +66,7 @@ def run_import(path: Path, target: Path, policies: Sequence[Policy]) -> Imported
     if target.exists():
         return Imported(_again(path, target, policies), target, True)
     if path.is_file():
-        require_space(target, path.stat().st_size, "the bundle")
+        require_free(target.parent, path.stat().st_size, "the bundle")
     return Imported(read_archive(path, target, policies), target, False)
 
 

@@ -147,11 +147,15 @@ def require_space(folder: Path, needed_bytes: int, what: str, *, largest_bytes: 
     Raises:
         ResourceError: too little is free, with how much is needed and free, and where; or a file cannot be written there.
     """
+    written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    require_free(folder, needed_bytes - written, what, free_bytes=free_bytes)
+    require_writable(folder, largest_bytes)
+
+
+def require_free(folder: Path, missing: int, what: str, *, free_bytes: int | None = None) -> None:
+    """As `require_space` for bytes that are still to be written, whatever the folder holds; makes nothing."""
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free if free_bytes is None else free_bytes
-    written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
-    missing = needed_bytes - written
     if missing > 0 and missing + SPARE_BYTES > free:
         raise ResourceError(f"{what} may need {(missing + SPARE_BYTES) / 1e9:.2f} GB in {folder}, and {free / 1e9:.2f} GB are "
                             "free there", hint="free some space, or name a folder on another disk (--root, or -o)")
-    require_writable(folder, largest_bytes)

@@ -43,6 +43,7 @@ def home(tmp_path_factory) -> Home:
                          optimization=replace(planned.optimization, iterations=4, iterations_per_epoch=2))
     plan = replace(plan, configurations={"3d_fullres": four_steps})
     write_value(workspace.layout.plan("toy") / "plan.json", plan)
+    (workspace.layout.plan("toy") / "done.json").unlink()  # a plan of one's own
     write_value(workspace.layout.folder / "last.json", {"plan": "toy"})
     pipeline.preprocess(workspace, plan, (), executor=None)
     pipeline.train(workspace, plan, "3d_fullres", "0", device="cpu", workers=0, should_stop=lambda: False)
