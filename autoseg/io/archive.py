@@ -51,7 +51,7 @@ def write_archive(folder: Path, bundle_files: Sequence[str], path: Path, signatu
         bundle_files: names relative to `folder`.
         signature: content of `signature.json`, or None.
     """
-    with replacing(path) as part, zipfile.ZipFile(part, "x", zipfile.ZIP_STORED) as archive:
+    with replacing(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         for name in [INDEX, *sorted(set(bundle_files) - {INDEX})]:
             with (folder / name).open("rb") as source, archive.open(_entry(name, source), "w") as target:
                 shutil.copyfileobj(source, target, PIECE_BYTES)

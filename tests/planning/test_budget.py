@@ -84,8 +84,8 @@ def test_the_fastest_candidate_wins_and_the_first_of_equals():
 
 
 @pytest.mark.parametrize(("iterations", "expected"), [
-    ([9000, 5000, 300, 80, 20], 2),        # the start allows enough to stay, too few to grow
-    ([900, 200, 100, 80, 20], 1),          # down to the first that allows 150
+    ([9000, 5000, 600, 80, 20], 2),        # the start allows enough to stay, too few to grow
+    ([900, 500, 499, 80, 20], 1),          # down to the first that allows 500
     ([100, 80, 60, 40, 20], 0),            # nothing does: the cheapest
     ([9000, 5000, 4000, 2000, 1600], 4),   # up to the dearest
     ([9000, 5000, 4000, 2000, 1499], 3),   # up while the next allows 1500
@@ -97,5 +97,5 @@ def test_climb_from_rung_two(iterations, expected):
 
 def test_dearer_rungs_are_not_even_timed_when_the_start_allows_few_steps():
     asked = []
-    climb(5, 2, lambda rung: asked.append(rung) or 300)
+    climb(5, 2, lambda rung: asked.append(rung) or 600)
     assert set(asked) == {2}

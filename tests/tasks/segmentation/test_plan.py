@@ -196,11 +196,18 @@ def test_bf16_is_not_even_tried_where_the_processor_lacks_it():
 def test_a_slow_machine_takes_smaller_steps_and_a_fast_one_a_wider_network():
     budget, request = Budget("cpu", 8 * GB, 20.0), PlanRequest(configurations=("3d_fullres",))
     slow, usual, fast = (make_plan(make_spec(2), LIVER, budget, request, by_cost(cost)).configurations["3d_fullres"]
-                         for cost in (40.0, 4.0, 0.1))
+                         for cost in (15.0, 3.0, 0.1))
     sizes = [math.prod(c.patch_size) * c.batch_size for c in (slow, usual, fast)]
     assert sizes[0] < sizes[1] <= 2**20
     assert [c.network.features[0] for c in (usual, fast)] == [8, 16]
-    assert slow.optimization.iterations >= 150
+    assert slow.optimization.iterations >= 500
+
+
+def test_2d_networks_of_a_cpu_stay_narrow_where_the_image_is_coarse():
+    """Doubling to 512 features made each coarse stage as dear as the fine ones."""
+    flat = make_fingerprint((1, 256, 256), (1.0, 1.0, 1.0), 400)
+    plan = make_plan(make_spec(1), flat, Budget("cpu", 8 * GB, 10.0), PlanRequest(), by_cost(1.0))
+    assert plan.configurations["2d"].network.features == (8, 32, 64, 128, 128, 128, 128)
 
 
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
