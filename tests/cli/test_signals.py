@@ -32,8 +32,8 @@ def toy(tmp_path_factory):
     network = replace(configuration.network, features=(4, 6), strides=((1, 1, 1), (2, 2, 2)),
                       kernel_sizes=((3, 3, 3), (3, 3, 3)), convs_encoder=(1, 1), convs_decoder=(1,))
     many = replace(configuration.optimization, iterations=40, iterations_per_epoch=40)
-    plan = replace(toy.plan, configurations={NAME: replace(configuration, optimization=many, network=network)})
-    write_value(toy.workspace.layout.plan("toy") / "plan.json", plan)
+    plan = replace(toy.plan, name="own", configurations={NAME: replace(configuration, optimization=many, network=network)})
+    write_value(toy.workspace.layout.plan("own") / "plan.json", plan)
     return replace(toy, plan=plan)
 
 
@@ -54,7 +54,7 @@ Screen.progress = progress
 @contextmanager
 def training(toy, fold: str, before: str = SLOWLY):
     """A running `autoseg train` in a process group of its own."""
-    arguments = ["train", "-d", "ToyLabels", "--plan", "toy", "-f", fold, "--root", str(toy.workspace.layout.root), "--json"]
+    arguments = ["train", "-d", "ToyLabels", "--plan", "own", "-f", fold, "--root", str(toy.workspace.layout.root), "--json"]
     threads = str(torch.get_num_threads())
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     script = f"import signal, sys\n{before}\nfrom autoseg.cli.app import main\nsys.argv[1:] = {arguments!r}\nmain()"
@@ -69,10 +69,12 @@ def training(toy, fold: str, before: str = SLOWLY):
 
 def wait_for_step(process) -> None:
     """Until a step is done."""
+    told = []
     for line in process.stderr:
         if line == "one step is done\n":
             return
-    raise AssertionError("training ended before its first step")
+        told.append(line)
+    raise AssertionError(f"training ended before its first step: {''.join(told)}")
 
 
 def weights(toy, folder: Path, fold: str) -> bytes:
@@ -87,7 +89,7 @@ def ends_resumably(toy, fold: str, number: signal.Signals) -> tuple[int, dict, s
         wait_for_step(process)
         os.killpg(process.pid, number)
         output, errors = process.communicate(timeout=60)
-    folder = toy.workspace.layout.run("toy", NAME, fold)
+    folder = toy.workspace.layout.run("own", NAME, fold)
     assert len(list(folder.glob("checkpoint/*/*.checkpoint"))) == 1
     assert not (folder / ".lock.json").exists() and not list(folder.rglob("*.part"))
     return process.returncode, json.loads(output), errors
@@ -109,7 +111,7 @@ def test_a_second_run_is_refused_and_sigterm_ends_the_first_with_a_checkpoint_th
     document = json.loads(output)
     assert (document["exit_code"], document["error"]["code"]) == (143, "E_INTERRUPTED")
     assert "goes on from there" in errors
-    folder = toy.workspace.layout.run("toy", NAME, "0")
+    folder = toy.workspace.layout.run("own", NAME, "0")
     [checkpoint] = folder.glob("checkpoint/*/*.checkpoint")
     assert 0 < int(checkpoint.name[:8]) < 40
     assert weights(toy, folder, "0") == weights(toy, tmp_path, "0")
@@ -135,7 +137,7 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_half(toy):
         os.kill(process.pid, signal.SIGINT)
         output, errors = process.communicate(timeout=20)
     assert process.returncode == 130 and json.loads(output)["error"]["code"] == "E_INTERRUPTED", errors
-    assert not (toy.workspace.layout.run("toy", NAME, "3") / ".lock.json").exists()
+    assert not (toy.workspace.layout.run("own", NAME, "3") / ".lock.json").exists()
 
 
 @pytest.mark.slow

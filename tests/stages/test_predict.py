@@ -134,8 +134,9 @@ def test_a_case_that_memory_does_not_suffice_for_fails_alone(toy, bundle, tmp_pa
 
 def kill_at(bundle, images, out, case_id):
     """A command that is killed while it predicts a case; the order of those that it began."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     child = subprocess.run([sys.executable, __file__, str(bundle), str(images), str(out), case_id], capture_output=True,
-                           text=True, check=False, timeout=100, env={**os.environ, "PYTHONPATH": str(ROOT)})
+                           text=True, check=False, timeout=100, env={**os.environ, "PYTHONPATH": path})
     assert child.returncode == -signal.SIGKILL, child.stderr
     return child.stdout.split()
 

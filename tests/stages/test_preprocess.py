@@ -12,7 +12,7 @@ from breaking import contents
 
 from autoseg.core.errors import DatasetError, LockedError, PartialError, ResourceError
 from autoseg.core.progress import silent
-from autoseg.io.dataset import scan
+from autoseg.io.dataset import examine_case, scan
 from autoseg.io.images import read_image, write_volume
 from autoseg.io.lock import reading
 from autoseg.stages.check import run_check
@@ -102,9 +102,9 @@ def test_check_lists_a_case_that_memory_does_not_suffice_for(toy, copied, monkey
     def starving(spec, case):
         if case.id == DEADLY:
             raise MemoryError
-        return []
+        return examine_case(spec, case)
 
-    monkeypatch.setattr("autoseg.stages.check.check_case", starving)
+    monkeypatch.setattr("autoseg.stages.check.examine_case", starving)
     found = scan(toy.workspace.spec, copied[0].cases[0].inputs["image"][0].parents[1])
     understood = run_check(toy.task, toy.workspace.spec, found, copied, toy.folder, executor=None, progress=silent)
     assert [(problem.unit, problem.code) for problem in understood.problems] == [(DEADLY, "E_MEMORY")]
