@@ -371,7 +371,7 @@ def predict(bundle_folder: Path, inputs: Path, output: Path, context: Context, *
 
     if output.resolve() == (inputs if inputs.is_dir() else inputs.parent).resolve():
         raise UsageError(f"predictions would overwrite the images in {inputs}; name another folder with -o")
-    require_writable(output)  # before seconds of loading networks
+    require_writable(output, make=False)  # before seconds of loading networks
     predictor = load_predictor(bundle_folder, context, trusted_task=trusted_task, policies=policies)
     found = list_inputs(predictor.bundle.spec, inputs)
     refused = [Failure(problem.case, problem.code, problem.message) for problem in found.problems]

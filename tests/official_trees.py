@@ -51,7 +51,10 @@ class Tree:
         return self.cases[0].images[0].endswith(".png")
 
     def write(self, folder: Path) -> None:
-        """Channel i holds the value i + 1; the label map holds every value once, mask files of one case one voxel each."""
+        """Channel i holds the value i + 1, and one more in its first voxel.
+
+        The label map holds every value once, mask files of one case one voxel each.
+        """
         for case in self.cases:
             count = len(self.channels) if len(case.images) == 1 else 1
             for place, name in enumerate(case.images):
@@ -67,10 +70,13 @@ class Tree:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not self.is_png:
             voxels = np.ones((len(values), *SHAPE), np.float32) * np.array(values, np.float32)[:, None, None, None]
+            voxels[:, 0, 0, 0] += 1  # an image of one value would be warned of
             write_volume(path, voxels, Image.canonical(voxels, Geometry(SHAPE, (2.5, 0.7, 1.3))))
             return
         colours = values if len(values) == 1 else [*values, 255]  # Kaggle's files have an opaque alpha channel
-        write_png(path, np.ones((*SHAPE[1:], len(colours)), np.uint8) * np.array(colours, np.uint8))
+        pixels = np.ones((*SHAPE[1:], len(colours)), np.uint8) * np.array(colours, np.uint8)
+        pixels[0, 0, :len(values)] += 1
+        write_png(path, pixels)
 
 
 def write_label(path: Path, values: Sequence[int]) -> None:

@@ -99,7 +99,7 @@ def test_channels_come_in_the_order_of_the_specification(tree, tmp_path):
     assert tuple(channel.name for channel in spec.inputs[0].channels) == tree.channels
     for case in scan(spec, tmp_path).cases:
         voxels = read_image(case.inputs["image"], channels=len(tree.channels)).voxels
-        assert [np.unique(channel).tolist() for channel in voxels] == [[place] for place in range(1, len(tree.channels) + 1)]
+        assert [np.median(channel) for channel in voxels] == list(range(1, len(tree.channels) + 1))
 
 
 @every_tree

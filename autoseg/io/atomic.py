@@ -94,14 +94,17 @@ def is_abandoned(path: Path) -> bool:
     return True
 
 
-def require_writable(folder: Path, largest_bytes: int = 0) -> None:
-    """Raises before work begins whose results could not be kept; makes the folder, and leaves nothing else in it.
+def require_writable(folder: Path, largest_bytes: int = 0, *, make: bool = True) -> None:
+    """Raises before work begins whose results could not be kept; leaves nothing in the folder.
 
     Args:
+        make: the folder, where it is missing; else its nearest parent that exists is tried.
         largest_bytes: of the largest file that will be written; takes no space, but is refused where it is not allowed.
     Raises:
         ResourceError: the folder is read-only or forbidden, the disk full, or such a file too large.
     """
+    if not make:
+        folder = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
     probe = folder / f".probe.{secrets.token_hex(4)}.part"
     with explaining(folder, largest_bytes or None):
         folder.mkdir(parents=True, exist_ok=True)
