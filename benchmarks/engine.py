@@ -96,18 +96,18 @@ def make_bundle(options: argparse.Namespace) -> None:
         return
     import torch
 
-    from autoseg import pipeline
     from autoseg.core.bundle import Bundle, Decisions, Member
     from autoseg.core.progress import silent
     from autoseg.io.atomic import sha256_file
     from autoseg.io.bundles import write_bundle
     from autoseg.nn.weights import save_weights
+    from autoseg.workspace import open_workspace
 
     root = options.work / "engine_root"
     shutil.rmtree(root, ignore_errors=True)
     measure([*AUTOSEG, "plan", "-d", "Hippocampus", "-i", str(options.data.resolve()), "--plan", "nnunet", "--target", "cpu",
              "--root", str(root)], log=options.work / "logs" / "engine_plan.log", folder=REPOSITORY)
-    workspace = pipeline.open_workspace(root, "Hippocampus", None, silent)
+    workspace = open_workspace(root, "Hippocampus", None, silent)
     plan = workspace.plan("nnunet")
     torch.manual_seed(SEED)
     weights = options.work / "engine_fresh.safetensors"

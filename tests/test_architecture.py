@@ -21,7 +21,7 @@ LAYERS = {
     "io": 1, "ops": 1,
     "planning": 2, "augment": 2, "nn": 2, "losses": 2, "metrics": 2, "inference": 2, "training": 2, "reporting": 2,
     "tasks": 3, "stages": 3,
-    "pipeline": 4, "cli": 5,  # both are the top floor of the house, and cli stands on pipeline
+    "pipeline": 4, "workspace": 4, "cli": 5,  # the top floor of the house; cli stands on pipeline
 }
 APART = {1, 3}  # layers whose packages do not import each other
 TASK_FREE = ("stages", "training", "inference")

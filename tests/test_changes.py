@@ -19,6 +19,7 @@ from autoseg.core.task import Context, PlanRequest
 from autoseg.io.images import read_image, read_label_map, write_label_map, write_volume
 from autoseg.io.values import read_value, write_value
 from autoseg.stages.folds import Splits
+from autoseg.workspace import Source, open_workspace
 
 CONFIGURATION = "3d_fullres"
 
@@ -41,7 +42,7 @@ def trained(once, tmp_path):
     folder, plan = once
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     home = tmp_path / "home"
-    write_value(home / "ToyLabels" / "source.json", pipeline.Source(str(tmp_path)))
+    write_value(home / "ToyLabels" / "source.json", Source(str(tmp_path)))
     return lambda: open_toy("segmentation", tmp_path, home), plan
 
 
@@ -75,7 +76,7 @@ def test_a_folder_that_holds_a_specification_is_not_taken_for_a_planned_dataset(
     (folder / "spec.yaml").write_text(SPECS["segmentation"])
     (folder / "dataset.json").write_text(json.dumps({"channel_names": {"0": "T1"}, "labels": {"background": 0, "a": 1},
                                                      "numTraining": 0, "file_ending": ".nii.gz"}))
-    workspace = pipeline.open_workspace(tmp_path / "home", str(folder), None, silent)
+    workspace = open_workspace(tmp_path / "home", str(folder), None, silent)
     assert (workspace.spec.name, workspace.data) == ("r", folder)
 
 

@@ -33,6 +33,7 @@ from autoseg.io.values import write_value
 from autoseg.stages import limits
 from autoseg.stages import train as stages_train
 from autoseg.training.log import MetricsLog, read_metrics
+from autoseg.workspace import Source
 
 ROOT = Path(__file__).parents[1]
 SMALL = "2m"
@@ -155,7 +156,7 @@ def test_a_folder_of_somebody_else_is_refused_before_work_begins(dataset):
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
         folder = Path(name)
         shutil.copytree(dataset, folder / "data")
-        write_value(folder / "data/home/ToyLabels/source.json", pipeline.Source(str(folder / "data")))
+        write_value(folder / "data/home/ToyLabels/source.json", Source(str(folder / "data")))
         for path in (folder, *folder.rglob("*")):
             path.chmod(0o555 if path.is_dir() else 0o444)
         try:

@@ -18,8 +18,8 @@ from autoseg.cli.screen import OneLine, Screen
 if TYPE_CHECKING:
     from autoseg.core.budget import Budget
     from autoseg.core.plan import Configuration
-    from autoseg.pipeline import Workspace
     from autoseg.stages.workers import TimeLimit
+    from autoseg.workspace import Workspace
 
 _screens: list[Screen] = []
 _received: list[int] = []
@@ -78,7 +78,7 @@ def open_dataset(screen: Screen, root: Path | None, dataset: str | None, data: P
     from autoseg.cli.audit import origin
     from autoseg.core.errors import UsageError
     from autoseg.io.values import read_json
-    from autoseg.pipeline import open_workspace
+    from autoseg.workspace import open_workspace
 
     folder = root_folder(root)
     if dataset is None:

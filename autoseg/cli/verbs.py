@@ -34,7 +34,7 @@ from autoseg.cli.screen import versions
 if TYPE_CHECKING:
     from autoseg.core.plan import Plan
     from autoseg.core.task import Context, PlanRequest
-    from autoseg.pipeline import Workspace
+    from autoseg.workspace import Workspace
 
 
 def datasets(name: Annotated[str | None, typer.Argument(help="Show this one in full: a name, a specification (.yaml), or a "

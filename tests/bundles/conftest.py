@@ -15,6 +15,7 @@ from autoseg.core.provenance import Origin
 from autoseg.core.task import PlanRequest
 from autoseg.io.values import write_value
 from autoseg.stages.exchange import run_export
+from autoseg.workspace import Workspace
 
 ORIGIN = Origin("autoseg train -d ToyLabels", {"autoseg": "1.2.3"})
 
@@ -25,7 +26,7 @@ class Home:
 
     folder: Path
     root: Path
-    workspace: pipeline.Workspace
+    workspace: Workspace
     bundle: Path
     archive: Path
 

@@ -17,6 +17,7 @@ from autoseg.core.spec import DatasetSpec, GroupingSpec
 from autoseg.core.task import PlanRequest
 from autoseg.io.images import read_image, read_label_map, write_label_map, write_volume
 from autoseg.stages.check import divided_patients
+from autoseg.workspace import open_workspace
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_ids_that_look_as_if_patients_had_several_cases_are_one_warning(real_dat
     """Thirty patients of some 18 slices each; the folder's own dataset.json says nothing of patients."""
     folder = real_data / "Dataset202_SunnybrookLV"
     units = [Unit(name, (), name) for path in sorted((folder / "labelsTr").iterdir()) for name in [path.stem]]
-    spec = pipeline.open_workspace(tmp_path, str(folder), None, silent).spec
+    spec = open_workspace(tmp_path, str(folder), None, silent).spec
     (warning,) = divided_patients(spec, [unit.id for unit in units], len(units))
     assert warning.code == "W_GROUPING" and "there are 30, folds divide them" in warning.message
     assert divided_patients(replace(spec, grouping=GroupingSpec(pattern="(.+)-IM")), [unit.id for unit in units], 30) == []

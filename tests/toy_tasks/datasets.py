@@ -16,6 +16,7 @@ from autoseg.core.plan import Plan
 from autoseg.core.progress import silent
 from autoseg.core.task import PlanRequest
 from autoseg.io.images import write_label_map, write_volume
+from autoseg.workspace import Workspace, open_workspace
 
 CASES = 8
 
@@ -62,7 +63,7 @@ class Toy:
 
     task_name: str
     folder: Path
-    workspace: pipeline.Workspace
+    workspace: Workspace
     plan: Plan
 
     @property
@@ -106,12 +107,12 @@ def _regions(blobs: np.ndarray, number: int) -> np.ndarray:
     return label
 
 
-def open_toy(task_name: str, folder: Path, root: Path) -> pipeline.Workspace:
+def open_toy(task_name: str, folder: Path, root: Path) -> Workspace:
     """The workspace of a toy dataset in `folder`, writing below `root`."""
-    return pipeline.open_workspace(root, str(folder / "spec.yaml"), folder, silent)
+    return open_workspace(root, str(folder / "spec.yaml"), folder, silent)
 
 
-def plan_toy(workspace: pipeline.Workspace, seed: int = 0) -> Plan:
+def plan_toy(workspace: Workspace, seed: int = 0) -> Plan:
     """A plan of twenty steps (the floor of a tiny time budget), preprocessed."""
     budget = Budget("cpu", 4 * 2**30, minutes=0.001, threads=1, device="test")
     plan = pipeline.plan(workspace, budget, PlanRequest("toy", "default", seed=seed), executor=None)

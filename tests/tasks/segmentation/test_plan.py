@@ -23,6 +23,7 @@ from autoseg.nn.build import build_network
 from autoseg.planning.costs import LARGEST_SUMS_BYTES, pass_count
 from autoseg.planning.explain import explain
 from autoseg.tasks.segmentation.plan import RAREST_FREQUENCY, frequency_bias, make_plan
+from autoseg.workspace import open_workspace
 
 GB = 10**9
 
@@ -506,7 +507,7 @@ def test_a_single_slice_has_no_coarse_axis_even_where_its_pixels_are_long():
 ])
 def test_real_thick_slices_and_real_ct_get_the_plan_that_nnunet_2_8_1_made_for_them(real_data, tmp_path, folder, patch, flat,
                                                                                    spacing, scheme):
-    workspace = pipeline.open_workspace(tmp_path, str(real_data / folder), real_data / folder, silent)
+    workspace = open_workspace(tmp_path, str(real_data / folder), real_data / folder, silent)
     plan = pipeline.plan(workspace, Budget("cpu", 8 * GB), NNUNET, executor=None)
     full = plan.configurations["3d_fullres"]
     assert (full.patch_size, full.batch_size, plan.configurations["2d"].patch_size) == (patch, 2, flat)
