@@ -69,12 +69,15 @@ def plan(workspace: Workspace, budget: Budget, request: PlanRequest, *, executor
 
 def preprocess(workspace: Workspace, plan: Plan, configurations: Sequence[str], *,
                executor: Executor | None) -> list[Path]:
-    """Stores of the named configurations (all of the plan if none is named)."""
-    folders = []
+    """Stores of the named configurations (all of the plan if none is named); configurations of one grid share a store."""
+    folders: list[Path] = []
     with locked(workspace.layout.folder, "preprocess"):
         for name in configurations or plan.configurations:
             configuration = plan.configuration(name)
-            folders.append(workspace.store(plan, configuration))
+            folder = workspace.store(plan, configuration)
+            if folder in folders:
+                continue
+            folders.append(folder)
             require_space(folders[-1], store_bytes(workspace.fingerprint, plan, configuration), f"the store of {name!r}")
             run_preprocess(workspace.task, workspace.spec, workspace.units, plan, configuration, folders[-1],
                            executor=executor, progress=workspace.progress)

@@ -63,7 +63,7 @@ class Workspace:
     @cached_property
     def units(self) -> tuple[Unit, ...]:
         found = scan(self.spec, self.data)
-        require_no_problems(found.problems, self.spec)
+        require_no_problems(found.problems, self.spec, self.data)
         return self.task.index(self.spec, found.cases)
 
     @cached_property

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autoseg.cli.screen import Screen, versions
 
@@ -61,24 +61,28 @@ def log_command(screen: Screen | None, exit_code: int) -> None:
 
     A log that cannot be written is told, and does not change how the command ended.
     """
-    folders = [folder for folder in screen.log_in if folder.is_dir()] if screen is not None else []
+    folders = [folder for folder in screen.log_in if os.path.isdir(folder)] if screen is not None else []
     if screen is None or not folders:
         return
     import filelock
 
     from autoseg.core.errors import AutosegError
-    from autoseg.io.atomic import sha256_file
     from autoseg.io.audit import LOG, append_entry
 
+    try:
+        append_entry(_writable(folders), _entry(screen, exit_code))
+    except (AutosegError, OSError, filelock.Timeout) as error:
+        logging.getLogger(__name__).warning("the command is missing in %s: %s", folders[0] / LOG, error)
+
+
+def _entry(screen: Screen, exit_code: int) -> dict[str, Any]:
+    from autoseg.io.atomic import sha256_file
+
     seconds = screen.seconds()
-    entry = {"when": (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="seconds"),
+    return {"when": (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="seconds"),
              "seconds": round(seconds, 3), "who": _user(), "host": socket.gethostname(), "process": os.getpid(),
              "autoseg": versions()["autoseg"], "command": spoken(_typed), "exit_code": exit_code, "error": screen.error,
              "made": {name: sha256_file(path) for name, path in screen.made.items() if path.is_file()}}
-    try:
-        append_entry(_writable(folders), entry)
-    except (AutosegError, OSError, filelock.Timeout) as error:
-        logging.getLogger(__name__).warning("the command is missing in %s: %s", folders[0] / LOG, error)
 
 
 def _writable(folders: Sequence[Path]) -> Path:

@@ -120,7 +120,9 @@ def verify(folder: Annotated[Path | None, typer.Argument(help="A folder with a m
         bundle = read_bundle(place, policies(root, trust))
         facts |= {"bundle": bundle.digest, "signature": bundle.signed}
     if (place / MANIFEST).is_file():
-        changed = changed_outputs(place)
+        changed, listed = changed_outputs(place)
+        if not listed and not (place / INDEX).is_file():
+            changed = [f"{INDEX} is missing, which lists the files of a bundle"]
         problems += changed
         facts[MANIFEST] = f"{len(changed)} file(s) changed or missing" if changed else "every file is as it was written"
     if (place / LOG).is_file():
@@ -128,7 +130,8 @@ def verify(folder: Annotated[Path | None, typer.Argument(help="A folder with a m
         problems += [f"{LOG}: {problem}" for problem in chain.problems]
         facts[LOG] = f"{chain.lines} line(s), last digest {chain.head}"
     if not facts:
-        raise UsageError(f"{place} holds no {INDEX}, {MANIFEST} or {LOG}", hint="name a folder that autoseg wrote")
+        found = f"holds no {INDEX}, {MANIFEST} or {LOG}" if place.exists() else "does not exist"
+        raise UsageError(f"{place} {found}", hint="name a folder that autoseg wrote")
     for name, fact in facts.items():
         screen.say(f"{name:14} {fact}")
     for problem in problems:

@@ -108,6 +108,7 @@ def plan(dataset: Dataset = None, data: DataFolder = None, target: Target = None
         made = workspace.plan(earlier)
     else:
         made = make_plan(workspace, target, memory, minutes, configuration, plan, seed, jobs)
+        screen.made["plan"] = workspace.layout.plan(made.name) / MANIFEST
     if explain:
         show.explanation(screen, made)
     else:
@@ -124,6 +125,7 @@ def plan_and_preprocess(dataset: Dataset = None, data: DataFolder = None, target
     workspace = open_dataset(screen, root, dataset, data, task)
     made = make_plan(workspace, target, memory, minutes, configuration, plan, seed, jobs)
     preprocess(workspace, made, configuration, jobs)
+    screen.made["plan"] = workspace.layout.plan(made.name) / MANIFEST
     show.plan(screen, made)
     screen.say(f"\nnext: autoseg train -d {workspace.spec.name}")
     screen.finish(plan=made)

@@ -25,8 +25,18 @@ _ADVICE = {
     errno.EACCES: "permission denied; choose a folder that you may write to",
     errno.EPERM: "permission denied; choose a folder that you may write to",
     errno.EFBIG: "the file is larger than this file system or `ulimit -f` allows",
+    errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter one",
     errno.EIO: "the disk or the network drive reports an error; look at the system's log, or choose a folder on another disk",
 }
+# What else can be in the way of a folder.
+_NO_FOLDER = {
+    errno.EEXIST: "a file stands where a folder is needed; choose another folder",
+    errno.ENOTDIR: "a file stands where a folder is needed; choose another folder",
+    errno.ENOENT: "no folder can be made there; choose another folder",
+}
+# Errors that another place would not have.
+_OF_THE_PLACE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+ELSEWHERE = "name another folder: --root for what autoseg keeps, -o for what it makes"
 # Some 5,000 lines when indented.
 _READABLE_CHARACTERS = 100_000
 _PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
@@ -48,7 +58,7 @@ def replacing(path: Path, durable: bool = True, *, needed_bytes: int | None = No
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     with explaining(path, needed_bytes):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         with _claimed(part):
             try:
                 yield part
@@ -103,11 +113,10 @@ def require_writable(folder: Path, largest_bytes: int = 0, *, make: bool = True)
     Raises:
         ResourceError: the folder is read-only or forbidden, the disk full, or such a file too large.
     """
-    if not make:
-        folder = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
-    probe = folder / f".probe.{secrets.token_hex(4)}.part"
     with explaining(folder, largest_bytes or None):
-        folder.mkdir(parents=True, exist_ok=True)
+        if make:
+            _make_folder(folder)
+        probe = (folder if make else _nearest_folder(folder)) / f".probe.{secrets.token_hex(4)}.part"
         descriptor = os.open(probe, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             os.write(descriptor, b"a word")
@@ -115,6 +124,24 @@ def require_writable(folder: Path, largest_bytes: int = 0, *, make: bool = True)
         finally:
             os.close(descriptor)
             probe.unlink(missing_ok=True)
+
+
+def _nearest_folder(folder: Path) -> Path:
+    """The folder or its nearest parent that exists."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    _make_folder(place)  # says that it is a file, where it is
+    return place
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER:
+            raise
+        raise ResourceError(f"{folder} cannot be made: {_NO_FOLDER[error.errno]}", hint=ELSEWHERE) from error
 
 
 @contextmanager
@@ -131,7 +158,8 @@ def explaining(path: Path, needed_bytes: int | None = None) -> Iterator[None]:
         if isinstance(error, TimeoutError) or error.errno is not None and error.errno not in _ADVICE:
             raise
         advice = _ADVICE.get(error.errno or 0, f"{error}; the disk may be full, or the file too large for it")
-        raise ResourceError(f"{path} cannot be written{_room(path, needed_bytes)}: {advice}") from error
+        raise ResourceError(f"{path} cannot be written{_room(path, needed_bytes)}: {advice}",
+                            hint=ELSEWHERE if error.errno in _OF_THE_PLACE else None) from error
 
 
 def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:

@@ -35,8 +35,10 @@ def digests_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return {name: sha256_file(folder / name) for name in names}
 
 
-def changed_outputs(folder: Path) -> list[str]:
-    """A sentence for every output that the manifest of `folder` names and that is missing or differs.
+def changed_outputs(folder: Path) -> tuple[list[str], int]:
+    """A sentence for every output that the manifest of `folder` names and that is missing or differs; and how many it names.
+
+    That of a bundle names none: they are listed in `bundle.json`.
 
     Raises:
         UnsafeError: the manifest itself cannot be read, or names a file outside the folder.
@@ -55,4 +57,4 @@ def changed_outputs(folder: Path) -> list[str]:
             problems.append(f"{name} is missing")
         elif sha256_file(file) != digest:
             problems.append(f"{name} differs from what was written")
-    return problems
+    return problems, len(manifest.outputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from autoseg.core.errors import DatasetError
@@ -27,8 +28,12 @@ class Problem:
     severity: Literal["error", "warning"] = "error"
 
 
-def require_no_problems(problems: Iterable[Problem], spec: DatasetSpec) -> None:
-    """Raise one DatasetError that lists every problem; warnings do not count."""
+def require_no_problems(problems: Iterable[Problem], spec: DatasetSpec, folder: Path | None = None) -> None:
+    """Raise one DatasetError that lists every problem; warnings do not count.
+
+    Args:
+        folder: with the images, for the next command.
+    """
     errors = [problem for problem in problems if problem.severity == "error"]
     if not errors:
         return
@@ -36,8 +41,16 @@ def require_no_problems(problems: Iterable[Problem], spec: DatasetSpec) -> None:
     count = len({problem.case for problem in errors})
     codes = {problem.code for problem in errors}
     raise DatasetError(f"dataset {spec.name}: {count} case{'s have' if count > 1 else ' has'} problems:\n{lines}\n"
-                       "Repair these files, or list the cases under 'exclude' in the specification.",
-                       code=codes.pop() if len(codes) == 1 else "E_CASES", hint=f"autoseg check -d {spec.name}")
+                       "Repair these files, or list the cases under 'exclude' in the specification (`autoseg init FOLDER`"
+                       " writes one).",
+                       code=codes.pop() if len(codes) == 1 else "E_CASES", hint=f"autoseg check {_dataset_options(spec, folder)}")
+
+
+def _dataset_options(spec: DatasetSpec, folder: Path | None) -> str:
+    """How a dataset is named that may not be remembered yet."""
+    if folder is None:
+        return f"-d {spec.name}"
+    return f"-d {folder}" if (folder / "dataset.json").is_file() else f"-d {spec.name} -i {folder}"
 
 
 def absent_labels_text(dataset: str, absent: Sequence[str]) -> str:

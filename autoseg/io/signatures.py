@@ -89,7 +89,8 @@ def read_public_key(path: Path) -> str:
         if not isinstance(key, ed25519.Ed25519PublicKey):
             raise ValueError(f"it holds another kind of key, {type(key).__name__}")
     except (OSError, ValueError, _unsupported()) as error:
-        raise UnsafeError(f"{path} is no Ed25519 public key in PEM form: {error}", code="E_KEY",
+        found = "does not exist" if isinstance(error, FileNotFoundError) else f"is no Ed25519 public key in PEM form: {error}"
+        raise UnsafeError(f"the key {path} {found}", code="E_KEY",
                           hint="autoseg keygen FILE makes a pair; give the file that ends in .pub") from error
     return _base64_of(key)
 
@@ -156,7 +157,8 @@ def _read_private_key(path: Path, passphrase: bytes | None) -> Ed25519PrivateKey
     except TypeError as error:  # an encrypted key without a passphrase, or the reverse
         raise UsageError(f"{path}: {error}", code="E_PASSPHRASE") from error
     except (OSError, ValueError, _unsupported()) as error:
-        raise UsageError(f"{path} is no private key in PEM form: {error}", code="E_KEY",
+        found = "does not exist" if isinstance(error, FileNotFoundError) else f"is no private key in PEM form: {error}"
+        raise UsageError(f"the key {path} {found}", code="E_KEY",
                          hint="autoseg keygen FILE makes one") from error
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise UsageError(f"{path} holds another kind of key, {type(key).__name__}; Ed25519 is needed", code="E_KEY",

@@ -197,6 +197,24 @@ def test_verify_follows_the_log_and_checks_a_bundle(home, given, bundle, tmp_pat
     assert verified(tmp_path / "nothing", capsys)[0] == 2
 
 
+def test_verify_finds_that_a_bundle_has_lost_its_list_of_files(bundle, capsys):
+    (bundle / "bundle.json").unlink()
+    (bundle / "plan.json").unlink()
+    code, document = verified(bundle, capsys)
+    assert code == 8 and "bundle.json is missing" in document["problems"][0]
+
+
+@pytest.mark.parametrize("place", ["file/out", "file", "a" * 300])
+def test_an_output_that_can_be_no_folder_is_refused_in_a_sentence(home, given, tmp_path, capsys, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("not a folder")
+    capsys.readouterr()
+    assert run(["predict", "-b", str(home.bundle), "-i", str(given / "images"), "-o", place]) == 6
+    said = capsys.readouterr().err
+    assert "Traceback" not in said and "bug" not in said and "name another folder" in said
+    assert not list(tmp_path.glob("autoseg-error-*"))
+
+
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname"])
 def test_verify_opens_nothing_outside_the_folder(tmp_path, capsys, name):
     (tmp_path / "out").mkdir()

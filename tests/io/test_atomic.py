@@ -74,7 +74,7 @@ def test_other_system_errors_pass_through(tmp_path):
 
 def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path):
     (tmp_path / "a").write_text("file")
-    with pytest.raises(OSError, match="a"):
+    with pytest.raises(ResourceError, match="a cannot be made: a file stands where a folder is needed"):
         write_bytes(tmp_path / "a" / "b", b"")
 
 

@@ -9,7 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from breaking import contents
+from toy_tasks.datasets import SPECS, open_toy, plan_toy, write_cases
 
+from autoseg import pipeline
 from autoseg.core.errors import DatasetError, LockedError, PartialError, ResourceError
 from autoseg.core.progress import silent
 from autoseg.io.dataset import examine_case, scan
@@ -172,3 +174,17 @@ def test_a_store_in_use_is_left_alone_unless_a_case_would_be_rewritten(toy, copi
         assert contents(folder) == before
     run(toy, copied, folder)
     assert contents(folder) != before
+
+
+def test_configurations_of_one_grid_share_a_store_that_is_made_once(tmp_path):
+    (tmp_path / "spec.yaml").write_text(SPECS["segmentation"])
+    write_cases(tmp_path, "segmentation")
+    heard = []
+    workspace = replace(open_toy("segmentation", tmp_path, tmp_path / "root"),
+                        progress=lambda stage, *rest: heard.append(stage))
+    plan = plan_toy(workspace)
+    one = next(iter(plan.configurations.values()))
+    both = replace(plan, configurations={"one": replace(one, name="one"), "two": replace(one, name="two")})
+    [folder] = pipeline.preprocess(workspace, both, (), executor=None)
+    assert folder.is_dir() and any(stage.endswith(" one") for stage in heard)
+    assert not any(stage.endswith(" two") for stage in heard)
