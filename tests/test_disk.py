@@ -177,7 +177,7 @@ def test_a_probe_leaves_nothing_and_names_folder_and_need(tmp_path):
     require_writable(tmp_path / "new" / "folder", 10**12)  # takes no space
     assert list((tmp_path / "new" / "folder").iterdir()) == []
     (tmp_path / "file").touch()
-    with pytest.raises(OSError):
+    with pytest.raises(ResourceError, match="below cannot be made: a file stands where a folder is needed"):
         require_writable(tmp_path / "file" / "below")
 
 
