@@ -111,9 +111,23 @@ def last_json(log: Path) -> dict[str, Any]:
 
 
 def render(ledger: Ledger) -> str:
-    rows = [[key, f"{entry['result']['iterations']:,}", f"{entry['result']['seconds']['training']:.0f}"]
-            for key, entry in ledger.entries.items()]
-    return markdown(["nnU-Net 2.8.1", "iterations", "training s"], rows)
+    """Iterations, seconds, and every Dice with its interval over cases and over patients."""
+    rows = []
+    for key, entry in ledger.entries.items():
+        result = entry["result"]
+        run = [key, f"{result['iterations']:,}", f"{result['seconds']['training']:.0f}", str(result["cases"])]
+        for name, of_cases in result["scores"]["summary"].items():
+            if name.endswith(".dice"):
+                rows.append([*run, name, interval(of_cases), interval(result["scores"]["per_patient"].get(name))])
+    return markdown(["nnU-Net 2.8.1", "iterations", "training s", "cases", "score", "per case", "per patient"], rows)
+
+
+def interval(estimate: dict[str, Any] | None) -> str:
+    """Mean and 95 % interval."""
+    if estimate is None:
+        return ""
+    lower, upper = ("-" if bound is None else f"{bound:.3f}" for bound in (estimate["lower"], estimate["upper"]))
+    return f"{estimate['mean']:.4f} [{lower}, {upper}]"
 
 
 if __name__ == "__main__":

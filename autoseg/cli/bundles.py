@@ -34,7 +34,7 @@ def info(bundle: BundleFolder = None, dataset: Dataset = None, plan: PlanName = 
     screen = start("info", as_json)
     folder = bundle_folder(screen, bundle, root, dataset, plan, task)
     found = read_bundle(folder, policies(root, trust))
-    screen.say(printable(found.card))
+    screen.say(found.card)
     screen.say(f"bundle     {folder}\ndigest     {found.digest}\nsignature  {found.signed}")
     screen.finish(bundle=folder, digest=found.digest, signature=found.signed, card=found.card, members=found.members,
                   decisions=found.decisions)
@@ -83,7 +83,7 @@ def import_(file: Annotated[Path, typer.Argument(help="A file that autoseg expor
     done = run_import(file, target, allowed)
     found = read_bundle(target, allowed) if done.was_there else done.bundle
     screen.made["bundle"] = target / INDEX
-    screen.say(f"{found.spec.name}, plan {printable(found.plan.name)}: {len(found.members)} network(s)"
+    screen.say(f"{found.spec.name}, plan {found.plan.name}: {len(found.members)} network(s)"
                f"{', which was here already' if done.was_there else ''}")
     screen.say(f"bundle     {target}\ndigest     {found.digest}\nsignature  {found.signed}\n\n"
                f"next: autoseg info -b {target}; autoseg predict -b {target} -i IMAGES -o OUT")
@@ -135,7 +135,7 @@ def verify(folder: Annotated[Path | None, typer.Argument(help="A folder with a m
     for name, fact in facts.items():
         screen.say(f"{name:14} {fact}")
     for problem in problems:
-        screen.say(f"PROBLEM        {printable(problem)}")
+        screen.say(f"PROBLEM        {problem}")
     code = 8 if problems else 0
     screen.finish("changed" if code else "ok", code, folder=place, found=facts, problems=problems)
     return code
@@ -171,8 +171,3 @@ def _is_there(path: Path) -> bool:
     except OSError:
         return True
     return True
-
-
-def printable(text: str) -> str:
-    """Text of a bundle for a terminal: control characters, which could move the cursor or hide lines, become spaces."""
-    return "\n".join("".join(c if c.isprintable() else " " for c in line) for line in text.split("\n"))

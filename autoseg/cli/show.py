@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from autoseg.stages.check import Understanding
     from autoseg.stages.predict import PredictionManifest
 
+# Enough to see what they have in common; of references without a prediction there may be hundreds.
+MOST_SHOWN = 10
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of weights and batches; the same seed gives the same CPU run.")]
 
 
@@ -118,15 +120,25 @@ def report(screen: Screen, scored: Report) -> None:
     rows += [[f"{name}, per patient", *numbers(estimate)] for name, estimate in scored.per_patient.items()]
     screen.say(table(["score", "mean", "95 % interval", "median", "cases"], rows))
     screen.say("Both masks empty: not counted. One mask empty: Dice, IoU and surface Dice 0, HD95 not counted.")
-    for failure in scored.failures:
-        screen.say(f"FAILED  {failure.unit}: {failure.message} [{failure.code}]")
+    failures(screen, scored.failures)
 
 
 def predictions(screen: Screen, manifest: PredictionManifest, output: Path) -> None:
     """How many cases are there, and those that failed."""
     screen.say(f"{len(manifest.finished)} case(s) predicted in {output}")
-    for failure in manifest.failures:
-        screen.say(f"FAILED  {failure.unit}: {failure.message} [{failure.code}]")
+    failures(screen, manifest.failures)
+
+
+def failures(screen: Screen, found: Sequence[Failure]) -> None:
+    """A line for each failed case; of many with one code the first ones, and how many there are."""
+    by_code: dict[str, list[Failure]] = {}
+    for failure in found:
+        by_code.setdefault(failure.code, []).append(failure)
+    for code, alike in by_code.items():
+        for failure in alike[:MOST_SHOWN]:
+            screen.say(f"FAILED  {failure.unit}: {failure.message} [{code}]")
+        if len(alike) > MOST_SHOWN:
+            screen.say(f"FAILED  and {len(alike) - MOST_SHOWN:,} more cases [{code}]; --json lists them all")
 
 
 def numbers(estimate: Estimate) -> list[str]:

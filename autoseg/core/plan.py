@@ -29,6 +29,7 @@ from autoseg.core.spec import STRICT
 
 PLAN_FORMAT = 1
 
+Air = Literal["zero", "corners"]
 Scheme = Literal["ct", "zscore", "rescale_to_0_1", "rgb_to_0_1", "none"]
 Precision = Literal["fp32", "bf16", "fp16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -64,7 +65,7 @@ class InputPlan:
 
     role: str
     channels: tuple[Normalization, ...]
-    air: Literal["zero", "corners"] = "zero"
+    air: Air = "zero"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -318,7 +319,6 @@ class Plan:
     format: int = PLAN_FORMAT
     specification: str = ""
     fingerprint: str = ""
-
 
     def configuration(self, name: str) -> Configuration:
         """The configuration called `name`.

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from autoseg.core.fingerprint import Fingerprint
-from autoseg.core.plan import InputPlan
-
-Air = Literal["zero", "corners"]
+from autoseg.core.plan import Air, InputPlan
 
 # nnU-Net's bound below which a crop matters (default_experiment_planner.py:205), here for the crop to what differs from the
 # corners, relative to the crop to non-zero.

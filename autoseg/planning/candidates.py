@@ -72,7 +72,8 @@ def _size_reasons(timed: Sequence[Configuration], meter: Meter, minutes: float) 
         _times(timed, meter),
         f"from cheap to dear candidates: smaller while fewer than {recipes.TOO_FEW_ITERATIONS} steps fit into {minutes:g} "
         f"minutes, larger while the next one still allows {recipes.ENOUGH_ITERATIONS}; features double per stage",
-        f"candidates timed on this machine, see budget.json; limits {CPU.source}")
+        f"candidates timed on this machine, see budget.json; limits {CPU.source}; fewest steps and width in 2-D "
+        f"{recipes.SUNNYBROOK}")
     return {"network.features": reason}
 
 

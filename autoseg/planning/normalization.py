@@ -11,9 +11,9 @@ import numpy as np
 from autoseg.core.errors import DatasetError
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.modality import NAMED_SCHEMES
-from autoseg.core.plan import InputPlan, Normalization, Reason, Scheme
+from autoseg.core.plan import Air, InputPlan, Normalization, Reason, Scheme
 from autoseg.core.spec import ChannelSpec, InputSpec
-from autoseg.planning.air import WORTH_BELOW, Air, cropped, plan_air
+from autoseg.planning.air import WORTH_BELOW, cropped, plan_air
 from autoseg.planning.explain import Reasons
 from autoseg.planning.spacing import PLANNER
 

@@ -12,7 +12,9 @@ from typing import Literal
 from autoseg.core.plan import Augmentation, MemoryFormat, Optimization
 
 NNUNET_TRAINER = "nnU-Net 2.8.1 trainer (nnUNetTrainer.py)"
-HIPPOCAMPUS = "measured on folds of Hippocampus and Sunnybrook, see benchmarks/README.md"
+HIPPOCAMPUS = "measured on Hippocampus folds, see benchmarks/README.md"
+# Of the width in 2-D and the fewest steps only.
+SUNNYBROOK = "measured on slices of SunnybrookLV, see benchmarks/README.md"
 
 
 @dataclass(frozen=True)

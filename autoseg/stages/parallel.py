@@ -26,8 +26,6 @@ Result = TypeVar("Result")
 MEMORY_CODE = "E_MEMORY"
 # What says nothing about a case's files: with more memory, or on a faster disk, the same case may do.
 CIRCUMSTANCES = frozenset({MEMORY_CODE, LostWorkerError.default_code, OverdueError.default_code})
-
-
 NO_LIMIT_HERE = "stop it and name the case under 'exclude', or repeat the command with --jobs 2, where cases have a time limit"
 
 

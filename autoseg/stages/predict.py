@@ -23,16 +23,17 @@ from autoseg.core.report import Failure
 from autoseg.core.task import Context, Inputs, Task
 from autoseg.inference.engine import in_use, usable_precision
 from autoseg.io.atomic import hash_values, sha256_file
-from autoseg.io.images import companion_file, image_ending, unchanged
+from autoseg.io.images import image_ending, unchanged
 from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_weights
 from autoseg.stages.attempts import Track
+from autoseg.stages.fingerprint import case_files
 from autoseg.stages.parallel import failure_of, naming_slow_cases
 from autoseg.stages.prepare import prepare_inputs, read_inputs
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "predictions.json"
+FINISHED = "predictions.json"
 T = TypeVar("T")
 
 
@@ -152,7 +153,7 @@ def run_predict(predictor: Predictor, cases: Sequence[Case], folder: Path, *, re
     made_with = hash_values([member.sha256 for member in predictor.bundle.members], predictor.bundle.plan,
                             predictor.bundle.decisions, context.mirror, context.probabilities, context.engine,
                             context.tile_step, context.precision)
-    manifest = _earlier_manifest(folder / MANIFEST, made_with)
+    manifest = _earlier_manifest(folder / FINISHED, made_with)
     finished, failures = dict(manifest.finished), list(refused)
     track = Track(folder)
     for place, case in enumerate(track.sorted(cases)):
@@ -166,7 +167,7 @@ def run_predict(predictor: Predictor, cases: Sequence[Case], folder: Path, *, re
             log.warning("%s was not predicted: %s", case.id, failures[-1].message)
         # In an order of their own: a run that was taken up again writes the bytes of an undisturbed one.
         manifest = PredictionManifest(made_with, dict(sorted(finished.items())), tuple(failures))
-        write_value(folder / MANIFEST, manifest)
+        write_value(folder / FINISHED, manifest)
         progress("predict", place + 1, len(cases), case.id)
     return manifest
 
@@ -187,13 +188,11 @@ def _is_finished(predicted: PredictedCase | None, case: Case, folder: Path) -> b
 
 
 def _input_digests(case: Case) -> dict[str, str]:
-    paths = [path for group in case.inputs.values() for path in group]
-    beside = [found for path in paths if (found := companion_file(path)) is not None]
-    return {path.name: sha256_file(path) for path in (*paths, *beside)}
+    return {path.name: sha256_file(path) for path in case_files(case)}
 
 
 def _predict_case(predictor: Predictor, case: Case, folder: Path) -> PredictedCase:
-    with unchanged([path for group in case.inputs.values() for path in group]):
+    with unchanged(case_files(case)):
         inputs = read_inputs(Unit(case.id, (case,), case.group), predictor.bundle.spec, compact=True, varied=True)
         digests = _input_digests(case)
     prediction = predictor.predict(inputs)

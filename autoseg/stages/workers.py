@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -17,6 +15,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from autoseg.core.errors import AutosegError
+from autoseg.io.processes import end_with_parent
 
 Result = TypeVar("Result")
 
@@ -145,7 +144,7 @@ class _Worker:
 def _serve(pipe: Connection) -> None:
     """Answers calls until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C goes to all processes of a terminal; the first one decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     while True:
         try:
             call = pipe.recv()
@@ -167,14 +166,6 @@ def _answer(call: Callable[[], Any]) -> tuple[bool, Any]:
 
 def _raise(error: Exception) -> None:
     raise error
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the one that started it is gone: half a case more would only disturb a run that resumes."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _ending(exit_code: int | None) -> str:

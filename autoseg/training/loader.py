@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing.connection import wait
 from typing import Any
 
 import numpy as np
@@ -19,6 +16,7 @@ import torch
 from torch import Tensor
 
 from autoseg.core.errors import ResourceError
+from autoseg.io.processes import end_with_parent
 
 Draw = Callable[[np.random.Generator], dict[str, Any]]
 
@@ -111,15 +109,7 @@ def _initialise_worker(draw: Draw) -> None:
     # Terminals and schedulers signal all processes of a job: the first one decides, and it still needs a batch or none.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the one that trains is gone; it would wait for the next batch forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+    end_with_parent()
 
 
 def _draw_in_worker(key: tuple[int, int], iteration: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from autoseg.io.images import read_image
 from autoseg.io.values import read_json, write_value
 from autoseg.stages import predict
 from autoseg.stages.attempts import NOTE
-from autoseg.stages.predict import MANIFEST, Predictor, decided
+from autoseg.stages.predict import FINISHED, Predictor, decided
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,9 +99,9 @@ def test_only_cases_without_a_matching_digest_are_predicted_again(toy, bundle, t
     content[len(content) // 2] ^= 1
     first.write_bytes(content)
     second.unlink()
-    document = read_json(tmp_path / MANIFEST)
+    document = read_json(tmp_path / FINISHED)
     del document["finished"][third.name.partition(".")[0]]
-    write_value(tmp_path / MANIFEST, document)
+    write_value(tmp_path / FINISHED, document)
     predicted(toy, bundle, tmp_path, context)
     assert done == [1, 1, 1] and contents(tmp_path) == whole
 

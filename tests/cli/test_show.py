@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from autoseg.cli.screen import Screen
+from autoseg.cli.show import MOST_SHOWN, failures
+from autoseg.core.report import Failure
+
+
+def test_many_failures_of_one_kind_are_gathered_and_rare_ones_stay(capsys):
+    found = [Failure(f"case_{place}", "E_NO_PREDICTION", "has none") for place in range(MOST_SHOWN + 3)]
+    found.insert(5, Failure("odd", "E_GRID", "lies elsewhere"))
+    failures(Screen("evaluate", False), found)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == MOST_SHOWN + 2
+    assert lines[0] == "FAILED  case_0: has none [E_NO_PREDICTION]"
+    assert lines[MOST_SHOWN] == "FAILED  and 3 more cases [E_NO_PREDICTION]; --json lists them all"
+    assert lines[-1] == "FAILED  odd: lies elsewhere [E_GRID]"
