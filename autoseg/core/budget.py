@@ -52,6 +52,7 @@ class CaseTime:
         windows: of this case that went through the network, mirrored ones included.
         predict_seconds: what predicting it took besides: reading, preparing, adding up, restoring, writing.
         validate_seconds: what validating it took besides, prepared as it was: adding up, restoring, writing, scoring.
+        start_seconds: once for all cases, to convert and compile the network.
     """
 
     candidate: str
@@ -62,6 +63,7 @@ class CaseTime:
     windows: float = 0.0
     predict_seconds: float = 0.0
     validate_seconds: float = 0.0
+    start_seconds: float = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)

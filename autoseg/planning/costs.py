@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from autoseg.core.budget import CaseTime
@@ -56,18 +56,29 @@ def predicted(configuration: Configuration, grid: Grid, meter: Meter, *, timed: 
 
 
 def durations(configuration: Configuration, grid: Grid, meter: Meter) -> Durations:
-    """Seconds of every stage, from what steps and pilot cases took; what is not the network grows with the voxels of a case."""
+    """Seconds of every stage, from what steps and pilot cases took, for cases of the shapes that the dataset has."""
     times, step = meter.case_time(configuration), meter.seconds(configuration)
     shapes = model_shapes(configuration, grid)
-    sizes = [math.prod(shape) / math.prod(times.shape) for shape in shapes]
-    network = [asked_windows(configuration, times, shape) * times.window_seconds for shape in shapes]
-    prepared = [math.prod(shape) / times.prepared_voxels * times.prepare_seconds for shape in shapes]
-    validated = [size * times.validate_seconds + seconds for size, seconds in zip(sizes, network, strict=True)]
+    mean = math.fsum(math.prod(shape) for shape in shapes) / len(shapes)
+    validated = math.ceil(grid.case_count * VALIDATION_SHARE) / len(shapes)
     return Durations(
-        preprocess=grid.case_count * statistics.fmean(prepared),
+        preprocess=grid.case_count * times.prepare_seconds * mean / times.prepared_voxels,
         training=configuration.optimization.iterations * step,
-        validation=math.ceil(grid.case_count * VALIDATION_SHARE) * statistics.fmean(validated),
-        case=statistics.median(size * times.predict_seconds + seconds for size, seconds in zip(sizes, network, strict=True)))
+        validation=times.start_seconds + validated * validating_seconds(configuration, times, shapes),
+        case=statistics.median(predicting_seconds(configuration, times, shape) for shape in shapes))
+
+
+def predicting_seconds(configuration: Configuration, times: CaseTime, shape: Sequence[float]) -> float:
+    """Seconds of reading, predicting and writing a case of this shape; what is not the network grows with the voxels."""
+    beside = times.predict_seconds * math.prod(shape) / math.prod(times.shape)
+    return beside + asked_windows(configuration, times, shape) * times.window_seconds
+
+
+def validating_seconds(configuration: Configuration, times: CaseTime, shapes: Iterable[Sequence[float]]) -> float:
+    """Seconds of predicting, writing and scoring prepared cases of these shapes, without the start of the network."""
+    beside = times.validate_seconds / math.prod(times.shape)
+    return math.fsum(beside * math.prod(shape) + asked_windows(configuration, times, shape) * times.window_seconds
+                     for shape in shapes)
 
 
 def model_shapes(configuration: Configuration, grid: Grid) -> list[tuple[float, ...]]:
@@ -135,6 +146,7 @@ def _time_reason(configuration: Configuration, meter: Meter) -> Reason:
         f"{times.predict_seconds:.3g} s for all else in predicting a case of {times.shape} voxels, "
         f"{times.validate_seconds:.3g} s in validating it",
         "cases x preparing; iterations x step; a case is its windows and all else, and the one that is predicted for takes the "
-        "median time; validation is as many cases as a fold has; what is not the network grows with the voxels; one network, one "
-        "process",
+        "median time; validation is as many cases as a fold has and "
+        f"{times.start_seconds:.2g} s to compile the network; what is not the network grows with the voxels; one network, one "
+        "process; the start of a command is left out",
         "measured on this machine, see budget.json")

@@ -8,7 +8,7 @@ import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -43,11 +43,22 @@ PILOTS = ".pilots-"
 AS_MADE = ".plan_as_made.json"
 # Enough of an edit to know it again.
 MOST_DIFFERENCES, MOST_CHARACTERS = 5, 80
-# After so long no further pilot unit is prepared: large ones take seconds each.
-PILOT_SECONDS = 2.0
-# Steps of a candidate: one to warm up, three of which the median counts. Without a time budget no further step begins after
-# some seconds: such a plan must be there soon, and needs the time for its prediction only.
-PROBE_STEPS, QUICK_SECONDS = 4, 2.0
+# Steps of a candidate: one to warm up, three of which the median counts.
+PROBE_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Enough:
+    """Seconds after which no further pilot unit is prepared, no further step begins, and no case is predicted once more."""
+
+    prepare: float
+    step: float
+    case: float
+
+
+# Steps of a plan with a time budget decide how long it trains. One without needs times to tell the user, and must be there
+# soon: where one step or one case takes some seconds, it is not done twice.
+THOROUGH, QUICK = Enough(2.0, math.inf, 1.0), Enough(1.0, 2.0, 0.3)
 
 
 def run_plan(task: Task, spec: DatasetSpec, units: Sequence[Unit], fingerprint: Fingerprint, budget: Budget,
@@ -172,7 +183,7 @@ def make_probe(task: Task, spec: DatasetSpec, units: Sequence[Unit], fingerprint
     Args:
         folder: receives pilot units, prepared once for each grid, and predictions of them; to be removed afterwards.
     """
-    quick = budget.minutes is None
+    limits = QUICK if budget.minutes is None else THOROUGH
     prepared: dict[str, Pilots] = {}
 
     def pilots_of(plan: Plan, configuration: Configuration) -> Pilots:
@@ -181,7 +192,7 @@ def make_probe(task: Task, spec: DatasetSpec, units: Sequence[Unit], fingerprint
         grid = grid_hash(plan, configuration, spec, fingerprint.spacings_mm)
         if grid not in prepared:
             prepared[grid] = prepare_pilots(task, spec, plan, configuration, pilot_units(units), folder / grid,
-                                            enough_seconds=PILOT_SECONDS)
+                                            enough_seconds=limits.prepare)
         return prepared[grid]
 
     def seconds(plan: Plan, configuration: Configuration) -> float:
@@ -193,7 +204,7 @@ def make_probe(task: Task, spec: DatasetSpec, units: Sequence[Unit], fingerprint
                              fold=0, count=PROBE_STEPS)
         return seconds_per_step(task.build_network(configuration), task.phases(configuration), loader,
                                 configuration.optimization, plan.budget.target, steps=PROBE_STEPS - 1,
-                                enough_seconds=QUICK_SECONDS if quick else math.inf)
+                                enough_seconds=limits.step)
 
     def peak_bytes(configuration: Configuration) -> tuple[int, int]:
         from autoseg.training.memory import predict_peaks
@@ -205,7 +216,7 @@ def make_probe(task: Task, spec: DatasetSpec, units: Sequence[Unit], fingerprint
 
         pilots = pilots_of(plan, configuration)
         with TemporaryDirectory(dir=folder) as predictions:
-            return time_cases(task, spec, plan, configuration, pilots, Path(predictions))
+            return time_cases(task, spec, plan, configuration, pilots, Path(predictions), enough_seconds=limits.case)
 
     return Probe(seconds, peak_bytes, case_seconds)
 

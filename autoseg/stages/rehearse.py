@@ -34,8 +34,8 @@ from autoseg.stages.train import Run, validate_unit
 from autoseg.training.device import Stopwatch
 from autoseg.training.timing import RememberedNetwork, seconds_of, warm
 
-# A small case is done again, at most so often, until so long has passed: imports, and the noise of milliseconds.
-MOST_TIMES, ENOUGH_SECONDS = 6, 1.0
+# Small cases are done again, at most so often: the first time imports, and milliseconds are noisy.
+MOST_TIMES = 6
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,12 @@ def prepare_pilots(task: Task, spec: DatasetSpec, plan: Plan, configuration: Con
 
 
 def time_cases(task: Task, spec: DatasetSpec, plan: Plan, configuration: Configuration, pilots: Pilots,
-               folder: Path) -> CaseTime:
+               folder: Path, *, enough_seconds: float) -> CaseTime:
     """What preparing the pilots took, and what predicting and validating the middle one takes.
 
     Args:
         folder: receives predictions.
+        enough_seconds: after so long the case is not predicted, and not validated, once more.
     """
     unit, device = pilots.middle, plan.budget.target
     plan = replace(plan, configurations={configuration.name: configuration})
@@ -81,24 +82,24 @@ def time_cases(task: Task, spec: DatasetSpec, plan: Plan, configuration: Configu
     watched = _Watched(task, network)
     predictor = _predictor(watched.task, spec, plan, configuration, network)
     predicted = _repeated(lambda number: watched.beside_network(
-        lambda: _predict(predictor, unit, folder / f"predicted_{number}"), device))
+        lambda: _predict(predictor, unit, folder / f"predicted_{number}"), device), enough_seconds)
     known = watched.with_known_prediction()
     validated = _repeated(lambda number: (seconds_of([lambda: validate_unit(
         Run(known, spec, plan, configuration, Fold((), ()), "0", {unit.id: unit}, {}, pilots.store, folder / f"run_{number}"),
-        network, unit, Context(device))], device)[0], 0.0))
+        network, unit, Context(device))], device)[0], 0.0), enough_seconds)
     counted = warm(pilots.seconds)
     voxels = [pilots.voxels(one) for one in pilots.units[-len(counted):]]
     whole, inner = (statistics.median(part) for part in zip(*predicted, strict=True))
     return CaseTime(
         "", statistics.fmean(counted), network.network_seconds / network.windows, statistics.fmean(voxels),
         tuple(map(float, pilots.store.record(unit.cases[0].id).model_shape)), network.windows / watched.cases, whole,
-        statistics.median(first for first, _ in validated) + inner)
+        statistics.median(first for first, _ in validated) + inner, network.start_seconds)
 
 
-def _repeated(measure: Callable[[int], tuple[float, float]]) -> Sequence[tuple[float, float]]:
-    """What was measured in every run but the first, of which there is only one where it takes long."""
+def _repeated(measure: Callable[[int], tuple[float, float]], enough_seconds: float) -> Sequence[tuple[float, float]]:
+    """What was measured in every run but the first, which is the only one where it takes long."""
     measured: list[tuple[float, float]] = []
-    while not measured or len(measured) < MOST_TIMES and sum(whole for whole, _ in measured) < ENOUGH_SECONDS:
+    while not measured or len(measured) < MOST_TIMES and sum(whole for whole, _ in measured) < enough_seconds:
         measured.append(measure(len(measured)))
     return measured[1:] or measured
 

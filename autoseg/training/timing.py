@@ -68,6 +68,7 @@ class RememberedNetwork(nn.Module):
     Attributes:
         windows: that were asked for so far.
         network_seconds: what the network would have taken for them.
+        start_seconds: how much longer the first run on each shape took, which may convert and compile the network.
         aside_seconds: what was spent in here, on running it and on copying answers.
     """
 
@@ -78,7 +79,7 @@ class RememberedNetwork(nn.Module):
         self._tries = tries
         self._answers: dict[tuple[int, ...], tuple[Tensor, float]] = {}
         self.windows = 0
-        self.network_seconds = self.aside_seconds = 0.0
+        self.network_seconds = self.aside_seconds = self.start_seconds = 0.0
 
     def forward(self, windows: Tensor) -> Tensor:
         """(B, C, *spatial) -> what the network returned for the first windows of this shape."""
@@ -87,8 +88,11 @@ class RememberedNetwork(nn.Module):
         shape = tuple(windows.shape)
         if shape not in self._answers:
             answer = self.network(windows)
+            synchronize(self._device)
+            first = watch.seconds()
             taken = seconds_of([partial(self.network, windows)] * self._tries, self._device, enough_seconds=1.0)
             self._answers[shape] = (answer, statistics.median(taken))
+            self.start_seconds += max(0.0, first - self._answers[shape][1])
         answer, seconds = self._answers[shape]
         answer = answer.clone()  # who asked may change it
         self.windows += shape[0]

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from autoseg import pipeline
 from autoseg.core.budget import Budget
 from autoseg.core.errors import ReadError
+from autoseg.core.plan import Durations
 from autoseg.core.progress import silent
 from autoseg.core.task import Context, PlanRequest
 from autoseg.io.images import read_geometry, read_image
@@ -82,6 +83,16 @@ def test_another_plan_trains_anew_instead_of_taking_the_old_weights(toy, tmp_pat
         weights.append((tmp_path / "training" / "model.safetensors").read_bytes())
     assert weights[0] != weights[1]
     assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == [other.inputs_hash()[:16]]
+
+
+def test_predicted_seconds_and_memory_make_no_other_run(toy):
+    """They differ on another machine, and its training would be thrown away else."""
+    run = pipeline.make_run(toy.workspace, toy.plan, "3d_fullres", "0")
+    measured = replace(run.configuration, predicted_peak_bytes=1, predicted_inference_bytes=2,
+                       predicted_seconds=Durations(1.0, 2.0, 3.0, 4.0))
+    longer = shortened(toy.plan, "3d_fullres", 99).configuration("3d_fullres")
+    assert replace(run, configuration=measured).inputs_hash() == run.inputs_hash()
+    assert replace(run, configuration=longer).inputs_hash() != run.inputs_hash()
 
 
 class BrokenStore:
