@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.plan import Plan, Precision
@@ -28,6 +28,7 @@ class Decisions:
 
     Attributes:
         refinements: names of the task's post-processing steps to apply, in order.
+        fitted: numbers that were fitted out of fold for a step (`temperature`), by the step's name.
         because: what was compared, in words, for the model card.
         tile_step, mirror, precision: of prediction; None: as planned, because nothing was compared.
     """
@@ -37,6 +38,7 @@ class Decisions:
     tile_step: float | None = None
     mirror: bool | None = None
     precision: Precision | None = None
+    fitted: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ class Case:
         targets: role -> path; empty for cases without a reference.
         site, date: where and when, if the specification says how to know.
         stratum: folds receive cases of one stratum evenly; None: the dataset has no such column.
+        values: what the table and the named parts of the paths say of the case, as written, by column or part.
     """
 
     id: str
@@ -26,6 +27,7 @@ class Case:
     site: str | None = None
     date: str | None = None
     stratum: str | None = None
+    values: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

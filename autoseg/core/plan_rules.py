@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 if TYPE_CHECKING:
-    from autoseg.core.plan import Configuration, Network, Plan
+    from autoseg.core.networks import Classifier, Network
+    from autoseg.core.plan import Configuration, Plan
 
 Count = Annotated[int, Field(ge=1)]
 Order = Annotated[int, Field(ge=0, le=5)]  # of splines, as scipy.ndimage has them
@@ -24,11 +25,14 @@ Range = tuple[Finite, Finite]
 Kernel = tuple[Count, ...]
 
 
-def require_sound_network(network: Network) -> None:
+def require_sound_network(network: Network | Classifier) -> None:
     """Raises a ValueError where the lists of a network do not fit each other."""
     stages = len(network.features)
-    counts = {"strides": len(network.strides), "kernel_sizes": len(network.kernel_sizes),
-              "convs_encoder": len(network.convs_encoder), "convs_decoder": len(network.convs_decoder) + 1}
+    counts = {"strides": len(network.strides), "kernel_sizes": len(network.kernel_sizes)}
+    if hasattr(network, "blocks"):
+        counts |= {"blocks": len(network.blocks)}
+    else:
+        counts |= {"convs_encoder": len(network.convs_encoder), "convs_decoder": len(network.convs_decoder) + 1}
     wrong = [name for name, count in counts.items() if count != stages]
     if not stages or wrong:
         raise ValueError(f"features has {stages} stages; {', '.join(wrong) or 'at least one'} must have as many (convs_decoder "
