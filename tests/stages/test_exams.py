@@ -5,25 +5,30 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from toy_tasks.datasets import make_toy
 
 from autoseg import pipeline
+from autoseg.cli.app import run as command
 from autoseg.core.case import Case, Unit, single_units
 from autoseg.core.errors import DatasetError, IncompatibleError
 from autoseg.core.geometry import Geometry
 from autoseg.core.image import Image
+from autoseg.core.networks import Start
 from autoseg.core.progress import silent
 from autoseg.core.report import Failure
 from autoseg.core.task import Context, PlanRequest
+from autoseg.io.atomic import sha256_file
 from autoseg.io.images import read_image, write_volume
 from autoseg.stages.fingerprint import digest_unit
 from autoseg.stages.folds import copied_units
 from autoseg.stages.limits import largest_case_voxels, model_shape, store_bytes
 from autoseg.stages.prepare import grid_hash, prepare_inputs, read_inputs, stored_inputs
-from autoseg.stages.train import predict_unit, seeded_network
+from autoseg.stages.train import fresh_network, predict_unit, seeded_network
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +177,47 @@ def test_planning_refuses_what_the_task_finds_wrong_with_all_units_and_warns_of_
     found = found[:1]
     pipeline.plan(Odd(), toy.plan.budget, PlanRequest("toy"), executor=None)
     assert "p0 and 3 more is odd [W_TOY]" in caplog.text
+
+
+def test_a_plan_may_start_from_a_bundle_whose_weights_lie_beside_it(toy, tmp_path):
+    pipeline.train(toy.workspace, toy.plan, "whole", "0", device="cpu", workers=0, should_stop=lambda: False)
+    pipeline.select(toy.workspace, toy.plan)
+    bundle = toy.workspace.layout.bundle("toy")
+    seen = []
+
+    def make_plan(spec, fingerprint, budget, request, probe):
+        seen.append(request.start)
+        made = toy.task.make_plan(spec, fingerprint, budget, replace(request, start=None), probe)
+        start = Start(request.start.weights, request.start.sha256, ("encoder.",))
+        return replace(made, configurations={"whole": replace(made.configurations["whole"], start=start)})
+
+    class Starts:
+        """The workspace with a task that takes encoders."""
+
+        def __getattr__(self, name):
+            return replace(toy.task, make_plan=make_plan) if name == "task" else getattr(toy.workspace, name)
+
+    plan = pipeline.plan(Starts(), toy.plan.budget, PlanRequest("started"), executor=None, start=bundle)
+    folder = toy.workspace.layout.plan("started")
+    [start] = seen
+    assert start.network == toy.configuration.network and "ToyExams" in start.source and "fold 0" in start.source
+    assert sha256_file(folder / start.weights) == start.sha256 == sha256_file(bundle / "members" / "whole_fold_0.safetensors")
+    run = pipeline.make_run(toy.workspace, replace(plan, specification=""), "whole", "1")
+    torch_only = pipeline.load_predictor(bundle, Context(engine="torch"), trusted_task="toy_tasks.exams")
+    begun, given = fresh_network(run), torch_only._networks[0]
+    assert torch.equal(begun.encoder.weight, given.encoder.weight) and not torch.equal(begun.head.weight, given.head.weight)
+    (folder / start.weights).unlink()
+    assert pipeline.plan(Starts(), toy.plan.budget, PlanRequest("started"), executor=None, start=bundle) == plan
+    assert (folder / start.weights).is_file()  # put back
+
+
+def test_a_segmentation_that_cannot_start_from_weights_says_so_and_leaves_nothing(tmp_path, capsys):
+    from toy_tasks.datasets import SPECS, write_cases
+
+    golden = Path(__file__).parents[1] / "golden" / "bundle_format_2" / "bundle"
+    tmp_path.joinpath("spec.yaml").write_text(SPECS["segmentation"])
+    write_cases(tmp_path, "segmentation")
+    code = command(["plan", "-d", str(tmp_path / "spec.yaml"), "-i", str(tmp_path), "--root", str(tmp_path / "home"), "--start",
+                    str(golden)])
+    assert code == 2 and "trained from fresh weights" in capsys.readouterr().err
+    assert not list(tmp_path.glob("home/ToyLabels/plans/*/*.safetensors"))
