@@ -32,7 +32,7 @@ from autoseg.io.layouts import (
     nnunet_layout,
     single_files,
 )
-from autoseg.io.problems import Problem, require_no_problems
+from autoseg.io.problems import Problem, require_no_problems, unlisted_values_text
 
 __all__ = ["Facts", "Problem", "Scan", "check_case", "examine_case", "is_safe_id", "list_inputs", "require_no_problems", "scan",
            "scan_all", "spec_of_folder"]
@@ -226,11 +226,8 @@ def _examine_target(spec: DatasetSpec, case_id: str, path: Path, image: Image | 
         return [], None
     label = read_label_map(path, reference=reference, values=spec.listed_values, notes=notes).voxels[0]
     values = _values_in(label)
-    known = {entry.value: entry.name for entry in spec.labels} | ({} if spec.ignore is None else {spec.ignore: "ignored"})
-    unknown = sorted(value for value in values if value != 0 and value not in known)
-    if unknown:
-        return [Problem(case_id, "E_LABEL_VALUE", f"{path} holds the values {unknown}, which the specification does not list; "
-                        f"it lists {known} and 0 for the background")], label
+    if values - {0, *spec.listed_values}:
+        return [Problem(case_id, "E_LABEL_VALUE", f"{path}: {unlisted_values_text(label, spec)}")], label
     if not values - {0, spec.ignore}:
         return [Problem(case_id, "W_LABEL_EMPTY", f"{path} holds background only", "warning")], label
     return [], label
