@@ -156,19 +156,18 @@ def run_predict(predictor: Predictor, cases: Sequence[Case], folder: Path, *, re
     manifest = _earlier_manifest(folder / FINISHED, made_with)
     finished, failures = dict(manifest.finished), list(refused)
     track = Track(folder)
-    for place, case in enumerate(track.sorted(cases)):
-        try:
-            if not _is_finished(finished.get(case.id), case, folder):
-                finished.pop(case.id, None)  # what an earlier run recorded holds no longer
-                with track.of(case.id), naming_slow_cases(case.id, advice="stop it and take the case out of the folder"):
-                    finished[case.id] = _predict_case(predictor, case, folder)
-        except (AutosegError, MemoryError, RuntimeError) as error:
-            failures.append(failure_of(case.id, error))
-            log.warning("%s was not predicted: %s", case.id, failures[-1].message)
-        # In an order of their own: a run that was taken up again writes the bytes of an undisturbed one.
-        manifest = PredictionManifest(made_with, dict(sorted(finished.items())), tuple(failures))
-        write_value(folder / FINISHED, manifest)
-        progress("predict", place + 1, len(cases), case.id)
+    with naming_slow_cases(advice="stop it and take the case out of the folder") as begin:
+        for place, case in enumerate(track.sorted(cases)):
+            begin(case.id)
+            earlier = finished.pop(case.id, None)
+            try:
+                finished[case.id] = _finished_case(predictor, case, folder, earlier, track)
+            except (AutosegError, MemoryError, RuntimeError) as error:
+                failures.append(failure_of(case.id, error))  # listed at the end; until then in the manifest
+            # In an order of their own: a run that was taken up again writes the bytes of an undisturbed one.
+            manifest = PredictionManifest(made_with, dict(sorted(finished.items())), tuple(failures))
+            write_value(folder / FINISHED, manifest)
+            progress("predict", place + 1, len(cases), case.id)
     return manifest
 
 
@@ -180,10 +179,16 @@ def _earlier_manifest(path: Path, made_with: str) -> PredictionManifest:
     return PredictionManifest(made_with)
 
 
-def _is_finished(predicted: PredictedCase | None, case: Case, folder: Path) -> bool:
-    if predicted is None or predicted.inputs != _input_digests(case):
-        return False
-    return all((folder / name).is_file() and sha256_file(folder / name) == digest
+def _finished_case(predictor: Predictor, case: Case, folder: Path, earlier: PredictedCase | None, track: Track) -> PredictedCase:
+    """What an earlier run made of the case where that still holds, else what is made of it now."""
+    if earlier is not None and _is_finished(earlier, case, folder):
+        return earlier
+    with track.of(case.id):
+        return _predict_case(predictor, case, folder)
+
+
+def _is_finished(predicted: PredictedCase, case: Case, folder: Path) -> bool:
+    return predicted.inputs == _input_digests(case) and all((folder / name).is_file() and sha256_file(folder / name) == digest
                for name, digest in predicted.outputs.items())
 
 
