@@ -153,8 +153,9 @@ def run_predict(predictor: Predictor, cases: Sequence[Case], folder: Path, *, re
     made_with = hash_values([member.sha256 for member in predictor.bundle.members], predictor.bundle.plan,
                             predictor.bundle.decisions, context.mirror, context.probabilities, context.engine,
                             context.tile_step, context.precision)
-    manifest = _earlier_manifest(folder / FINISHED, made_with)
-    finished, failures = dict(manifest.finished), list(refused)
+    finished, failures = dict(_earlier_manifest(folder / FINISHED, made_with).finished), list(refused)
+    manifest = PredictionManifest(made_with, finished, tuple(failures))
+    write_value(folder / FINISHED, manifest)  # where no case can even be tried, that has to be said too
     track = Track(folder)
     with naming_slow_cases(advice="stop it and take the case out of the folder") as begin:
         for place, case in enumerate(track.sorted(cases)):

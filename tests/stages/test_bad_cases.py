@@ -74,6 +74,20 @@ def test_a_bad_case_is_named_once_and_nobody_is_sent_to_a_specification(bundle, 
     assert "[E_NONFINITE]" in shown and "exclude" not in shown
 
 
+def test_images_of_formats_that_are_not_read_are_listed_as_they_are_when_named_alone(bundle, tmp_path, capsys):
+    for folder, names in (("some", ("a.nii.gz", "b.mgz", "c.img", "c.hdr", "README.txt")), ("none", ("b.mgz", "README.txt"))):
+        (tmp_path / folder / "in").mkdir(parents=True)
+        for name in names:
+            (tmp_path / folder / "in" / name).write_bytes(gzip.compress(nifti_bytes(VOXELS)))
+    code, document = predicted(bundle, tmp_path / "some" / "in", capsys)
+    assert code == 4 and set(document["cases"]) == {"a"}
+    assert {failure["unit"]: failure["code"] for failure in document["failures"]} == {"b": "E_FORMAT", "c": "E_FORMAT"}
+    code, document = predicted(bundle, tmp_path / "none" / "in", capsys)
+    assert code == 4 and document["cases"] == {} and [failure["unit"] for failure in document["failures"]] == ["b"]
+    recorded = json.loads((tmp_path / "none" / "out" / "predictions.json").read_text())
+    assert recorded["failures"] == document["failures"]
+
+
 def test_images_of_few_voxels_are_predicted_on_their_own_grid(bundle, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     rng = np.random.default_rng(0)
