@@ -32,7 +32,8 @@ from autoseg.io.layouts import (
     nnunet_layout,
     single_files,
 )
-from autoseg.io.problems import Problem, require_no_problems
+from autoseg.io.problems import Problem, require_no_problems, unlisted_values_text
+from autoseg.io.unread import unread_images
 
 __all__ = ["Facts", "Problem", "Scan", "check_case", "examine_case", "is_safe_id", "list_inputs", "require_no_problems", "scan",
            "scan_all", "spec_of_folder"]
@@ -149,7 +150,7 @@ def list_inputs(spec: DatasetSpec, folder: Path) -> Scan:
 
     Tried in this order: the specification's layouts; their file names in a flat folder; nnU-Net's names
     (`<case>_0000.<ending>`); and for one channel every image file by itself. A single file is a case of one channel or of
-    all channels.
+    all channels. Images of formats that are not read are problems.
 
     Raises:
         DatasetError: nothing fits; what was looked for and what lies there is listed.
@@ -161,11 +162,14 @@ def list_inputs(spec: DatasetSpec, folder: Path) -> Scan:
     for attempt in (layouts, [flat(layout) for layout in layouts], nnunet_layout(spec, files)):
         match = _best_match([_try_layout(layout, files) for layout in attempt])
         if match is not None and match.found.cases:
-            return _input_cases(spec, match)
+            return _with_unread(_input_cases(spec, match), files)
     found = single_files(spec, files)
-    if found is None:
+    if found is not None:
+        return _with_unread(_input_cases(spec, _Match(LayoutSpec("files", {}), found)), files)
+    unread = _with_unread(Scan((), (), "files"), files)
+    if not unread.problems:
         raise DatasetError(_nothing_found(spec, folder, files), code="E_NO_CASES")
-    return _input_cases(spec, _Match(LayoutSpec("files", {}), found))
+    return unread
 
 
 def check_case(spec: DatasetSpec, case: Case) -> tuple[Problem, ...]:
@@ -226,11 +230,8 @@ def _examine_target(spec: DatasetSpec, case_id: str, path: Path, image: Image | 
         return [], None
     label = read_label_map(path, reference=reference, values=spec.listed_values, notes=notes).voxels[0]
     values = _values_in(label)
-    known = {entry.value: entry.name for entry in spec.labels} | ({} if spec.ignore is None else {spec.ignore: "ignored"})
-    unknown = sorted(value for value in values if value != 0 and value not in known)
-    if unknown:
-        return [Problem(case_id, "E_LABEL_VALUE", f"{path} holds the values {unknown}, which the specification does not list; "
-                        f"it lists {known} and 0 for the background")], label
+    if values - {0, *spec.listed_values}:
+        return [Problem(case_id, "E_LABEL_VALUE", f"{path}: {unlisted_values_text(label, spec)}")], label
     if not values - {0, spec.ignore}:
         return [Problem(case_id, "W_LABEL_EMPTY", f"{path} holds background only", "warning")], label
     return [], label
@@ -332,6 +333,10 @@ def _input_cases(spec: DatasetSpec, match: _Match) -> Scan:
     problems += _split_channels(spec, cases)
     refused = {problem.case for problem in problems}
     return Scan(tuple(case for case in cases if case.id not in refused), tuple(problems), match.layout.name)
+
+
+def _with_unread(found: Scan, files: Files) -> Scan:
+    return dataclasses.replace(found, problems=(*found.problems, *unread_images(files, found.cases)))
 
 
 def _single_file_case(spec: DatasetSpec, path: Path) -> Case:

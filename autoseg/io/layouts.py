@@ -143,8 +143,8 @@ def _extra_channel(layout: LayoutSpec, found: Found, folder: Path, name: str) ->
             case_id = None if match is None else _case_id(layout.case_id, match)
             if case_id in found.cases:
                 return [Problem(case_id, "E_CHANNEL_EXTRA", f"{folder / name} is named like a channel of {role}, of which the "
-                                f"specification has {len(written)}; list the channel, remove the file, or state under leave_out "
-                                "of the layout why it does not count")]
+                                f"specification has {len(written)}; remove the file. In a specification of your own you can also "
+                                "list the channel, or state under leave_out of the layout why it does not count")]
     return []
 
 

@@ -7,8 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autoseg.core.errors import DatasetError
 from autoseg.core.spec import DatasetSpec
+
+# Of the values that are said; a map of floats that was taken for labels has thousands.
+MOST_VALUES = 5
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,18 @@ def _dataset_options(spec: DatasetSpec, folder: Path | None) -> str:
     if folder is None:
         return f"-d {spec.name}"
     return f"-d {folder}" if (folder / "dataset.json").is_file() else f"-d {spec.name} -i {folder}"
+
+
+def unlisted_values_text(label: NDArray, spec: DatasetSpec) -> str:
+    """The sentence about values of a label map that the specification does not list, with their voxels."""
+    values, counts = np.unique(label, return_counts=True)
+    unlisted = [f"{value} ({count} voxel{'s' if count > 1 else ''})" for value, count in zip(values, counts, strict=True)
+                if value not in (0, *spec.listed_values)]
+    listed = [f"{entry.value} {entry.name}" for entry in spec.labels]
+    listed += [] if spec.ignore is None else [f"{spec.ignore} ignored"]
+    more = f" and {len(unlisted) - MOST_VALUES} more" if len(unlisted) > MOST_VALUES else ""
+    return (f"label values {', '.join(unlisted[:MOST_VALUES])}{more} are not in the specification {spec.name!r}, which lists 0 "
+            f"background, {', '.join(listed)}; add them to its labels or correct the file")
 
 
 def absent_labels_text(dataset: str, absent: Sequence[str]) -> str:

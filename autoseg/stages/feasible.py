@@ -9,8 +9,7 @@ from autoseg.core.errors import ResourceError
 from autoseg.core.networks import Classifier, Network
 from autoseg.core.plan import Configuration
 from autoseg.core.task import Task
-from autoseg.io.atomic import sha256_file
-from autoseg.io.done import read_done
+from autoseg.io.done import is_as_written
 from autoseg.training.device import detect_device
 
 # Parameters are kept in 32 bits whatever the precision; training keeps them, their gradients and at least one state.
@@ -31,7 +30,7 @@ def require_training_fits(task: Task, configuration: Configuration, plan_file: P
     """
     found = detect_device(device)
     least = least_bytes(configuration, configuration.batch_size, training=True)
-    if least <= found.memory_bytes and _is_as_written(plan_file):
+    if least <= found.memory_bytes and is_as_written(plan_file):
         return
     if least <= found.memory_bytes:
         from autoseg.training.memory import predict_peaks
@@ -74,11 +73,6 @@ def least_parameters(network: Network | Classifier) -> int:
     widths = (network.in_channels, *network.features)
     return sum(math.prod(kernel) * after * (before + (count - 1) * after) for kernel, before, after, count in zip(
         network.kernel_sizes, widths, network.features, blocks, strict=False))
-
-
-def _is_as_written(plan_file: Path) -> bool:
-    record = read_done(plan_file.parent)
-    return record is not None and record["outputs"].get(plan_file.name, {}).get("sha256") == sha256_file(plan_file)
 
 
 def _require(needed: int, free: int, what: str, device: str) -> None:

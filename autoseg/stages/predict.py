@@ -175,8 +175,8 @@ def run_predict(predictor: Predictor, units: Sequence[Unit], folder: Path, *, re
                 progress: Progress) -> PredictionManifest:
     """Predicts every unit into `folder`; finished ones are skipped, an unreadable one does not stop the others.
 
-    The manifest `predictions.json` and the table `predictions.csv` are written after every unit; it counts as finished when the
-    same inputs were predicted with the same bundle and options, and its outputs are still what was written.
+    The manifest `predictions.json` is written after every unit, the table `predictions.csv` when the run ends. A unit counts as
+    finished when the same inputs were predicted with the same bundle and options, and its outputs are still what was written.
 
     Args:
         refused: cases that cannot even be tried (a channel is missing); listed with the failures.
@@ -185,23 +185,26 @@ def run_predict(predictor: Predictor, units: Sequence[Unit], folder: Path, *, re
     made_with = hash_values([member.sha256 for member in predictor.bundle.members], predictor.bundle.plan,
                             predictor.bundle.decisions, context.mirror, context.probabilities, context.engine,
                             context.tile_step, context.precision)
-    manifest = _earlier_manifest(folder / FINISHED, made_with)
-    finished, failures = dict(manifest.finished), list(refused)
+    finished, failures = dict(_earlier_manifest(folder / FINISHED, made_with).finished), list(refused)
+    manifest = PredictionManifest(made_with, finished, tuple(failures))
+    write_value(folder / FINISHED, manifest)  # where no case can even be tried, that has to be said too
     track = Track(folder)
-    for place, unit in enumerate(track.sorted(units)):
-        try:
-            if not _is_finished(finished.get(unit.id), unit, folder):
-                finished.pop(unit.id, None)  # what an earlier run recorded holds no longer
-                with track.of(unit.id), naming_slow_cases(unit.id, advice="stop it and take the case out of the folder"):
-                    finished[unit.id] = _predict_unit(predictor, unit, folder)
-        except (AutosegError, MemoryError, RuntimeError) as error:
-            failures.append(failure_of(unit.id, error))
-            log.warning("%s was not predicted: %s", unit.id, failures[-1].message)
-        # In an order of their own: a run that was taken up again writes the bytes of an undisturbed one.
-        manifest = PredictionManifest(made_with, dict(sorted(finished.items())), tuple(failures))
-        write_value(folder / FINISHED, manifest)
+    (folder / TABLE).unlink(missing_ok=True)  # of an earlier run; written again below, however this one ends
+    try:
+        with naming_slow_cases(advice="stop it and take the case out of the folder") as begin:
+            for place, unit in enumerate(track.sorted(units)):
+                begin(unit.id)
+                earlier = finished.pop(unit.id, None)
+                try:
+                    finished[unit.id] = _finished_unit(predictor, unit, folder, earlier, track)
+                except (AutosegError, MemoryError, RuntimeError) as error:
+                    failures.append(failure_of(unit.id, error))  # listed at the end; until then in the manifest
+                # In an order of their own: a run that was taken up again writes the bytes of an undisturbed one.
+                manifest = PredictionManifest(made_with, dict(sorted(finished.items())), tuple(failures))
+                write_value(folder / FINISHED, manifest)
+                progress("predict", place + 1, len(units), unit.id)
+    finally:
         write_predictions_table(folder / TABLE, manifest)
-        progress("predict", place + 1, len(units), unit.id)
     return manifest
 
 
@@ -220,10 +223,16 @@ def _earlier_manifest(path: Path, made_with: str) -> PredictionManifest:
     return PredictionManifest(made_with)
 
 
-def _is_finished(predicted: PredictedCase | None, unit: Unit, folder: Path) -> bool:
-    if predicted is None or predicted.inputs != _input_digests(unit):
-        return False
-    return all((folder / name).is_file() and sha256_file(folder / name) == digest
+def _finished_unit(predictor: Predictor, unit: Unit, folder: Path, earlier: PredictedCase | None, track: Track) -> PredictedCase:
+    """What an earlier run made of the unit where that still holds, else what is made of it now."""
+    if earlier is not None and _is_finished(earlier, unit, folder):
+        return earlier
+    with track.of(unit.id):
+        return _predict_unit(predictor, unit, folder)
+
+
+def _is_finished(predicted: PredictedCase, unit: Unit, folder: Path) -> bool:
+    return predicted.inputs == _input_digests(unit) and all((folder / name).is_file() and sha256_file(folder / name) == digest
                for name, digest in predicted.outputs.items())
 
 

@@ -91,8 +91,8 @@ def test_a_preview_beside_a_volume_is_not_a_case(tmp_path):
 @pytest.mark.parametrize(("mask", "values", "words"), [
     (MASK * 255, (1,), None),
     (MASK * 255, (255,), None),
-    (MASK * 255, (1, 2), r"the values \[255\], which the specification does not list"),
-    (MASK * 200, (1,), r"the values \[200\], which the specification does not list"),
+    (MASK * 255, (1, 2), r"label values 255 \(\d+ voxels\) are not in the specification"),
+    (MASK * 200, (1,), r"label values 200 \(\d+ voxels\) are not in the specification"),
     (np.repeat(MASK[:, :, None], 3, axis=2) * 255, (1,), None),
     (COLOUR, (1,), "colour image.*8-bit greyscale"),
 ])

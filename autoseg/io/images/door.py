@@ -276,7 +276,7 @@ def _require_finite(paths: Sequence[Path], voxels: NDArray) -> None:
     if count:
         nans = int(np.count_nonzero(np.isnan(voxels)))
         raise ReadError(f"{', '.join(map(str, paths))}: {count} of {voxels.size} voxels are not finite numbers ({nans} nan, "
-                        f"{count - nans} infinite or beyond what 32-bit floats hold); replace them, or exclude the case",
+                        f"{count - nans} infinite or beyond what 32-bit floats hold); replace them, or leave the case out",
                         code="E_NONFINITE")
 
 

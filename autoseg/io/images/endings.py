@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 ITK_ENDINGS = (".nrrd", ".mha")
@@ -16,19 +16,26 @@ ENDINGS = (*VOLUME_ENDINGS, *PICTURE_ENDINGS)
 # Refused: their compression changes values, so that neither labels nor intensities are what was measured.
 LOSSY_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp")
 
+# Of formats that keep every slice of an image in a file of its own.
+SERIES_ENDINGS = (".dcm", ".ima")
 # Known and not read; what to do instead.
 _OTHER_FORMATS = {
     **dict.fromkeys((".img", ".hdr"), "Analyze files do not say where right and left are, and pairs of files get separated; "
                     "export the original again as .nii.gz"),
     **dict.fromkeys((".mhd", ".nhdr"), "its voxels are in another file; save the image as one file, .mha or .nrrd"),
     **dict.fromkeys((".mgz", ".mgh"), "convert it to .nii.gz, for example with FreeSurfer's mri_convert"),
-    **dict.fromkeys((".dcm", ".ima"), "convert the series to .nii.gz, for example with dcm2niix"),
+    **dict.fromkeys(SERIES_ENDINGS, "convert the series to .nii.gz, for example with dcm2niix"),
 }
 
 
 def image_ending(path: Path) -> str | None:
     """The ending of `path` if it is one of `ENDINGS` (letter case does not matter), else None."""
     return next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)
+
+
+def is_unread_image(path: PurePath) -> bool:
+    """True for files of formats of medical images that are not read."""
+    return path.suffix.lower() in _OTHER_FORMATS
 
 
 def split_ending(path: Path) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from autoseg.core.errors import GeometryError, ReadError
 from autoseg.core.geometry import Geometry
+from autoseg.io.images.labels import require_up_to
 from autoseg.io.images.stored import LARGEST_RATIO, StoredImage, is_plain, plain_geometry
 
 # 4 GiB per channel as float32. A file of some megabytes can claim more ("decompression bomb"); a scan of a slide that
@@ -84,9 +85,7 @@ def encode_label(path: Path, label: NDArray, geometry: Geometry, ending: str) ->
     if label.shape[0] != 1 or not is_plain(geometry):
         raise GeometryError(f"{path}: {ending} holds one slice and no place in a patient, the image has {label.shape[0]} "
                             "slices on a grid of its own; write .nii.gz", code="E_GRID")
-    if label.min() < 0 or label.max() > _LARGEST[ending]:
-        raise ReadError(f"{path}: {ending} holds label values from 0 to {_LARGEST[ending]}, found {label.min()} to "
-                        f"{label.max()}; change the values in the specification and the references", code="E_LABEL_VALUE")
+    require_up_to(_LARGEST[ending], label, path, ending)
     kind = np.uint8 if label.max() <= 255 else np.uint16
     stream = io.BytesIO()
     PillowImage.fromarray(np.ascontiguousarray(label[0].astype(kind))).save(stream, format=ending[1:].upper())
