@@ -50,10 +50,8 @@ def calibration_bins(probabilities: ArrayLike, truths: ArrayLike, count: int = 1
     found, given = _checked(probabilities, truths)
     if not len(found):
         return ()
-    if kind == "width":
-        cuts = np.linspace(0, 1, count + 1)[1:-1]
-    else:
-        cuts = np.unique(np.quantile(found, np.arange(1, count) / count))
+    inner = np.arange(1, count) / count
+    cuts = inner if kind == "width" else np.unique(np.quantile(found, inner))
     place = np.searchsorted(cuts, found, "right")
     parts = [(k, place == k) for k in np.unique(place).tolist()]
     ends = np.array([0.0, *cuts, 1.0])

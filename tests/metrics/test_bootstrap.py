@@ -136,6 +136,7 @@ def test_units_without_a_truth_are_left_out_and_counted():
     assert (found.mean, found.lower, found.upper, found.undefined) == (known.mean, known.lower, known.upper, 1)
     nothing = bootstrap_statistic(auc, [1.0], [math.nan], rng())
     assert (nothing.count, nothing.undefined) == (0, 1) and math.isnan(nothing.mean)
+    assert bootstrap_statistic(auc, [], [], rng()).count == 0
 
 
 def test_units_with_several_truths_stay_while_one_is_known():
