@@ -9,7 +9,7 @@ be trusted at all: `faithfulness`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import ModuleType
 from typing import TypeAlias
 
@@ -26,14 +26,15 @@ Explain: TypeAlias = Callable[[nn.Module, Tensor, int], Map]
 
 # Steps of the integral; Sundararajan et al. 2017, section 5: 20 to 300 come within 5 % of the difference of outputs.
 STEPS = 50
-# Images through the network at once, for integrated gradients and occlusion.
+# Images through the network at once, for integrated gradients and occlusion. These take 50 and 169 passes (windows of 32 by 32)
+# where Grad-CAM takes one: 27 s and 52 s, and 0.4 s, measured with DenseNet-121 at 224 by 224 on one busy core.
 BATCH = 8
 
 
 def activation_map(network: nn.Module, image: Tensor, output: int) -> Map:
     """Class activation map by construction: what each place adds to the output before pooling; in logits, of both signs.
 
-    The network's `maps(image)` gives (1, K, *places); it exists where the last layer is linear after mean or log-sum-exp pooling.
+    The network's `maps(image)` gives (1, K, *places), where its last layer is linear and stands behind a pooling over places.
 
     Raises:
         UsageError: the network has no such maps.
@@ -41,7 +42,7 @@ def activation_map(network: nn.Module, image: Tensor, output: int) -> Map:
     """
     maps = getattr(network, "maps", None)
     if not callable(maps):
-        raise UsageError("this network has no class activation maps: they need mean or log-sum-exp pooling before the last "
+        raise UsageError("this network has no class activation maps: they need a pooling over places before a linear last "
                          "layer; use 'grad_cam', 'integrated_gradients' or 'occlusion'")
     with evaluated(network), torch.no_grad():
         return _on_grid(maps(image)[:, output:output + 1], image)
@@ -57,7 +58,7 @@ def grad_cam(network: nn.Module, image: Tensor, output: int, *, layer: str = "")
     Source: Selvaraju et al. 2017, equations 1 and 2.
     """
     name = repr(layer or "features")
-    with evaluated(network), torch.inference_mode(False), torch.enable_grad(), _watched(network, layer) as seen:
+    with evaluated(network), _gradients(network), _watched(network, layer) as seen:
         outputs = network(image.clone().detach().requires_grad_())
         if len(seen) != 1 or seen[0].ndim != image.ndim or len(seen[0]) != 1:
             shapes = [tuple(found.shape) for found in seen]
@@ -82,7 +83,7 @@ def integrated_gradients(network: nn.Module, image: Tensor, output: int, *, base
     Source: Sundararajan et al. 2017, by captum.
     """
     method = captum().IntegratedGradients(network)
-    with evaluated(network), torch.inference_mode(False), torch.enable_grad():
+    with evaluated(network), _gradients(network):
         found = method.attribute(image.clone().detach(), baselines=filled(image, baseline), target=output, n_steps=steps,
                                  internal_batch_size=BATCH)
     return _on_grid(found.detach().sum(dim=1, keepdim=True), image)
@@ -153,6 +154,18 @@ def evaluated(network: nn.Module) -> Iterator[None]:
             module.training = mode
         for parameter, is_wanted in wanted:
             parameter.requires_grad_(is_wanted)
+
+
+@contextmanager
+def _gradients(network: nn.Module) -> Iterator[None]:
+    """Gradients, whatever was switched off around this.
+
+    cuDNN's recurrent networks have gradients in training only; torch's own have them in evaluation too.
+    """
+    is_recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
+    with (torch.inference_mode(False), torch.enable_grad(),
+          torch.backends.cudnn.flags(enabled=False) if is_recurrent else nullcontext()):
+        yield
 
 
 @contextmanager

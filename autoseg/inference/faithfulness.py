@@ -45,7 +45,10 @@ class Faithfulness:
 
     @property
     def verdict(self) -> Literal["faithful", "not faithful", "no evidence"]:
-        """`not faithful`: it looks the same for a network that knows nothing; `no evidence`: the map is nowhere above 0."""
+        """`not faithful`: it looks the same for a network that knows nothing; `no evidence`: the map is nowhere above 0.
+
+        `faithful` means that the map depends on the weights, not that the network is right: that is for its scores to say.
+        """
         if math.isnan(self.similarity):
             return "no evidence"
         return "faithful" if self.similarity <= LARGEST_SIMILARITY else "not faithful"

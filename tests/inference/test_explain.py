@@ -166,6 +166,21 @@ def test_features_may_be_a_module():
     np.testing.assert_array_equal(explain.grad_cam(Split(whole), image, 1), explain.grad_cam(whole, image, 1))
 
 
+def test_networks_over_slices_are_explained_where_their_recurrent_part_is_in_evaluation():
+    class Recurrent(SquareNetwork):
+        def __init__(self) -> None:
+            super().__init__(3)
+            self.over = nn.GRU(16, 4, batch_first=True)
+            self.last = nn.Linear(4, 2)
+
+        def forward(self, image):
+            return self.last(self.over(self.features(image).mean(dim=(3, 4)).transpose(1, 2))[0][:, -1])
+
+    image = torch.randn(1, 1, 8, 12, 12, generator=torch.Generator().manual_seed(0))
+    assert explain.grad_cam(Recurrent(), image, 1).shape == (8, 12, 12)
+    assert torch.backends.cudnn.enabled
+
+
 def test_layers_that_cannot_be_explained_are_refused_with_the_names_of_others(network: SquareNetwork):
     image = positives(1)[0][0]
     with pytest.raises(UsageError, match=r"no layer 'boddy'.*body\.6"):
