@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from autoseg.inference.explain import Explain, Map, evaluated, filled
 
 # An explanation more alike than this to that of a network without knowledge says nothing of the network: our choice between the
-# 1 of an edge detector, which does not look at the network (Adebayo et al. 2018, section 4), and the 0 of unrelated maps.
+# 1 of an edge detector, which does not look at the network (Adebayo et al. 2018), and the 0 of unrelated maps.
 LARGEST_SIMILARITY = 0.5
 # Networks with shuffled weights to compare with. One of them can look at the same place by chance: with a small network that
 # answers without error, the mean similarity of an occlusion map was above 0.5 in 22 % of the checks with one, in 6 % with three
@@ -121,7 +121,7 @@ def removal(found: Map, network: nn.Module, image: Tensor, output: int, *,
         parts: equal parts that are removed one after another.
     Returns:
         (deletion, insertion), each in [0, 1], by the trapezoidal rule.
-    Source: Petsiuk et al. 2018, section 3.
+    Source: Petsiuk et al. 2018 (RISE).
     """
     ranks = np.empty(found.size, dtype=np.int64)
     ranks[np.argsort(-found.ravel(), kind="stable")] = np.arange(found.size)
