@@ -45,7 +45,7 @@ def heat_boxes(heat: NDArray, thresholds: Sequence[float] = THRESHOLDS) -> tuple
     Args:
         heat: (Y, X) or (Z, Y, X), any scale; larger is more evidence.
     Returns:
-        None for a map of one value, which points nowhere.
+        No box for a map of one value, which points nowhere.
     Source: Wang et al. 2017 (ChestX-ray8, generation of boxes).
     """
     values = np.asarray(heat, dtype=np.float64)
