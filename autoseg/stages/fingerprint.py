@@ -114,8 +114,9 @@ def _extent(box: Box, image: Image) -> tuple[Shape, float]:
 
 
 def digest_unit(unit: Unit) -> str:
-    """Digest over the content of all files of a unit, those with the spacing of an image among them."""
-    return hash_values([[sha256_path(path) for path in case_files(case)] for case in unit.cases])
+    """Digest over the content of all files of a unit, those with the spacing of an image among them, and over what tables and
+    names say of its cases, since targets may stand there."""
+    return hash_values([[*map(sha256_path, case_files(case)), *([case.values] if case.values else [])] for case in unit.cases])
 
 
 def unit_files(unit: Unit) -> list[Path]:

@@ -22,8 +22,8 @@ from autoseg.core.progress import Progress
 from autoseg.core.report import Failure
 from autoseg.core.task import Context, Inputs, Task
 from autoseg.inference.engine import in_use, usable_precision
-from autoseg.io.atomic import hash_values, sha256_file
-from autoseg.io.images import image_ending, unchanged
+from autoseg.io.atomic import hash_values, sha256_file, sha256_path
+from autoseg.io.images import unchanged, written_ending
 from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_weights
 from autoseg.stages.attempts import Track
@@ -188,7 +188,7 @@ def _is_finished(predicted: PredictedCase | None, case: Case, folder: Path) -> b
 
 
 def _input_digests(case: Case) -> dict[str, str]:
-    return {path.name: sha256_file(path) for path in case_files(case)}
+    return {path.name: sha256_path(path) for path in case_files(case)}
 
 
 def _predict_case(predictor: Predictor, case: Case, folder: Path) -> PredictedCase:
@@ -196,7 +196,7 @@ def _predict_case(predictor: Predictor, case: Case, folder: Path) -> PredictedCa
         inputs = read_inputs(Unit(case.id, (case,), case.group), predictor.bundle.spec, compact=True, varied=True)
         digests = _input_digests(case)
     prediction = predictor.predict(inputs)
-    ending = image_ending(next(iter(case.inputs.values()))[0])
+    ending = written_ending(next(iter(case.inputs.values()))[0])
     outputs = predictor.task.write(prediction, predictor.bundle.spec, next(iter(inputs.values())),
                                    folder / f"{case.id}{ending}")
     return PredictedCase(digests, {path.name: sha256_file(path) for path in outputs})

@@ -21,7 +21,7 @@ from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Context, Refinement, Task
 from autoseg.io.atomic import sha256_file
 from autoseg.io.bundles import write_bundle
-from autoseg.io.images import image_ending
+from autoseg.io.images import written_ending
 from autoseg.stages.card import CardFacts, model_card
 from autoseg.stages.passes import decide_passes
 from autoseg.stages.prepare import read_inputs
@@ -128,5 +128,5 @@ def _refined_record(task: Task, spec: DatasetSpec, units: Mapping[str, Unit], ru
 
 def read_validation(task: Task, spec: DatasetSpec, run: Trained, unit: Unit) -> Any:
     """The prediction that a run made for one of its validation units."""
-    ending = image_ending(next(iter(unit.cases[0].inputs.values()))[0])
+    ending = written_ending(next(iter(unit.cases[0].inputs.values()))[0])
     return task.read_prediction(run.folder / "validation" / unit.id / f"{unit.id}{ending}", spec)
