@@ -14,7 +14,7 @@ import regex
 
 from autoseg.core.spec import DatasetSpec, LayoutSpec
 from autoseg.core.text import has_control_characters, printable
-from autoseg.io.arrays import list_entries
+from autoseg.io.entries import list_entries
 from autoseg.io.images.endings import ENDINGS, JPEG_ENDINGS, PICTURE_ENDINGS, VOLUME_ENDINGS, image_ending, picture_ending
 from autoseg.io.patterns import PLACES, filled, match_whole, pattern_regex
 from autoseg.io.problems import Problem
@@ -102,7 +102,7 @@ def collect(layout: LayoutSpec, files: Files) -> Found:
     Of several patterns the one with most literal text counts: `a_seg.png` is `{case}_seg.png` and not also `{case}.png`.
 
     Raises:
-        ReadError: an archive that the layout speaks of cannot be read; see `arrays.list_entries`.
+        ReadError: an archive that the layout speaks of cannot be read; see `entries.list_entries`.
     """
     entries = list_entries(layout, files.folder, files.names)
     patterns = _patterns(layout)
