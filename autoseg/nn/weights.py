@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from autoseg.core.errors import IncompatibleError, ReadError, UnsafeError
+from autoseg.core.networks import Start
 from autoseg.io.atomic import write_bytes
 from autoseg.io.tensors import StoredTensor, stored_tensors
 
@@ -36,6 +37,41 @@ def load_weights(path: Path, module: nn.Module) -> None:
     """
     path = Path(path)
     _require_same(path, stored_tensors(path), module)
+    module.load_state_dict(_read_finite(path))
+
+
+def load_start(path: Path, module: nn.Module, start: Start) -> list[str]:
+    """Copies the tensors in `path` whose names begin with one of `start.parts` into `module`; names of those taken, sorted.
+
+    Tensors that the network lacks are left out: an encoder's weights may come with a decoder's.
+
+    Raises:
+        ReadError, UnsafeError: as `load_weights`.
+        IncompatibleError: a tensor has another shape or type in the network, or none is taken.
+    """
+    found = stored_tensors(path)
+    own = module.state_dict()
+    names = sorted(name for name in found if name.startswith(start.parts) and name in own)
+    wrong = [name for name in names if found[name] != StoredTensor(_DTYPES[own[name].dtype], tuple(own[name].shape))]
+    if wrong or not names:
+        what = (f"tensor {wrong[0]!r} has {_described(found[wrong[0]])}, and shape {tuple(own[wrong[0]].shape)} in the network"
+                if wrong else f"none of its tensors begins with {' or '.join(start.parts)} and is in the network")
+        raise IncompatibleError(f"weights {path} cannot be started from: {what}", code="E_START",
+                                hint="plan again with the bundle that the weights came from")
+    tensors = _read_finite(path)
+    with torch.no_grad():
+        for name in names:
+            own[name].copy_(tensors[name])
+    return names
+
+
+def _read_finite(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a file whose header was checked.
+
+    Raises:
+        ReadError: it cannot be read.
+        UnsafeError: a value is not finite.
+    """
     try:
         tensors = safetensors.torch.load(path.read_bytes())
     except (OSError, SafetensorError) as error:
@@ -46,7 +82,7 @@ def load_weights(path: Path, module: nn.Module) -> None:
             raise UnsafeError(f"weights {path} are refused: {count} of {tensor.numel()} values of tensor {name!r} are not "
                               "finite, so every prediction would be empty or wrong", code="E_NONFINITE_WEIGHTS",
                               hint="train again, or take the model from where it was made")
-    module.load_state_dict(tensors)
+    return tensors
 
 
 def _require_same(path: Path, found: dict[str, StoredTensor], module: nn.Module) -> None:
