@@ -55,12 +55,22 @@ def is_classifier(network: Network | Classifier) -> bool:
 
 
 def _require_sound_classifier(network: Classifier) -> None:
+    stages, width = len(network.features), network.features[0] if network.features else 0
+    least = {"densenet": 2, "resnet": 2, "inception": 5}.get(network.kind, 1)
+    if stages < least or (network.kind == "inception" and stages > least) or (network.kind == "vit" and stages > 1):
+        raise ValueError(f"a network of kind {network.kind!r} cannot have {stages} stages: densenet and resnet have a stem and "
+                         "at least one stage of blocks, inception 5 stages, vit one")
     if network.slices and network.dims != 2:
         raise ValueError("slices asks for an encoder that sees slices one by one, and dims is 3")
-    if network.pooling == "recurrent" and not network.slices:
-        raise ValueError("pooling 'recurrent' runs over slices, and slices is false")
+    if network.pooling == "recurrent" and not (network.slices or network.dims == 3):
+        raise ValueError("pooling 'recurrent' runs over slices, and slices is false and dims 2")
     if (network.growth > 0) != (network.kind == "densenet"):
         raise ValueError(f"growth is {network.growth}; a densenet grows by 1 or more features a layer, other kinds by 0")
+    if network.bottleneck and (network.kind != "resnet" or any(count % 4 for count in network.features[1:])):
+        raise ValueError("bottleneck is for a resnet whose features after the stem are multiples of 4, found "
+                         f"{list(network.features)} of kind {network.kind!r}")
+    if network.kind == "vit" and width % (2 * network.dims):
+        raise ValueError(f"features {width} of a vit must be a multiple of {2 * network.dims}, a sine and a cosine per axis")
 
 
 def require_sound_start(start: Start) -> None:
