@@ -25,7 +25,7 @@ from autoseg.io.policy import Policy
 from autoseg.io.store import Store
 from autoseg.io.values import read_value, write_value
 from autoseg.planning.splits import Fold
-from autoseg.stages.check import Understanding, few_patients, run_check
+from autoseg.stages.check import Understanding, few_patients, require_sound_units, run_check
 from autoseg.stages.evaluate import run_evaluate
 from autoseg.stages.fingerprint import run_fingerprint
 from autoseg.stages.limits import prediction_bytes, require_space, store_bytes
@@ -56,10 +56,11 @@ def plan(workspace: Workspace, budget: Budget, request: PlanRequest, *, executor
     units = workspace.units
     with locked(workspace.layout.folder, "plan"):
         remember(workspace)
+        odd = [*require_sound_units(workspace.task, workspace.spec, units), *few_patients(units)]
         fingerprint = run_fingerprint(workspace.task, workspace.spec, units, workspace.layout.fingerprint,
                                       executor=executor, progress=workspace.progress)
         workspace.folds()
-        for warning in few_patients(units):
+        for warning in odd:
             log.warning("%s %s [%s]", warning.unit, warning.message, warning.code)
         folder = workspace.layout.plan(request.name)
         made = run_plan(workspace.task, workspace.spec, units, fingerprint, budget, request, folder, keep_memory=keep_memory)
@@ -103,9 +104,7 @@ def train(workspace: Workspace, plan: Plan, configuration: str, folds: str, *, d
                                           should_stop=should_stop)
                 record_run(run, workspace.origin)
         if name != "all":
-            run_baseline(workspace.task, workspace.spec, workspace.units_by_id, run.fold,
-                         hash_values(workspace.fingerprint), workspace.layout.baseline(name), seed=plan.seed,
-                         progress=workspace.progress, should_stop=should_stop)
+            run_baseline(baseline_run(workspace, plan, name), progress=workspace.progress, should_stop=should_stop)
     return reports
 
 
@@ -157,6 +156,14 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
                workspace.sources, store, workspace.layout.run(plan.name, configuration_name, fold_name))
 
 
+def baseline_run(workspace: Workspace, plan: Plan, fold_name: str):
+    """The cheap model of one fold."""
+    from autoseg.stages.baseline import BaselineRun
+
+    return BaselineRun(workspace.task, workspace.spec, workspace.units_by_id, workspace.folds()[int(fold_name)],
+                       hash_values(workspace.fingerprint), workspace.layout.baseline(fold_name), plan.seed)
+
+
 def select(workspace: Workspace, plan: Plan, context: Context | None = None) -> Bundle:
     """The bundle of all finished runs of a plan; ways to predict are compared with the device and engine of `context`."""
     from autoseg.stages.select import run_select
@@ -166,10 +173,11 @@ def select(workspace: Workspace, plan: Plan, context: Context | None = None) -> 
         for folder in {run.run.store.folder for run in runs}:
             held.enter_context(reading(folder, "select"))
         held.enter_context(locked(workspace.layout.bundle(plan.name), "select"))
+        cheap = {run.fold: baseline_run(workspace, plan, run.fold) for run in runs if run.fold != "all"}
         return run_select(workspace.task, workspace.spec, plan, workspace.fingerprint, workspace.units_by_id, runs,
                           workspace.layout.bundle(plan.name), fold_count=len(workspace.folds()),
                           baseline=baseline_report(workspace, runs), context=context or Context(), progress=workspace.progress,
-                          origin=workspace.origin)
+                          baselines={name: run for name, run in cheap.items() if run.is_finished}, origin=workspace.origin)
 
 
 def all_runs(workspace: Workspace, plan: Plan) -> list:

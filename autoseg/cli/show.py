@@ -114,12 +114,13 @@ def training(screen: Screen, task: Task, reports: Mapping[str, Report], bundle: 
     screen.say(f"\nbundle  {folder}\nreport  {page}")
 
 
-def report(screen: Screen, scored: Report) -> None:
-    """The summary as a table, then the failures."""
+def report(screen: Screen, scored: Report, notes: Sequence[str]) -> None:
+    """The summary as a table, how it is to be read, then the failures."""
     rows = [[name, *numbers(estimate)] for name, estimate in scored.summary.items()]
     rows += [[f"{name}, per patient", *numbers(estimate)] for name, estimate in scored.per_patient.items()]
     screen.say(table(["score", "mean", "95 % interval", "median", "cases"], rows))
-    screen.say("Both masks empty: not counted. One mask empty: Dice, IoU and surface Dice 0, HD95 not counted.")
+    for note in notes:
+        screen.say(note)
     failures(screen, scored.failures)
 
 

@@ -181,20 +181,20 @@ def predict(source: Annotated[Path, typer.Option("-i", "--input", help="A folder
 
 
 def evaluate(predictions: Annotated[Path, typer.Option("-p", "--predictions", help="Folder of predictions.")],
-             labels: Annotated[Path, typer.Option("-l", "--labels", help="Folder of references.")],
+             labels: Annotated[Path, typer.Option("-l", "--labels", help="Folder of references, or a table of them.")],
              output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for scores.json and its manifest; "
                                                          "default: nothing is written.")] = None,
              dataset: Dataset = None, root: Root = None, task: TaskPath = None, as_json: AsJson = False) -> int:
-    """Score predictions against references: Dice, IoU, surface Dice, HD95, volumes, with intervals."""
+    """Score predictions against references, with intervals: Dice, surface Dice, HD95 and volumes of a segmentation."""
     from autoseg import pipeline
 
     screen = start("evaluate", as_json, [root_folder(root), output] if output else ())
-    spec = open_dataset(screen, root, dataset, None, task).spec
-    report = pipeline.evaluate(spec, predictions, labels, trusted_task=task, progress=screen.progress,
+    workspace = open_dataset(screen, root, dataset, None, task)
+    report = pipeline.evaluate(workspace.spec, predictions, labels, trusted_task=task, progress=screen.progress,
                                output=output, origin=origin())
     if output is not None:
         screen.made["scores"] = output / MANIFEST
-    show.report(screen, report)
+    show.report(screen, report, workspace.task.notes(workspace.spec))
     code = 4 if report.failures else 0
     screen.finish("partial" if code else "ok", code, summary=report.summary, per_patient=report.per_patient,
                   cases=report.records, failures=report.failures)

@@ -26,7 +26,8 @@ from autoseg.core.plan_rules import (
 )
 from autoseg.core.spec import STRICT
 
-PLAN_FORMAT = 1
+# 2: classifiers, whole images, weights to start from. Plans of format 1 have none of these and are read as they are.
+PLAN_FORMAT = 2
 
 Air = Literal["zero", "corners", "nothing"]
 Scheme = Literal["ct", "zscore", "rescale_to_0_1", "rgb_to_0_1", "none"]

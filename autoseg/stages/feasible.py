@@ -6,7 +6,8 @@ import math
 from pathlib import Path
 
 from autoseg.core.errors import ResourceError
-from autoseg.core.plan import Configuration, Network
+from autoseg.core.networks import Classifier, Network
+from autoseg.core.plan import Configuration
 from autoseg.core.task import Task
 from autoseg.io.atomic import sha256_file
 from autoseg.io.done import read_done
@@ -14,6 +15,8 @@ from autoseg.training.device import detect_device
 
 # Parameters are kept in 32 bits whatever the precision; training keeps them, their gradients and at least one state.
 PARAMETER_BYTES, COPIES_IN_TRAINING = 4, 3
+# Classifiers whose convolutions are those of a U-Net's encoder.
+ENCODERS = ("plain_encoder", "residual_encoder")
 
 
 def require_training_fits(task: Task, configuration: Configuration, plan_file: Path, device: str) -> None:
@@ -51,17 +54,22 @@ def least_bytes(configuration: Configuration, batch: int, *, training: bool) -> 
     """
     network = configuration.network
     voxels = batch * math.prod(configuration.patch_size)
-    features = voxels // math.prod(network.strides[0]) * network.features[0]
+    # Classifiers of every kind begin in a way of their own; only the weights of some are known.
+    features = 0 if isinstance(network, Classifier) else voxels // math.prod(network.strides[0]) * network.features[0]
     bytes_per_value = 4 if configuration.optimization.precision == "fp32" and configuration.inference.precision == "fp32" else 2
     copies = COPIES_IN_TRAINING if training else 1
     return PARAMETER_BYTES * copies * least_parameters(network) + 4 * voxels * network.in_channels + bytes_per_value * features
 
 
-def least_parameters(network: Network) -> int:
-    """Weights of the encoder's convolutions, without biases and norms."""
+def least_parameters(network: Network | Classifier) -> int:
+    """Weights of the encoder's convolutions, without biases and norms; 0 for kinds of classifiers whose inside is not known
+    from the plan."""
+    if isinstance(network, Classifier) and network.kind not in ENCODERS:
+        return 0
+    blocks = network.blocks if isinstance(network, Classifier) else network.convs_encoder
     widths = (network.in_channels, *network.features)
     return sum(math.prod(kernel) * after * (before + (count - 1) * after) for kernel, before, after, count in zip(
-        network.kernel_sizes, widths, network.features, network.convs_encoder, strict=False))
+        network.kernel_sizes, widths, network.features, blocks, strict=False))
 
 
 def _is_as_written(plan_file: Path) -> bool:

@@ -20,9 +20,11 @@ from autoseg.core.image import Image
 from autoseg.core.plan import Configuration
 from autoseg.core.progress import Progress
 from autoseg.core.report import Failure
-from autoseg.core.task import Context, Inputs, Task
+from autoseg.core.task import Arrays, Context, Given, Inputs, Refinement, Task
 from autoseg.inference.engine import in_use, usable_precision
+from autoseg.io.arrays import read_arrays
 from autoseg.io.atomic import hash_values, sha256_file
+from autoseg.io.bundles import BASELINE
 from autoseg.io.images import image_ending, unchanged
 from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_weights
@@ -40,18 +42,15 @@ T = TypeVar("T")
 class Predictor:
     """A bundle with its networks in memory, ready to predict any number of cases; see `pipeline.load_predictor`."""
 
-    def __init__(self, bundle: Bundle, networks: Sequence[nn.Module], task: Task, context: Context) -> None:
+    def __init__(self, bundle: Bundle, networks: Sequence[nn.Module], task: Task, context: Context,
+                 baseline: Arrays | None = None) -> None:
         self.bundle = bundle
         self.task = task
         self.context = context
         self._networks = networks
+        self._baseline = baseline
         self.configuration = decided(bundle.plan.configuration(bundle.members[0].configuration), bundle.decisions, context)
-        known = {refinement.name: refinement for refinement in task.refinements(bundle.spec)}
-        unknown = [name for name in bundle.decisions.refinements if name not in known]
-        if unknown:
-            raise IncompatibleError(unknown_name(unknown[0], list(known), "post-processing") + " The bundle asks for it; update "
-                                    "autoseg, or take the bundle again from where it was made.")
-        self._refinements = [known[name] for name in bundle.decisions.refinements]
+        self._refinements = kept_refinements(bundle, task)
 
     @classmethod
     def load(cls, folder: Path, bundle: Bundle, task: Task, context: Context) -> Predictor:
@@ -73,15 +72,21 @@ class Predictor:
             network = task.build_network(configuration)
             load_weights(folder / member.weights, network)
             networks.append(in_use(network, configuration.inference, context.device, context.engine))
-        return cls(bundle, networks, task, context)
+        needs_baseline = any(refinement.uses_baseline for refinement in kept_refinements(bundle, task))
+        return cls(bundle, networks, task, context, read_arrays(folder / BASELINE) if needs_baseline else None)
 
     def predict(self, inputs: Inputs) -> Any:
         """The task's prediction on the canonical grid of the inputs (images by role)."""
         arrays, record = prepare_inputs(inputs, self.bundle.plan, self.configuration)
         raw = self.task.infer(self._networks, arrays, self.configuration, self.context)
         prediction = self.task.restore(raw, record, self.configuration, self.context)
+        cheap = None
+        if self._baseline is not None:  # it was fitted on images of floats
+            floats = {role: replace(image, voxels=image.voxels.astype(np.float32)) for role, image in inputs.items()}
+            cheap = self.task.apply_baseline(self._baseline, floats, self.bundle.spec)
         for refinement in self._refinements:
-            prediction = refinement.apply(prediction, self.bundle.spec)
+            given = Given(self.bundle.decisions.fitted.get(refinement.name, {}), cheap if refinement.uses_baseline else None)
+            prediction = refinement.apply(prediction, self.bundle.spec, given)
         return prediction
 
     def predict_array(self, voxels: NDArray, spacing_mm: Spacing) -> Any:
@@ -96,6 +101,27 @@ class Predictor:
         shape = voxels.shape[1:]
         image = Image.canonical(voxels, Geometry((shape[0], shape[1], shape[2]), spacing_mm))
         return self.predict({self.bundle.plan.inputs[0].role: image})
+
+
+def kept_refinements(bundle: Bundle, task: Task) -> list[Refinement]:
+    """The post-processing steps of a bundle, in order.
+
+    Raises:
+        IncompatibleError: the task does not know a step, or what a step works with is not in the bundle.
+    """
+    known = {refinement.name: refinement for refinement in task.refinements(bundle.spec)}
+    for name in bundle.decisions.refinements:
+        if name not in known:
+            what = unknown_name(name, list(known), "post-processing")
+        elif known[name].uses_baseline and not bundle.baseline:
+            what = f"post-processing {name!r} needs the cheap model, which is missing."
+        elif known[name].fit is not None and name not in bundle.decisions.fitted:
+            what = f"post-processing {name!r} needs numbers, which are missing."
+        else:
+            continue
+        raise IncompatibleError(f"{what} The bundle asks for it; update autoseg, or take the bundle again from where it was "
+                                "made.")
+    return [known[name] for name in bundle.decisions.refinements]
 
 
 def decided(configuration: Configuration, decisions: Decisions, context: Context) -> Configuration:

@@ -10,8 +10,8 @@ from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.plan import Plan
 from autoseg.core.provenance import Manifest, Origin
 from autoseg.io.atomic import hash_values, sha256_file
+from autoseg.io.images import files_by_case
 from autoseg.io.manifests import MANIFEST, digests_of, write_manifest
-from autoseg.stages.evaluate import files_by_case
 
 if TYPE_CHECKING:  # planning writes a manifest, too, and must not wait for torch
     from autoseg.stages.predict import PredictionManifest, Predictor
@@ -64,9 +64,19 @@ def record_predictions(folder: Path, predictor: Predictor, made: PredictionManif
 
 
 def record_evaluation(folder: Path, predictions: Path, references: Path, origin: Origin) -> None:
-    """Of a folder with scores: every file that was compared, and the manifest that says how the predictions were made."""
-    inputs = {f"predictions/{path.name}": sha256_file(path) for path in files_by_case(predictions).values()}
-    inputs |= {f"references/{path.name}": sha256_file(path) for path in files_by_case(references).values()}
+    """Of a folder with scores: every file that was compared, and the manifest that says how the predictions were made.
+
+    Where results are no images, these are all files that lie there; references may be one file.
+    """
+    inputs = {f"predictions/{path.name}": sha256_file(path) for path in _compared_files(predictions)}
+    inputs |= {f"references/{path.name}": sha256_file(path) for path in _compared_files(references)}
     if (predictions / MANIFEST).is_file():
         inputs[f"predictions/{MANIFEST}"] = sha256_file(predictions / MANIFEST)
     write_manifest(folder, Manifest("evaluate", origin, inputs=inputs, outputs=digests_of(folder, ("scores.json",))))
+
+
+def _compared_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    return [*files_by_case(path).values()] or sorted(
+        found for found in path.iterdir() if found.is_file() and not found.name.startswith("."))

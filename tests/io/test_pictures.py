@@ -14,7 +14,7 @@ from autoseg.core.case import Unit
 from autoseg.core.spec import ChannelSpec, DatasetSpec, InputSpec, LabelSpec, LayoutSpec
 from autoseg.io.dataset import check_case, list_inputs, scan
 from autoseg.io.foreign import read_dataset_json
-from autoseg.stages.evaluate import files_by_case
+from autoseg.io.images import files_by_case
 from autoseg.stages.fingerprint import digest_unit
 
 GREY = np.arange(15, dtype=np.uint8).reshape(3, 5)

@@ -22,10 +22,11 @@ from autoseg.io.images.endings import (
     image_ending,
     split_ending,
 )
+from autoseg.io.images.folder import files_by_case
 from autoseg.io.images.spacings import companion_file
 from autoseg.io.images.steady import unchanged
 from autoseg.io.images.stored import Note
 
-__all__ = ["ENDINGS", "LOSSY_ENDINGS", "PICTURE_ENDINGS", "Note", "companion_file", "float_ending", "format_advice",
-           "grids_agree", "image_ending", "read_geometry", "read_image", "read_label_map", "split_ending", "unchanged",
-           "write_label_map", "write_volume"]
+__all__ = ["ENDINGS", "LOSSY_ENDINGS", "PICTURE_ENDINGS", "Note", "companion_file", "files_by_case", "float_ending",
+           "format_advice", "grids_agree", "image_ending", "read_geometry", "read_image", "read_label_map", "split_ending",
+           "unchanged", "write_label_map", "write_volume"]
