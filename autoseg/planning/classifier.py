@@ -84,7 +84,8 @@ def plan_inception_v3(grid: WholeGrid, wish: Wish) -> Classifier:
 
 def plan_vit(grid: WholeGrid, wish: Wish) -> Classifier:
     """A small vision transformer (ViT-S of Touvron et al. 2021: 384 features, 12 blocks), tokens of 16 or, of small images, 4."""
-    token = tuple(16 if side % 16 == 0 and side > SMALL_SIDE else math.gcd(side, 8 if grid.dims == 3 else 4) for side in grid.sides)
+    small = 8 if grid.dims == 3 else 4
+    token = tuple(16 if side % 16 == 0 and side > SMALL_SIDE else math.gcd(side, small) for side in grid.sides)
     return _classifier("vit", grid, wish, (token,), features=(384,), kernels=(3,), blocks=(12,))
 
 

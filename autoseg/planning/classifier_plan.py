@@ -172,8 +172,10 @@ def size_reasons(timed: list[Configuration], meter: Meter, minutes: float) -> Re
 
     known = {candidate_key(one): meter.budget.seconds_per_step(candidate_key(one)) for one in timed}
     times = "; ".join(f"{key}: {seconds:.4g} s per step" for key, seconds in known.items() if seconds is not None)
-    reason = Reason(times, f"from cheap to dear candidates: smaller while fewer than {TOO_FEW_ITERATIONS} steps fit into {minutes:g} "
-                    f"minutes, larger while the next one still allows {ENOUGH_ITERATIONS}; no more parameters than the units allow",
+    reason = Reason(times, f"from cheap to dear candidates: smaller while fewer than {TOO_FEW_ITERATIONS} steps fit into "
+                           f"{minutes:g} "
+                    f"minutes, larger while the next one still allows {ENOUGH_ITERATIONS}; no more parameters than the units "
+                    "allow",
                     "candidates timed on this machine, see budget.json")
     return {"network.features": reason, "network.blocks": reason}
 
@@ -241,7 +243,8 @@ def fresh_network(name: str, design: Design, grid: WholeGrid, rung: ImageRung, b
     """
     wish = _wish(design, grid, rung, batch)
     if name == "inception_v3" and min(grid.sides) < INCEPTION_V3_SIDE:
-        raise UsageError(f"Inception-v3 needs images of at least {INCEPTION_V3_SIDE} pixels, and the plan's have {grid.sides}; plan "
+        raise UsageError(f"Inception-v3 needs images of at least {INCEPTION_V3_SIDE} pixels, and the plan's have {grid.sides}; "
+                         "plan "
                          "resnet instead")
     small = max(width for width in recipes.WIDTHS if width <= max(min(recipes.WIDTHS), wish.base_features // 2))
     builders: dict[str, Callable[[], Classifier]] = {
@@ -285,7 +288,8 @@ def with_length(drawn: Drawn, design: Design, meter: Meter) -> Drawn:
         count = min(max(wanted, recipes.FEWEST_ITERATIONS[target]), recipes.MOST_ITERATIONS[target])
         why = Reason(f"{design.units} units, batch {batch}, no minutes given",
                      f"every unit is seen {recipes.PASSES} times, within {recipes.FEWEST_ITERATIONS[target]} to "
-                     f"{recipes.MOST_ITERATIONS[target]} iterations on {target}", "100 epochs of MedMNIST's recipe (Yang et al. 2023)")
+                     f"{recipes.MOST_ITERATIONS[target]} iterations on "
+                     f"{target}", "100 epochs of MedMNIST's recipe (Yang et al. 2023)")
     else:
         seconds = meter.seconds(configuration)
         count = iterations_within(budget.minutes, seconds)

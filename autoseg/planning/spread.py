@@ -19,6 +19,8 @@ MOST_SCALING, LEAST_SCALING = 0.22, 0.075
 UPRIGHT_DEG, ANY_DEG = 15.0, 180.0
 # How often each change is made: geometry as in the CPU recipe for segmentation, intensities as in nnU-Net's.
 MOVED, CHANGED = 0.5, 0.15
+OF_INTENSITY = ("noise_probability", "noise_variance", "brightness_probability", "brightness", "contrast_probability", "contrast",
+                "gamma_probability", "gamma")
 PHOTOGRAPH = {"r", "g", "b", "red", "green", "blue", "rgb"}
 
 SOURCE = "rules of the classification planner (augment by what cases differ in), docs/classification.md"
@@ -61,11 +63,10 @@ def plan_changes(fingerprint: Fingerprint, *, dims: int, slices: bool, channels:
                     "photographs have no left and right of a patient, so both axes are mirrored" if mirrors else
                     "no axis is mirrored: a mirrored patient does not occur, and sides may matter, as in a chest X-ray", SOURCE)
     return changes, {
-        "augmentation": Reason("none", "changes that images of other patients may have; half of the images are moved, one in seven "
+        "augmentation": Reason("none", "changes that images of other patients may have; half of the images are moved, one in "
+                                       "seven "
                                "changed in intensity", SOURCE),
-        **{f"augmentation.{name}": of_intensity for name in ("noise_probability", "noise_variance", "brightness_probability",
-                                                             "brightness", "contrast_probability", "contrast", "gamma_probability",
-                                                             "gamma")},
+        **{f"augmentation.{name}": of_intensity for name in OF_INTENSITY},
         "augmentation.scaling": of_size,
         "augmentation.rotation_deg": Reason(f"channels {', '.join(channels)}", "photographs have no upright" if photograph else
                                             "patients lie upright in canonical axes", SOURCE),

@@ -71,7 +71,8 @@ def plan_whole_grid(median_shape: Sequence[float], spacing_mm: Sequence[float], 
         dims, slices, because = 2, False, "images of one slice: a network of two dimensions"
     elif coarse >= COARSE_RATIO or depth < FEWEST_SLICES_3D:
         dims, slices = 2, True
-        because = (f"slices are {coarse:.2g} times as thick as their pixels, {depth:.0f} of them; from {COARSE_RATIO:g} times on or "
+        because = (f"slices are {coarse:.2g} times as thick as their pixels, {depth:.0f} of them; from {COARSE_RATIO:g} times "
+                   "on or "
                    f"below {FEWEST_SLICES_3D} slices neighbours share little: each slice by itself, pooled by learned attention")
     else:
         dims, slices, because = 3, False, "fine enough along all axes and deep enough for a network of three dimensions"
@@ -101,12 +102,15 @@ def _plane(sides: tuple[float, float], most_pixels: float, lesions: Sequence[int
     if lesions:
         small = _percentile(lesions)
         wanted = min(lesion_side(small), STEP_2D * max(1, round(shorter / STEP_2D)))
-        why = (f"the 10th percentile of the shorter sides of {len(lesions)} lesions is {small / 10:.3g} % of the image's shorter side; "
-               f"at {wanted} pixels it has {small * wanted / 1000:.3g} pixels, at least {LESION_PIXELS} and one cell of {STEP_2D} "
+        why = (f"the 10th percentile of the shorter sides of {len(lesions)} lesions is {small / 10:.3g} % of the image's "
+               "shorter side; "
+               f"at {wanted} pixels it has {small * wanted / 1000:.3g} pixels, at least {LESION_PIXELS} and one cell of "
+               f"{STEP_2D} "
                f"pixels of the last map, in steps of {LESION_STEP}, but no more than the images have")
     elif longer <= SMALL_SIDE:
         return ((_multiple(sides[0], 4), _multiple(sides[1], 4)),
-                f"images of at most {SMALL_SIDE} pixels keep their size, rounded to multiples of 4 so that it can be halved twice")
+                f"images of at most {SMALL_SIDE} pixels keep their size, rounded to multiples of 4 so that it can be halved "
+                "twice")
     else:
         budget = math.sqrt(most_pixels * shorter / longer)
         wanted = STEP_2D * max(1, round(min(shorter, budget) / STEP_2D))
@@ -129,7 +133,8 @@ def _volume(shape: Sequence[float], spacing_mm: Sequence[float], most_voxels: fl
         step *= 1.01
     found = [_multiple(size, STEP_3D) for size in sizes(step)]
     return (found[0], found[1], found[2]), (
-        f"voxels of {step:.3g} mm along every axis that is not coarser already, the finest that a step affords ({most_voxels:.4g} "
+        f"voxels of {step:.3g} mm along every axis that is not coarser already, the finest that a step affords "
+        f"({most_voxels:.4g} "
         f"voxels) and the images have; multiples of {STEP_3D}, so that sizes can be halved three times")
 
 

@@ -119,7 +119,8 @@ def _count(target: TargetOptions, cells: Mapping[str, int]) -> Counted:
                            "remove the target, or correct the column", code="E_TARGET_EMPTY")
     present = [name for name, count in zip(meaning.classes, counts, strict=True) if count]
     if meaning.kind != Kind.CONTINUOUS and len(present) < (1 if meaning.kind == Kind.MULTILABEL else 2):
-        raise DatasetError(f"target {target.label!r} has nothing but {', '.join(present) or 'no label'} in {known} cases, so there "
+        raise DatasetError(f"target {target.label!r} has nothing but {', '.join(present) or 'no label'} in {known} cases, so "
+                           "there "
                            "is nothing to learn; add cases of another class, or remove the target", code="E_TARGET_CONSTANT")
     return Counted(meaning, tuple(int(count) for count in counts), known, sum(cells.values()) - known)
 
@@ -133,13 +134,15 @@ def balance_reasons(counted: Sequence[Counted]) -> dict[str, Reason]:
         name, meaning = entry.meaning.name, entry.meaning
         inputs = _text(entry)
         reasons[f"task_values.{name}.kind"] = Reason(inputs, meaning.because, RULE.replace("R12", "3d (kinds of targets)"))
-        for place, weight in enumerate(entry.weights):
+        for place, _ in enumerate(entry.weights):
             reasons[f"task_values.{name}.weight.{place}"] = Reason(
-                inputs, "square root of negative / positive units (of several classes: of the most frequent / this one), clipped to "
+                inputs, "square root of negative / positive units (of several classes: of the most frequent / this one), "
+                        "clipped to "
                 f"{SMALLEST_WEIGHT:g} to {LARGEST_WEIGHT:g}; probabilities are corrected for it", RULE)
         for place, _ in enumerate(entry.repeats):
             reasons[f"task_values.{name}.repeat.{place}"] = Reason(
-                inputs, f"classes of fewer than {REPEAT_BELOW} units are drawn sqrt(t / share) times as often, t = 1 / (4 classes)",
+                inputs, f"classes of fewer than {REPEAT_BELOW} units are drawn sqrt(t / share) times as often, t = 1 / (4 "
+                        "classes)",
                 RULE)
     return reasons
 

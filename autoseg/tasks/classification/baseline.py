@@ -51,7 +51,8 @@ class Candidate:
     strength: float = 0.0
 
 
-CANDIDATES = (*(Candidate("linear", features, strength) for features in ("simple", "thumbnail", "both") for strength in STRENGTHS),
+FEATURES = ("simple", "thumbnail", "both")
+CANDIDATES = (*(Candidate("linear", features, strength) for features in FEATURES for strength in STRENGTHS),
               Candidate("trees", "both"))
 
 

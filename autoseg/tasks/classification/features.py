@@ -37,7 +37,8 @@ def _features(voxels: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]
 
 
 def _intensities(channel: NDArray[np.float32]) -> list[float]:
-    return [*map(float, np.quantile(channel, QUANTILES)), float(channel.mean(dtype=np.float64)), float(channel.std(dtype=np.float64))]
+    moments = channel.mean(dtype=np.float64), channel.std(dtype=np.float64)
+    return [*map(float, np.quantile(channel, QUANTILES)), *map(float, moments)]
 
 
 def _shape(channel: NDArray[np.float32]) -> list[float]:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from autoseg.core.image import Image
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Legend, Picture
+from autoseg.ops.crop import whole_box
 from autoseg.planning.normalization import SCHEME_OF_NAME
-from autoseg.reporting.anatomy import view
 from autoseg.reporting.contrast import choose_backdrop
 from autoseg.reporting.drawing import draw_text, resize
 from autoseg.tasks.classification.kinds import Kind
@@ -17,10 +17,10 @@ from autoseg.tasks.classification.target import Answer, Reading
 
 # Height of a picture in pixels, and the room for bars beside it.
 HEIGHT, BARS = 300, 260
-BAR, GAP = 16, 12
+BAR, LINE, GAP = 24, 32, 8
 # Classes whose bars are drawn, the most probable first.
 MOST_BARS = 8
-SAID, TRUE, EMPTY, INK = (70, 130, 180), (46, 139, 87), (225, 225, 225), (30, 30, 30)
+SAID, TRUE, EMPTY, PAPER = (70, 130, 180), (46, 139, 87), (90, 90, 90), (30, 30, 30)
 
 
 def draw_figures(prediction: Answer, target: Answer | None, image: Image, spec: DatasetSpec) -> tuple[Picture, ...]:
@@ -29,7 +29,8 @@ def draw_figures(prediction: Answer, target: Answer | None, image: Image, spec: 
     ct = [(SCHEME_OF_NAME.get(channel.name.casefold()) if channel.normalization == "auto" else channel.normalization) == "ct"
           for channel in channels]
     nothing = np.zeros(image.geometry.shape, np.uint8)
-    backdrop = choose_backdrop(image.voxels, [channel.name for channel in channels], ct, nothing, ())
+    backdrop = choose_backdrop(image.voxels, [channel.name for channel in channels], ct, nothing, (),
+                              whole_box(image.geometry.shape))
     axes = [0] if image.geometry.shape[0] == 1 else [0, 1, 2]
     views = [_scaled(_colour(backdrop.slice(axis, image.geometry.shape[axis] // 2)), image, axis) for axis in axes]
     pixels = np.concatenate([*views, _bars(prediction, target)], axis=1)
@@ -67,33 +68,28 @@ def _scaled(plane: NDArray[np.uint8], image: Image, axis: int) -> NDArray[np.uin
 
 def _bars(prediction: Answer, target: Answer | None) -> NDArray[np.uint8]:
     """(HEIGHT, BARS, 3): names and bars of the most probable classes of all targets, from the top."""
-    pixels = np.full((HEIGHT, BARS, 3), 255, np.uint8)
+    pixels = np.full((HEIGHT, BARS, 3), PAPER, np.uint8)
     top = GAP
     for reading in prediction.readings:
         true = None if target is None else target.reading(reading.name)
-        order = np.argsort(reading.probabilities)[::-1][:MOST_BARS] if reading.kind != Kind.CONTINUOUS else []
-        for place in order:
-            if top + 2 * BAR + GAP > HEIGHT:
+        for name, share in _most_probable(reading):
+            if top + LINE > HEIGHT:
                 return pixels
-            share = reading.probabilities[place]
-            is_true = true is not None and true.is_known and reading.classes[place] in _names(true).split(", ")
-            pixels[top:top + 2 * BAR] = _line(reading.classes[place], share, TRUE if is_true else SAID)
-            top += 2 * BAR + GAP
+            is_true = true is not None and name in [true.classes[place] for place in true.decided]
+            pixels[top:top + BAR] = _bar(share, TRUE if is_true else SAID)
+            pixels[top:top + LINE] = draw_text(pixels[top:top + LINE], f"{name} {share:.3f}")
+            top += LINE
     return pixels
 
 
-def _line(name: str, share: float, colour: tuple[int, int, int]) -> NDArray[np.uint8]:
-    line = np.full((2 * BAR, BARS, 3), 255, np.uint8)
+def _most_probable(reading: Reading) -> list[tuple[str, float]]:
+    pairs = zip(reading.classes, reading.probabilities, strict=True) if reading.kind != Kind.CONTINUOUS else ()
+    return sorted(pairs, key=lambda pair: -pair[1])[:MOST_BARS]
+
+
+def _bar(share: float, colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+    bar = np.full((BAR, BARS, 3), PAPER, np.uint8)
     length = BARS - 2 * GAP
-    line[BAR:, GAP:GAP + length] = EMPTY
-    line[BAR:, GAP:GAP + round(length * share)] = colour
-    return _written(line, f"{name} {share:.3f}")
-
-
-def _written(line: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
-    label = draw_text(np.full((BAR, BARS - GAP, 3), 255, np.uint8), text)
-    line[:BAR, GAP:] = label
-    return line
-
-
-_ = (view, INK)
+    bar[:, GAP:GAP + length] = EMPTY
+    bar[:, GAP:GAP + round(length * share)] = colour
+    return bar

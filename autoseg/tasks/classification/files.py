@@ -17,7 +17,7 @@ from autoseg.io.grouping import patient_in_id, read_groups
 from autoseg.tasks.classification.kinds import Meaning
 from autoseg.tasks.classification.output import ENDING, read_prediction
 from autoseg.tasks.classification.score import score
-from autoseg.tasks.classification.spec import test_units
+from autoseg.tasks.classification.spec import units_to_evaluate
 from autoseg.tasks.classification.target import Answer, answer_of
 
 TABLES = (".csv", ".tsv")
@@ -31,7 +31,7 @@ def compare(predictions: Path, references: Path, spec: DatasetSpec) -> tuple[Com
     Raises:
         DatasetError: there is no reference, or no prediction for any of them.
     """
-    units = test_units(spec, _cases(references, spec))
+    units = units_to_evaluate(spec, _cases(references, spec))
     found = {path.stem: path for path in sorted(predictions.glob(f"*{ENDING}"))} if predictions.is_dir() else {}
     if not any(unit.id in found for unit in units):
         example = f" (for example {units[0].id!r})" if units else ""

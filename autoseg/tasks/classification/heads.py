@@ -97,7 +97,7 @@ def repeats_of(configuration: Configuration) -> dict[str, tuple[float, ...]]:
 
 
 def _numbers(values: Mapping[str, Value], stem: str) -> tuple[float, ...]:
-    numbers = []
+    numbers: list[float] = []
     while f"{stem}.{len(numbers)}" in values:
         numbers.append(float(values[f"{stem}.{len(numbers)}"]))  # type: ignore[arg-type]
     return tuple(numbers)

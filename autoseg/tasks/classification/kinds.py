@@ -141,7 +141,8 @@ def _kind(target: TargetOptions, present: Mapping[str, int]) -> tuple[Kind, str]
                                  "(max(20, square root of the cases))")
     if not listed and len(distinct) > most:
         raise DatasetError(f"column {target.column!r} holds {len(distinct)} different texts in {count} cases (such as "
-                           f"{', '.join(map(repr, distinct[:3]))}), too many to be classes (at most {most}); name another column, "
+                           f"{', '.join(map(repr, distinct[:3]))}), too many to be classes (at most {most}); name another "
+                           "column, "
                            "list its classes, or say the separator of several labels", code="E_TARGET_TEXT")
     found = listed or len(distinct)
     if target.order or (found > 2 and ORDINAL.search(f"{target.column} {target.name}".casefold().replace("_", " "))):
@@ -160,8 +161,11 @@ def _class_names(target: TargetOptions, present: Mapping[str, int]) -> list[str]
     if target.kind in ("auto", "binary") and cells <= {"0", "1", "-1"}:
         cells -= {"-1"}
         cells |= {"0", "1"} if cells else set()
-    ordered = sorted(cells, key=lambda cell: (cell not in negative, not _is_number(cell), float(cell) if _is_number(cell) else 0.0,
-                                              cell))
+
+    def place(cell: str) -> tuple[bool, bool, float, str]:
+        return cell not in negative, not _is_number(cell), float(cell) if _is_number(cell) else 0.0, cell
+
+    ordered = sorted(cells, key=place)
     return list(dict.fromkeys(_name(cell) for cell in ordered))
 
 

@@ -83,7 +83,8 @@ def reading_of(head: Head, logits: NDArray) -> Reading:
                        logits=tuple(map(float, corrected)))
     if head.weights:
         corrected = corrected - np.log(head.weights)
-    return Reading(head.name, head.kind, head.classes, probabilities_of(head.kind, corrected), logits=tuple(map(float, corrected)))
+    probabilities = probabilities_of(head.kind, corrected)
+    return Reading(head.name, head.kind, head.classes, probabilities, logits=tuple(map(float, corrected)))
 
 
 def probabilities_of(kind: Kind, logits: NDArray[np.float64]) -> tuple[float, ...]:

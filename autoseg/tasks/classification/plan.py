@@ -70,7 +70,8 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
         wanted=plan_outputs(options, counted, channels))
     configurations, reasons = draw_configurations(design, request, meter)
     reasons = {
-        "transpose": Reason(f"spacing {images.spacing_mm} mm along the model's axes", "the axis of the coarsest spacing comes first, "
+        "transpose": Reason(f"spacing {images.spacing_mm} mm along the model's "
+                            "axes", "the axis of the coarsest spacing comes first, "
                             "the others keep their order", RULES),
         **input_reasons, **reasons,
         "seed": Reason(f"seed {request.seed} asked for", "the same seed repeats the same run", "command line")}
@@ -82,7 +83,8 @@ def whole_inputs(spec: DatasetSpec, fingerprint: Fingerprint) -> tuple[tuple[Inp
     inputs, reasons = plan_inputs(spec.inputs, fingerprint)
     whole = tuple(replace(entry, air="nothing", channels=tuple(replace(channel, use_mask=False) for channel in entry.channels))
                   for entry in inputs)
-    reasons["inputs"] = Reason(f"{fingerprint.case_count} cases", "the whole image is seen, so nothing is cropped away; place and "
+    reasons["inputs"] = Reason(f"{fingerprint.case_count} "
+                               "cases", "the whole image is seen, so nothing is cropped away; place and "
                                "size in the image may say something", RULES)
     return whole, reasons
 
@@ -121,10 +123,13 @@ def plan_outputs(options: ClassificationOptions, counted: Sequence[Counted], cha
         "network.out_channels": Reason(listed, "one output of two classes and of a value, one per class or label, one per "
                                        "threshold between grades", "dataset specification and table"),
         "network.output_bias": Reason("; ".join(f"{entry.meaning.name}: {entry.counts} of {entry.known}" for entry in counted),
-                                      "logarithm of the odds of every class, so that training starts from the prevalence, with the "
+                                      "logarithm of the odds of every class, so that training starts from the prevalence, with "
+                                      "the "
                                       "weight of the class in the loss", "rule R12; Lin et al. 2017, section 3.3"),
-        "loss": Reason(listed, "by the kind of each target: binary cross-entropy of independent answers, softmax cross-entropy of "
-                       f"classes that exclude each other (smoothed by 0.1 above {SMOOTHED_FROM} units), cumulative cross-entropy of "
+        "loss": Reason(listed, "by the kind of each target: binary cross-entropy of independent answers, softmax cross-entropy "
+                               "of "
+                       f"classes that exclude each other (smoothed by 0.1 above {SMOOTHED_FROM} units), cumulative "
+                       "cross-entropy of "
                        "grades, squared error of standardised values", "rule 3d of the classification planner"),
         "network.shared_output": Reason(listed, "thresholds between grades share their weights where nothing else is learned, so "
                                         "that they never cross", "Cao et al. 2020 (arXiv 1901.07884)")}

@@ -173,7 +173,7 @@ def index_units(spec: DatasetSpec, cases: Sequence[Case]) -> tuple[Unit, ...]:
     return understood(options, units)
 
 
-def test_units(spec: DatasetSpec, cases: Sequence[Case]) -> tuple[Unit, ...]:
+def units_to_evaluate(spec: DatasetSpec, cases: Sequence[Case]) -> tuple[Unit, ...]:
     """The units that `evaluate` scores: those of the official test part, or all where there is none."""
     options = classification_options(spec)
     chosen = [case for case in cases if in_test(options.official_split, case)]
@@ -192,21 +192,27 @@ def require_clean_split(split: SplitOptions | None, cases: Sequence[Case]) -> No
     tested = {case.group for case in cases if in_test(split, case)}
     both = sorted({case.group for case in cases if case.group in tested and not in_test(split, case)})
     if both:
-        raise DatasetError(f"the split in column {split.column!r} has {len(both)} patient(s) on both sides ({', '.join(both[:5])}); "
+        raise DatasetError(f"the split in column {split.column!r} has {len(both)} patient(s) on both sides "
+                           f"({', '.join(both[:5])}); "
                            "scores of the test part would be too good. Correct the column, or the patients in 'grouping'",
                            code="E_SPLIT_PATIENT")
 
 
 def exams(options: ClassificationOptions, cases: Sequence[Case]) -> list[Unit]:
-    """The cases as units; those of one exam and patient in the order of their ids."""
+    """The cases as units; those of one exam in the order of their ids.
+
+    Cells of a column name an exam of a patient. What a pattern finds in the id names it alone: of cases to predict the
+    patient is not known.
+    """
     if options.exam is None:
         return [Unit(case.id, (case,), case.group, case.stratum) for case in cases]
     found: dict[tuple[str, str], list[Case]] = {}
     for case in sorted(cases, key=lambda case: case.id):
-        found.setdefault((case.group, _exam_of(options.exam, case)), []).append(case)
+        patient = case.group if options.exam.pattern is None else ""
+        found.setdefault((patient, _exam_of(options.exam, case)), []).append(case)
     names = Counter(name for _, name in found)
-    return [Unit(name if names[name] == 1 else f"{group}_{name}", tuple(images), group, images[0].stratum)
-            for (group, name), images in found.items()]
+    return [Unit(name if names[name] == 1 else f"{patient}_{name}", tuple(images), images[0].group, images[0].stratum)
+            for (patient, name), images in found.items()]
 
 
 def _exam_of(exam: ExamOptions, case: Case) -> str:

@@ -85,7 +85,8 @@ def summarise(records: Sequence[Record], rng: np.random.Generator) -> dict[str, 
     for name in MEANS[1:]:
         values = [found[f"{table.name}.{name}"] for table in tables if f"{table.name}.{name}" in found]
         if values and f"mean.{name}" not in found:
-            found[f"mean.{name}"] = values[0] if len(values) == 1 else _plain(_mean([value.mean for value in values]), len(records))
+            mean = _plain(_mean([value.mean for value in values]), len(records))
+            found[f"mean.{name}"] = values[0] if len(values) == 1 else mean
     logs = [name for name in dict.fromkeys(name for record in records for name in record.scores) if name.endswith(".log_score")]
     found |= {name: bootstrap_mean([record.scores.get(name, math.nan) for record in records], np.random.default_rng(seed),
                                    groups=patients) for name in logs}
@@ -111,7 +112,8 @@ def _table(target: str, names: Sequence[str], records: Sequence[Record]) -> Tabl
                                           _yes(values(f"{name}.decided"))) for name in classes))
     truth = _whole(values("truth"))
     if len(classes) == 1:
-        return Table(target, (Column(classes[0], values(f"{classes[0]}.probability"), truth, _yes(values("decided"))),), truth=truth)
+        column = Column(classes[0], values(f"{classes[0]}.probability"), truth, _yes(values("decided")))
+        return Table(target, (column,), truth=truth)
     said = np.stack([values(f"{name}.probability") for name in classes], axis=1)
     decided = np.argmax(said, axis=1)
     columns = tuple(Column(name, said[:, place], np.where(np.isnan(truth), math.nan, truth == place),
@@ -201,7 +203,7 @@ def _decisions(tables: Sequence[Table], patients: Sequence[str] | None, seed: in
     cells = np.concatenate([_cells(column) for _, column in named], axis=1)
     groups = np.unique(patients, return_inverse=True)[1].ravel() if patients is not None else np.arange(len(cells))
     summed = np.stack([np.bincount(groups, weights=column) for column in cells.T], axis=1)
-    drawn = np.concatenate([cells.sum(axis=0)[None], _resampled(summed, np.random.default_rng(seed))])
+    drawn = np.concatenate([cells.sum(axis=0)[None], _resampled(summed.astype(np.float64), np.random.default_rng(seed))])
     rates = {name: _rates(drawn[:, 4 * place:4 * place + 4]) for place, (name, _) in enumerate(named)}
     for table in tables:
         if len(table.columns) > 1 and not table.classes:
@@ -250,7 +252,8 @@ def _interval(values: Floats, count: int) -> Estimate:
     if len(drawn) < 0.95 * (len(values) - 1):
         return _plain(float(values[0]), count)
     last = len(drawn) - 1
-    return Estimate(float(values[0]), math.nan, float(drawn[math.floor(0.025 * last)]), float(drawn[math.ceil(0.975 * last)]), count)
+    lower, upper = drawn[math.floor(0.025 * last)], drawn[math.ceil(0.975 * last)]
+    return Estimate(float(values[0]), math.nan, float(lower), float(upper), count)
 
 
 def _plain(value: float, count: int) -> Estimate:

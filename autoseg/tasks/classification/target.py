@@ -112,7 +112,7 @@ def read_target(unit: Unit, spec: DatasetSpec) -> Answer | None:
 
 def _boxes(unit: Unit, options: BoxOptions | None) -> tuple[tuple[str, float, float], ...]:
     first = unit.cases[0]
-    image = next(iter(first.inputs.values()), (None,))[0]
+    image = next((path for paths in first.inputs.values() for path in paths), None)
     if options is None or image is None:
         return ()
     table = find_above(options.table, image)

@@ -21,7 +21,8 @@ def tree_arrays(model: Any, row: NDArray) -> Arrays:
         `left`, `right`, `feature` int32 (nodes,), -1 at leaves; `threshold`, `value` float64 (nodes,), the value multiplied by
         the learning rate; `roots` int32 (rounds, K); `start` float64 (K,), what the trees are added to.
     """
-    left, right, feature, threshold, value, roots = [], [], [], [], [], []
+    left, right, feature, threshold, value = [], [], [], [], []
+    roots: list[list[int]] = []
     offset = 0
     for estimators in model.estimators_:
         roots.append([])

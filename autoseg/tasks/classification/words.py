@@ -50,10 +50,12 @@ def _examine_target(target: TargetOptions, meaning: Meaning, units: Sequence[Uni
     counts = class_counts(target, meaning, units)
     present = [cls for cls in meaning.classes if counts[cls]]
     if len(present) < (1 if meaning.kind == Kind.MULTILABEL else 2):
-        return [Failure(name, "E_TARGET_CONSTANT", f"column {target.column!r} holds nothing but {', '.join(present) or 'no label'} "
+        return [Failure(name, "E_TARGET_CONSTANT", f"column {target.column!r} holds nothing but "
+                                                   f"{', '.join(present) or 'no label'} "
                         f"in {known} cases, so there is nothing to learn; add cases of another class, or remove the target")]
     absent = [cls for cls in meaning.classes if not counts[cls]]
-    failures = [Failure(name, "W_CLASS_ABSENT", f"no case has the class {cls!r}; it is learned to be impossible") for cls in absent]
+    failures = [Failure(name, "W_CLASS_ABSENT", f"no case has the class {cls!r}; it is learned to be "
+                                                "impossible") for cls in absent]
     once = [cls for cls in present if counts[cls] == 1]
     failures += [Failure(name, "W_CLASS_ONCE", f"one case only has the class {cls!r}; where it is trained on it cannot be "
                          "validated, and the other way round. Join it with another class under 'classes', or leave it out")
@@ -67,7 +69,8 @@ def _examine_target(target: TargetOptions, meaning: Meaning, units: Sequence[Uni
                 if label not in meaning.classes]
         if rare:
             failures.append(Failure(name, "W_CLASS_FEW", f"labels of fewer than {target.fewest} cases are not learned: "
-                                    f"{', '.join(rare)}; list them under 'classes', or lower 'fewest', to learn them all the same"))
+                                    f"{', '.join(rare)}; list them under 'classes', or lower 'fewest', to learn them all the "
+                                    "same"))
     return failures
 
 
