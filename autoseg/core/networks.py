@@ -45,20 +45,35 @@ class Network:
 class Classifier:
     """A network from a whole image to a vector, as numbers.
 
+    Stage 0 of a DenseNet, ResNet or Inception is its stem: one convolution (Inception: three) and no block. Stage 1 begins with
+    a max-pool of its stride, so that strides of 1 in both see small images at their full resolution. The later stages stride
+    where the field's networks do: in a transition, in the first block, or in a grid reduction (Inception's stage 2: a max-pool).
+
+    | | features | kernel_sizes | blocks |
+    |---|---|---|---|
+    | DenseNet-121 (`growth` 32) | 64 first, others follow | 7 3 3 3 3 | 1 6 12 24 16 |
+    | ResNet-18, -34 | 64 64 128 256 512 | 7 3 3 3 3 | 1 2 2 2 2, 1 3 4 6 3 |
+    | ResNet-50 (`bottleneck`) | 64 256 512 1024 2048 | 7 3 3 3 3 | 1 3 4 6 3 |
+    | Inception-v3 | 32 first, others follow | 3 3 5 7 3 | 1 1 3 4 2 |
+    | ViT-B/16 (one stage of stride 16) | 768 | any | 12 |
+
     Attributes:
-        kind: the builder in `nn.build`; `encoder` is the encoder of a U-Net, plain or residual, whose weights a segmentation
+        kind: the builder in `nn.build`; an `encoder` is that of a U-Net, plain or residual, whose weights a segmentation
             network can give.
         dims: 2 or 3.
         slices: a 2-D encoder that sees the slices of axis 0 one by one, pooled over slices as `pooling` says.
         features, strides, kernel_sizes, blocks: per stage, one entry per spatial axis for strides and kernels; a kind reads those
-            it has (DenseNet: features[0] of the stem and `growth`; ViT: features[0] of the tokens, strides[0] their size).
+            it has. Inception's kernel is the largest of a stage.
         growth: features that each layer of a DenseNet adds; 0 elsewhere.
-        norm: over the batch, over the image, or over groups of 8 features.
+        bottleneck: a ResNet's blocks are 1, kernel and 1 wide, with a quarter of the features inside, instead of two kernels.
+        norm: over the batch, over the image, or over groups of at least 8 features; ViT has its own over each token.
         attention: squeeze-excitation (Hu et al. 2018) or CBAM (Woo et al. 2018) after each stage.
-        pooling: over places (and slices): mean, log-sum-exp (Wang et al. 2017), learned attention, or a recurrent network
-            over slices.
+        pooling: over places (and slices): mean, log-sum-exp (Wang et al. 2017), learned attention (with `slices` over those), or
+            a recurrent network over slices.
+        recurrence: the cell of a recurrent network.
         sharpness: r of log-sum-exp pooling.
         dropout: before the last layer.
+        shared_output: the outputs share their weights and have a bias each, as grades need (Cao et al. 2020).
         output_bias: what the outputs start from, one value per output; empty: zero.
     """
 
@@ -71,12 +86,15 @@ class Classifier:
     kernel_sizes: tuple[Kernel, ...]
     blocks: tuple[Count, ...]
     growth: Annotated[int, Field(ge=0)] = 0
+    bottleneck: bool = False
     slices: bool = False
     norm: Literal["batch", "instance", "group"] = "batch"
     attention: Literal["none", "squeeze_excitation", "cbam"] = "none"
     pooling: Literal["mean", "log_sum_exp", "attention", "recurrent"] = "mean"
+    recurrence: Literal["gru", "lstm"] = "gru"
     sharpness: Positive = 10.0
     dropout: Share = 0.0
+    shared_output: bool = False
     output_bias: tuple[Finite, ...] = ()
 
 

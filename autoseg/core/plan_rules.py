@@ -6,7 +6,7 @@ A plan is a file that people edit and that comes with bundles of strangers, so n
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 from pydantic import Field
 
@@ -44,6 +44,29 @@ def require_sound_network(network: Network | Classifier) -> None:
         raise ValueError(f"kernel_sizes must be odd, found {[list(kernel) for kernel in network.kernel_sizes]}")
     if len(network.output_bias) not in (0, network.out_channels):
         raise ValueError(f"output_bias has {len(network.output_bias)} values, and the network {network.out_channels} outputs")
+    if hasattr(network, "blocks"):
+        _require_sound_classifier(cast("Classifier", network))
+
+
+def _require_sound_classifier(network: Classifier) -> None:
+    least = {"densenet": 2, "resnet": 2, "inception": 5}.get(network.kind, 1)
+    stages = len(network.features)
+    if stages < least or (network.kind == "inception" and stages > least) or (network.kind == "vit" and stages > 1):
+        raise ValueError(f"a network of kind {network.kind!r} cannot have {stages} stages: densenet and resnet have a stem and "
+                         "at least one stage of blocks, inception 5 stages, vit one")
+    if (network.kind == "densenet") != (network.growth > 0):
+        raise ValueError(f"growth is {network.growth} for a network of kind {network.kind!r}; a densenet has one of 1 or more, "
+                         "others 0")
+    if network.bottleneck and (network.kind != "resnet" or any(count % 4 for count in network.features[1:])):
+        raise ValueError("bottleneck is for a resnet whose features after the stem are multiples of 4, found "
+                         f"{list(network.features)} of kind {network.kind!r}")
+    if network.kind == "vit" and network.features[0] % (2 * network.dims):
+        raise ValueError(f"features {network.features[0]} of a vit must be a multiple of {2 * network.dims}, a sine and a cosine "
+                         "per axis")
+    if network.slices and network.dims == 3:
+        raise ValueError("slices needs a network of 2 dimensions, as a three-dimensional one sees all slices at once")
+    if network.pooling == "recurrent" and not (network.slices or network.dims == 3):
+        raise ValueError("pooling 'recurrent' reads slices: plan slices, or a network of 3 dimensions")
 
 
 def require_sound_configuration(configuration: Configuration) -> None:
@@ -51,7 +74,7 @@ def require_sound_configuration(configuration: Configuration) -> None:
     patch, network = configuration.patch_size, configuration.network
     if any(spacing is None for spacing in configuration.spacing_mm[1:]):
         raise ValueError("spacing_mm may be null along the first axis only")
-    if network.dims == 2 and patch[0] != 1:
+    if network.dims == 2 and patch[0] != 1 and not getattr(network, "slices", False):
         raise ValueError(f"patch_size {list(patch)} must begin with 1, as the network is two-dimensional")
     divisor = tuple(math.prod(stage) for stage in zip(*network.strides, strict=True))
     if any(size % step for size, step in zip(patch[-network.dims:], divisor, strict=True)):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -69,12 +70,13 @@ class Stepper:
 
         Raises:
             DivergedError: a loss or gradient is not finite; names iteration, losses and the batch's `cases`. The weights of
-                this phase are as before the step, and the next step may be tried.
+                this phase, and what norms keep of batches, are as before the step, and the next step may be tried.
         """
         placed = _place(batch, self.device)
         named: dict[str, float] = {}
         for phase, parameters, optimizer in zip(self.phases, self.parameters, self.optimizers, strict=True):
-            losses = self._move(phase, parameters, optimizer, iteration, placed)
+            with _statistics_kept(self.network):
+                losses = self._move(phase, parameters, optimizer, iteration, placed)
             named |= {name if len(self.phases) == 1 else f"{phase.name}.{name}": v for name, v in losses.items()}
         if self.average is not None:
             self.average.update(iteration + 1)
@@ -148,7 +150,6 @@ class Stepper:
         self.scaler.update()
         return values
 
-
     def _is_usable(self, norm: Tensor) -> bool:
         """Whether the optimiser may see gradients of this norm. A loss scaler skips a step that left the range of fp16 and
         halves its scale; below a scale of 1 that range is not the reason."""
@@ -158,6 +159,18 @@ class Stepper:
             return True
         self.scaler.update()  # so that the next step may ask it again
         return False
+
+
+@contextmanager
+def _statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Where a step diverges inside, its forward pass has moved the running statistics of norms: they are put back."""
+    before = [buffer.clone() for buffer in network.buffers()]
+    try:
+        yield
+    except DivergedError:
+        for buffer, kept in zip(network.buffers(), before, strict=True):
+            buffer.copy_(kept)
+        raise
 
 
 def autocast(device_type: str, precision: Precision) -> torch.autocast:
