@@ -145,7 +145,7 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
         raise UsageError(f"configuration {configuration_name!r} of {workspace.spec.name!r} is not preprocessed",
                          hint=f"autoseg plan_and_preprocess -d {workspace.spec.name} -c {configuration_name}")
     store = Store(folder, cache_bytes=STORE_CACHE_BYTES)
-    changed = [name for name, digest in workspace.sources.items() if not store.has_case(name, digest)]
+    changed = [name for name, digest in workspace.case_sources.items() if not store.has_case(name, digest)]
     if changed:
         raise IncompatibleError(f"{len(changed)} case(s) changed or were damaged after they were preprocessed "
                                 f"({', '.join(changed[:3])})", code="E_CASES_CHANGED",
@@ -153,7 +153,8 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
     ids = tuple(unit.id for unit in workspace.units)
     fold = Fold(ids, ()) if fold_name == "all" else workspace.folds()[int(fold_name)]
     return Run(workspace.task, workspace.spec, plan, configuration, fold, fold_name, workspace.units_by_id,
-               workspace.sources, store, workspace.layout.run(plan.name, configuration_name, fold_name))
+               workspace.sources, store, workspace.layout.run(plan.name, configuration_name, fold_name),
+               workspace.layout.plan(plan.name))
 
 
 def baseline_run(workspace: Workspace, plan: Plan, fold_name: str):
@@ -248,12 +249,13 @@ def predict(bundle_folder: Path, inputs: Path, output: Path, context: Context, *
     require_writable(output, make=False)  # before seconds of loading networks
     predictor = load_predictor(bundle_folder, context, trusted_task=trusted_task, policies=policies)
     found = list_inputs(predictor.bundle.spec, inputs)
+    units = predictor.task.index(predictor.bundle.spec, found.cases)
     refused = [Failure(problem.case, problem.code, problem.message) for problem in found.problems]
     networks = predictor.bundle.plan.configurations.values()
     require_space(output, prediction_bytes(found.cases, max(c.network.out_channels for c in networks),
                                            probabilities=context.probabilities), "predictions")
     with locked(output, "predict"):
-        manifest = run_predict(predictor, found.cases, output, refused=refused, progress=progress)
+        manifest = run_predict(predictor, units, output, refused=refused, progress=progress)
         record_predictions(output, predictor, manifest, origin or Origin())
     return manifest
 

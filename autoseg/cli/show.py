@@ -14,6 +14,7 @@ from autoseg.reporting.numbers import counted, has_interval
 
 if TYPE_CHECKING:
     from autoseg.core.bundle import Bundle
+    from autoseg.core.networks import Classifier, Network
     from autoseg.core.plan import Plan
     from autoseg.core.report import Estimate, Failure, Report
     from autoseg.core.task import Task
@@ -71,7 +72,7 @@ def plan(screen: Screen, made: Plan) -> None:
     for name, c in made.configurations.items():
         spacing = " x ".join("own" if s is None else f"{s:.3g}" for s in c.spacing_mm)
         rows.append([name, spacing, " x ".join(map(str, c.patch_size)), str(c.batch_size),
-                     " ".join(map(str, c.network.features)), str(c.optimization.iterations),
+                     _network(c.network), str(c.optimization.iterations),
                      "fits" if c.predicted_peak_bytes is None else f"{c.predicted_peak_bytes / 1e9:.1f} GB"])
     screen.say(table(["configuration", "spacing mm", "patch", "batch", "features", "iterations", "memory"], rows))
     timed = [[name, *(duration(s) for s in (c.predicted_seconds.preprocess, c.predicted_seconds.training,
@@ -79,6 +80,12 @@ def plan(screen: Screen, made: Plan) -> None:
              for name, c in made.configurations.items() if c.predicted_seconds is not None]
     if timed:
         screen.say(table(["predicted time", "preprocess", "training a fold", "validating it", "predicting a case"], timed))
+
+
+def _network(network: Network | Classifier) -> str:
+    """Features per stage, and of a classifier its kind."""
+    features = " ".join(map(str, network.features))
+    return features if hasattr(network, "convs_decoder") else f"{network.kind} {features}"
 
 
 def duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,3 +46,9 @@ class Unit:
     cases: tuple[Case, ...]
     group: str
     stratum: str | None = None
+
+
+def single_units(units: Iterable[Unit]) -> tuple[Unit, ...]:
+    """Every case of the units as a unit of its own, once, in the order in which they come."""
+    cases = {case.id: case for unit in units for case in unit.cases}
+    return tuple(Unit(case.id, (case,), case.group, case.stratum) for case in cases.values())

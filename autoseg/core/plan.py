@@ -242,7 +242,7 @@ class Configuration:
     patch_size: tuple[Count, Count, Count]
     batch_size: Count
     resampling: Resampling
-    network: Network | Classifier
+    network: Annotated[Network | Classifier, Field(discriminator="kind")]
     loss: Loss
     augmentation: Augmentation
     optimization: Optimization

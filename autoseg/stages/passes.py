@@ -26,7 +26,7 @@ from autoseg.io.atomic import hash_values
 from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_weights
 from autoseg.stages.prepare import read_inputs
-from autoseg.stages.train import Run, fresh_network, predict_unit
+from autoseg.stages.train import Run, predict_unit, seeded_network
 from autoseg.stages.trained import Trained, mean_in, mean_score, parts_of, summary_of
 
 TILE_STEPS = (0.5, 0.75, 1.0)
@@ -210,7 +210,7 @@ def applied(rules: Inference, candidate: Candidate) -> Inference:
 
 
 def _network(run: Run, rules: Inference, context: Context) -> nn.Module:
-    network = fresh_network(run)
+    network = seeded_network(run)
     load_weights(run.folder / "training" / "model.safetensors", network)
     return in_use(network, rules, context.device, context.engine)
 

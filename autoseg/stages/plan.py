@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from autoseg.core.budget import Budget
-from autoseg.core.case import Unit
+from autoseg.core.case import Unit, single_units
 from autoseg.core.errors import AutosegError, IncompatibleError
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.geometry import Geometry, GridRecord, canonical_orientation
@@ -30,6 +30,7 @@ from autoseg.io.plans import read_plan
 from autoseg.io.store import Store
 from autoseg.io.values import read_json, read_value, write_value
 from autoseg.ops.crop import whole_box
+from autoseg.stages.prepare import stored_inputs
 from autoseg.stages.preprocess import PrepareUnit
 
 log = logging.getLogger(__name__)
@@ -177,7 +178,7 @@ def make_probe(task: Task, spec: DatasetSpec, units: Sequence[Unit], request: Pl
         with pilot_folder(folder) as temporary:
             store = Store(temporary)
             prepare = PrepareUnit(task, spec, plan, configuration, store.folder)
-            for unit in pilots:
+            for unit in single_units(pilots):
                 prepare(unit)
             loader = BatchLoader(lambda rng: task.draw_batch(pilots, store, configuration, rng), seed=request.seed,
                                  fold=0, count=PROBE_STEPS)
@@ -195,9 +196,9 @@ def make_probe(task: Task, spec: DatasetSpec, units: Sequence[Unit], request: Pl
         pilots = pilot_units(units)
         with pilot_folder(folder) as temporary:
             prepare = PrepareUnit(task, spec, plan, configuration, temporary)
-            prepared = median_seconds([partial(prepare, unit) for unit in pilots], plan.budget.target)
+            prepared = median_seconds([partial(prepare, unit) for unit in single_units(pilots)], plan.budget.target)
             store = Store(temporary)
-            count, predict = one_batch_of_windows(task, plan, configuration, store, pilots[0].cases[0].id)
+            count, predict = one_batch_of_windows(task, plan, configuration, store, pilots[0])
             return prepared, median_seconds([predict] * PROBE_STEPS, plan.budget.target) / count
 
     return Probe(seconds, peak_bytes, case_seconds)
@@ -212,29 +213,28 @@ def pilot_folder(folder: Path) -> Iterator[Path]:
 
 
 def one_batch_of_windows(task: Task, plan: Plan, configuration: Configuration, store: Store,
-                         case_id: str) -> tuple[int, Callable[[], object]]:
-    """A function that predicts one full batch of windows of a stored case, and how many windows that are.
+                         unit: Unit) -> tuple[int, Callable[[], object]]:
+    """A function that predicts one full batch of windows of a stored unit, and how many windows that are.
 
     A full one, because torch computes batches of one sample by slower kernels. What the case lacks is repeated from it:
     windows of one value would be answered without the network. The prediction is restored on its own grid, because a raw
-    output may be a stream that runs the networks only while it is drawn.
+    output may be a stream that runs the networks only while it is drawn. A whole image is one window.
     """
     from autoseg.training.step import arrange
 
     rules, patch = configuration.inference, configuration.patch_size
-    count = rules.tiles_per_batch
+    count = 1 if configuration.whole_image else rules.tiles_per_batch
     steps = count if patch[0] == 1 else 1 + rules.tile_step * (count - 1)
     size = (math.ceil(patch[0] * steps), *patch[1:])
     arrays = {}
-    for entry in plan.inputs:
-        whole = store.array(case_id, entry.role)
+    for name, whole in stored_inputs(store, unit, plan).items():
         part = whole[:, :size[0], :size[1], :size[2]]
         missing = [(0, 0), *((0, wanted - found) for wanted, found in zip(size, part.shape[1:], strict=True))]
-        arrays[entry.role] = np.pad(part, missing, mode="wrap")
+        arrays[name] = np.pad(part, missing, mode="wrap")
     device = plan.budget.target
     network = arrange(task.build_network(configuration).to(device), rules.memory_format).eval()
     once = Context(device, mirror=False)
-    grid = Geometry((size[0], size[1], size[2]), store.record(case_id).model_spacing_mm)
+    grid = Geometry((size[0], size[1], size[2]), store.record(unit.cases[0].id).model_spacing_mm)
     record = GridRecord(grid, canonical_orientation(grid.direction), whole_box(size), (0, 1, 2), grid.shape, grid.spacing_mm)
     return count, lambda: task.restore(task.infer([network], arrays, configuration, once), record, configuration, once)
 

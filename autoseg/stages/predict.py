@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from autoseg.core.bundle import Bundle, Decisions
-from autoseg.core.case import Case, Unit
+from autoseg.core.case import Unit
 from autoseg.core.errors import AutosegError, IncompatibleError, UsageError, unknown_name
 from autoseg.core.geometry import Geometry, Spacing
 from autoseg.core.image import Image
@@ -26,16 +26,21 @@ from autoseg.io.arrays import read_arrays
 from autoseg.io.atomic import hash_values, sha256_file
 from autoseg.io.bundles import BASELINE
 from autoseg.io.images import image_ending, unchanged
+from autoseg.io.spreadsheet import cell, write_table
 from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_weights
 from autoseg.stages.attempts import Track
-from autoseg.stages.fingerprint import case_files
+from autoseg.stages.fingerprint import case_files, unit_files
 from autoseg.stages.parallel import failure_of, naming_slow_cases
 from autoseg.stages.prepare import prepare_inputs, read_inputs
 
 log = logging.getLogger(__name__)
 
 FINISHED = "predictions.json"
+# What a task says of every prediction in numbers, a row each.
+TABLE = "predictions.csv"
+# The first column of that table.
+UNIT_COLUMN = "case"
 T = TypeVar("T")
 
 
@@ -146,15 +151,16 @@ def _first(asked: T | None, found: T | None, planned: T) -> T:
 
 @dataclass(frozen=True)
 class PredictedCase:
-    """A finished case: digests of what went in and of what came out."""
+    """A finished unit: digests of what went in and of what came out, and its cells in the table."""
 
     inputs: dict[str, str]
     outputs: dict[str, str]
+    row: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class PredictionManifest:
-    """What a folder of predictions was made with, and which cases are finished.
+    """What a folder of predictions was made with, and which units are finished.
 
     Attributes:
         made_with: digest of the bundle and the options.
@@ -165,12 +171,12 @@ class PredictionManifest:
     failures: tuple[Failure, ...] = ()
 
 
-def run_predict(predictor: Predictor, cases: Sequence[Case], folder: Path, *, refused: Sequence[Failure],
+def run_predict(predictor: Predictor, units: Sequence[Unit], folder: Path, *, refused: Sequence[Failure],
                 progress: Progress) -> PredictionManifest:
-    """Predicts every case into `folder`; finished cases are skipped, an unreadable one does not stop the others.
+    """Predicts every unit into `folder`; finished ones are skipped, an unreadable one does not stop the others.
 
-    The manifest `predictions.json` is written after every case; a case counts as finished when the same inputs were
-    predicted with the same bundle and options, and its outputs are still what was written.
+    The manifest `predictions.json` and the table `predictions.csv` are written after every unit; it counts as finished when the
+    same inputs were predicted with the same bundle and options, and its outputs are still what was written.
 
     Args:
         refused: cases that cannot even be tried (a channel is missing); listed with the failures.
@@ -182,20 +188,28 @@ def run_predict(predictor: Predictor, cases: Sequence[Case], folder: Path, *, re
     manifest = _earlier_manifest(folder / FINISHED, made_with)
     finished, failures = dict(manifest.finished), list(refused)
     track = Track(folder)
-    for place, case in enumerate(track.sorted(cases)):
+    for place, unit in enumerate(track.sorted(units)):
         try:
-            if not _is_finished(finished.get(case.id), case, folder):
-                finished.pop(case.id, None)  # what an earlier run recorded holds no longer
-                with track.of(case.id), naming_slow_cases(case.id, advice="stop it and take the case out of the folder"):
-                    finished[case.id] = _predict_case(predictor, case, folder)
+            if not _is_finished(finished.get(unit.id), unit, folder):
+                finished.pop(unit.id, None)  # what an earlier run recorded holds no longer
+                with track.of(unit.id), naming_slow_cases(unit.id, advice="stop it and take the case out of the folder"):
+                    finished[unit.id] = _predict_unit(predictor, unit, folder)
         except (AutosegError, MemoryError, RuntimeError) as error:
-            failures.append(failure_of(case.id, error))
-            log.warning("%s was not predicted: %s", case.id, failures[-1].message)
+            failures.append(failure_of(unit.id, error))
+            log.warning("%s was not predicted: %s", unit.id, failures[-1].message)
         # In an order of their own: a run that was taken up again writes the bytes of an undisturbed one.
         manifest = PredictionManifest(made_with, dict(sorted(finished.items())), tuple(failures))
         write_value(folder / FINISHED, manifest)
-        progress("predict", place + 1, len(cases), case.id)
+        write_predictions_table(folder / TABLE, manifest)
+        progress("predict", place + 1, len(units), unit.id)
     return manifest
+
+
+def write_predictions_table(path: Path, manifest: PredictionManifest) -> None:
+    """A row per finished unit, with the columns of all of them."""
+    columns = dict.fromkeys(column for found in manifest.finished.values() for column in found.row)
+    rows = [{**found.row, UNIT_COLUMN: name} for name, found in manifest.finished.items()]
+    write_table(path, [UNIT_COLUMN, *(column for column in columns if column != UNIT_COLUMN)], rows)
 
 
 def _earlier_manifest(path: Path, made_with: str) -> PredictionManifest:
@@ -206,23 +220,32 @@ def _earlier_manifest(path: Path, made_with: str) -> PredictionManifest:
     return PredictionManifest(made_with)
 
 
-def _is_finished(predicted: PredictedCase | None, case: Case, folder: Path) -> bool:
-    if predicted is None or predicted.inputs != _input_digests(case):
+def _is_finished(predicted: PredictedCase | None, unit: Unit, folder: Path) -> bool:
+    if predicted is None or predicted.inputs != _input_digests(unit):
         return False
     return all((folder / name).is_file() and sha256_file(folder / name) == digest
                for name, digest in predicted.outputs.items())
 
 
-def _input_digests(case: Case) -> dict[str, str]:
-    return {path.name: sha256_file(path) for path in case_files(case)}
+def _input_digests(unit: Unit) -> dict[str, str]:
+    """Digest of every file by its name, with its case where there are several; and of what is known of a case besides."""
+    digests: dict[str, str] = {}
+    for case in unit.cases:
+        within = f"{case.id}/" if len(unit.cases) > 1 else ""
+        digests |= {f"{within}{path.name}": sha256_file(path) for path in case_files(case)}
+        if case.values:
+            digests[f"{within}values"] = hash_values(case.values)
+    return digests
 
 
-def _predict_case(predictor: Predictor, case: Case, folder: Path) -> PredictedCase:
-    with unchanged(case_files(case)):
-        inputs = read_inputs(Unit(case.id, (case,), case.group), predictor.bundle.spec, compact=True, varied=True)
-        digests = _input_digests(case)
+def _predict_unit(predictor: Predictor, unit: Unit, folder: Path) -> PredictedCase:
+    task, spec = predictor.task, predictor.bundle.spec
+    with unchanged(unit_files(unit)):
+        inputs = read_inputs(unit, spec, compact=True, varied=True)
+        digests = _input_digests(unit)
     prediction = predictor.predict(inputs)
-    ending = image_ending(next(iter(case.inputs.values()))[0])
-    outputs = predictor.task.write(prediction, predictor.bundle.spec, next(iter(inputs.values())),
-                                   folder / f"{case.id}{ending}")
-    return PredictedCase(digests, {path.name: sha256_file(path) for path in outputs})
+    ending = image_ending(next(iter(unit.cases[0].inputs.values()))[0])
+    image = next(iter(inputs.values()))
+    outputs = task.write(prediction, spec, image, folder / f"{unit.id}{ending}")
+    row = {column: cell(value) for column, value in task.row(prediction, spec, image).items()}
+    return PredictedCase(digests, {path.name: sha256_file(path) for path in outputs}, row)

@@ -51,6 +51,7 @@ def record_report(page: Path, plan: Plan, runs: Sequence[Trained], origin: Origi
 def record_predictions(folder: Path, predictor: Predictor, made: PredictionManifest, origin: Origin) -> None:
     """Of a folder of predictions: bundle, plan, rules of prediction, digests of what went in and came out."""
     from autoseg.inference.engine import usable_precision
+    from autoseg.stages.predict import TABLE
 
     context, rules, bundle = predictor.context, predictor.configuration.inference, predictor.bundle
     settings = {"device": context.device, "engine": context.engine,
@@ -59,6 +60,8 @@ def record_predictions(folder: Path, predictor: Predictor, made: PredictionManif
                 "signature": bundle.signed}
     inputs = {f"{case}/{name}": digest for case, found in made.finished.items() for name, digest in found.inputs.items()}
     outputs = {name: digest for found in made.finished.values() for name, digest in found.outputs.items()}
+    if (folder / TABLE).is_file():
+        outputs[TABLE] = sha256_file(folder / TABLE)
     write_manifest(folder, Manifest("predict", origin, hash_values(bundle.plan), bundle.digest, bundle.plan.seed, settings,
                                     inputs, outputs))
 

@@ -25,7 +25,7 @@ def seconds_per_step(
         batches: iteration -> batch, as for `loop.train`.
     """
     stepper = Stepper(network, phases, optimization, device=device)
-    network.train()
+    stepper.train()
     measured = []
     for iteration in range(warmup + steps):
         watch = Stopwatch()

@@ -32,7 +32,7 @@ def test_a_sound_plan_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(("place", "value", "words"), [
-    ("format", 2, ["format 2", "update autoseg"]), ("format", 0, ["format 0"]),
+    ("format", 3, ["format 3", "update autoseg"]), ("format", 0, ["format 0"]),
     ("extra", 1, ["'extra'", "not known"]), (f"{FULL}.patchsize", [8, 8, 8], ["patchsize", "Did you mean", "patch_size"]),
     (f"{FULL}.network.kind", "os.system", ["network.kind", "os.system", "plain_unet"]),
     (f"{FULL}.network.kind", "torch.hub.load", ["plain_unet"]), (f"{FULL}.network.norm", "builtins.eval", ["norm"]),

@@ -27,7 +27,6 @@ def test_one_full_batch_of_windows_is_timed(toy, dims, count):
     configuration = replace(toy.configuration, patch_size=patch, network=replace(toy.configuration.network, dims=dims),
                             inference=replace(toy.configuration.inference, tiles_per_batch=count))
     task = replace(toy.task, build_network=lambda configuration: Note())
-    case_id = toy.workspace.units[0].cases[0].id
-    windows, predict = one_batch_of_windows(task, toy.plan, configuration, toy.store, case_id)
+    windows, predict = one_batch_of_windows(task, toy.plan, configuration, toy.store, toy.workspace.units[0])
     predict()
     assert (windows, seen) == (count, [(count, 1, *patch[-dims:])])

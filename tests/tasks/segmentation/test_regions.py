@@ -14,7 +14,7 @@ from autoseg.core.spec import DatasetSpec, LabelSpec, LayoutSpec, RegionSpec
 from autoseg.core.task import Context, Given
 from autoseg.io.values import from_plain, to_plain
 from autoseg.stages.prepare import grid_hash, prepare_inputs, read_inputs
-from autoseg.tasks.segmentation.baseline import fit_baseline
+from autoseg.tasks.segmentation.baseline import apply_baseline, fit_baseline
 from autoseg.tasks.segmentation.output import restore
 from autoseg.tasks.segmentation.plan import region_bias
 from autoseg.tasks.segmentation.refine import refinements
@@ -236,9 +236,9 @@ def test_islands_of_a_region_are_removed_with_all_that_is_in_them():
 def test_the_baseline_learns_from_annotated_voxels_only(regions_toy):
     spec, units = regions_toy.workspace.spec, regions_toy.workspace.units
     samples = [(unit, read_inputs(unit, spec), read_target(unit, spec)) for unit in units[:6]]
-    predict = fit_baseline(iter(samples), spec, np.random.default_rng(0))
+    arrays = fit_baseline(iter(samples), spec, np.random.default_rng(0))
     inputs, reference = read_inputs(units[7], spec), read_target(units[7], spec)
-    prediction = predict(inputs)
+    prediction = apply_baseline(arrays, inputs, spec)
     assert set(np.unique(prediction.label)) <= {0, 1, 2}
     assert score(prediction, reference, spec, inputs["image"])["whole.dice"] > 0.5
 
