@@ -25,7 +25,7 @@ from autoseg.stages.parallel import map_cases, require_all
 # Patients from which on every fold is trained on more than one.
 FEWEST_PATIENTS = 3
 # Warnings whose text is the same for every case.
-ABOUT_ALL = ("W_MODALITY", "W_NO_GEOMETRY", "W_NO_SPACING", "W_UNIT")
+ABOUT_ALL = ("W_ENDING", "W_GREY", "W_LUMINANCE", "W_MODALITY", "W_NO_GEOMETRY", "W_NO_SPACING", "W_UNIT")
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from autoseg.core.report import Failure
 from autoseg.core.task import Arrays, Context, Given, Inputs, Refinement, Task
 from autoseg.inference.engine import in_use, usable_precision
 from autoseg.io.arrays import read_arrays
-from autoseg.io.atomic import hash_values, sha256_file
+from autoseg.io.atomic import hash_values, sha256_file, sha256_path
 from autoseg.io.bundles import BASELINE
-from autoseg.io.images import image_ending, unchanged
+from autoseg.io.images import unchanged, written_ending
 from autoseg.io.spreadsheet import cell, write_table
 from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_weights
@@ -232,7 +232,7 @@ def _input_digests(unit: Unit) -> dict[str, str]:
     digests: dict[str, str] = {}
     for case in unit.cases:
         within = f"{case.id}/" if len(unit.cases) > 1 else ""
-        digests |= {f"{within}{path.name}": sha256_file(path) for path in case_files(case)}
+        digests |= {f"{within}{path.name}": sha256_path(path) for path in case_files(case)}
         if case.values:
             digests[f"{within}values"] = hash_values(case.values)
     return digests
@@ -244,7 +244,7 @@ def _predict_unit(predictor: Predictor, unit: Unit, folder: Path) -> PredictedCa
         inputs = read_inputs(unit, spec, compact=True, varied=True)
         digests = _input_digests(unit)
     prediction = predictor.predict(inputs)
-    ending = image_ending(next(iter(unit.cases[0].inputs.values()))[0])
+    ending = written_ending(next(iter(unit.cases[0].inputs.values()))[0])
     image = next(iter(inputs.values()))
     outputs = task.write(prediction, spec, image, folder / f"{unit.id}{ending}")
     row = {column: cell(value) for column, value in task.row(prediction, spec, image).items()}

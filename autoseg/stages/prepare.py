@@ -16,7 +16,7 @@ from autoseg.core.plan import Configuration, Normalization, Plan
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Arrays, CaseStore, Inputs
 from autoseg.io.atomic import hash_values
-from autoseg.io.images import read_image
+from autoseg.io.images import accepted_of, read_image
 from autoseg.ops.crop import content_box, content_mask, corner_value, crop, whole_box
 from autoseg.ops.normalize import measure_scaling, require_channels
 from autoseg.ops.resample import resample_parts, resampled_shape, separate_axis
@@ -39,7 +39,7 @@ def read_inputs(unit: Unit, spec: DatasetSpec, *, compact: bool = False, varied:
         for entry in spec.inputs:
             if entry.kind == "image":
                 inputs[role_of(entry.role, place)] = read_image(case.inputs[entry.role], channels=len(entry.channels),
-                                                             compact=compact, varied=varied)
+                                                             compact=compact, varied=varied, accepted=accepted_of(entry))
     return inputs
 
 

@@ -13,7 +13,7 @@ from autoseg.core.progress import Progress
 from autoseg.core.report import Record
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Arrays, Given, Refinement, Task
-from autoseg.io.images import image_ending
+from autoseg.io.images import written_ending
 from autoseg.stages.prepare import read_inputs
 from autoseg.stages.trained import Trained, mean_in, parts_of, summary_of
 
@@ -176,5 +176,5 @@ def _judged(task: Task, step: Step, before: Sequence[Record], after: Sequence[Re
 
 def read_validation(task: Task, spec: DatasetSpec, run: Trained, unit: Unit) -> Any:
     """The prediction that a run made for one of its validation units."""
-    ending = image_ending(next(iter(unit.cases[0].inputs.values()))[0])
+    ending = written_ending(next(iter(unit.cases[0].inputs.values()))[0])
     return task.read_prediction(run.folder / "validation" / unit.id / f"{unit.id}{ending}", spec)

@@ -23,7 +23,7 @@ from autoseg.core.task import CaseStore, Context, Task
 from autoseg.inference.engine import in_use
 from autoseg.io.atomic import hash_values, sha256_file
 from autoseg.io.done import is_done, mark_done
-from autoseg.io.images import image_ending
+from autoseg.io.images import written_ending
 from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_start, load_weights, save_weights
 from autoseg.planning.splits import Fold
@@ -205,7 +205,7 @@ def _validate_unit(run: Run, network: nn.Module, unit: Unit, context: Context) -
     prediction = predict_unit(run, network, unit, run.configuration, context)
     inputs = read_inputs(unit, run.spec)
     image = next(iter(inputs.values()))
-    path = scored / f"{unit.id}{image_ending(next(iter(unit.cases[0].inputs.values()))[0])}"
+    path = scored / f"{unit.id}{written_ending(next(iter(unit.cases[0].inputs.values()))[0])}"
     outputs = run.task.write(prediction, run.spec, image, path)
     scores = run.task.score(prediction, run.task.read_target(unit, run.spec), run.spec, image)
     record = Record(unit.id, scores, unit.group)
