@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from autoseg.core.task import Task
 from autoseg.tasks.classification.baseline import apply_baseline, fit_baseline
+from autoseg.tasks.classification.charts import charts
 from autoseg.tasks.classification.figures import draw_figures
 from autoseg.tasks.classification.files import compare
 from autoseg.tasks.classification.network import build_network
@@ -16,7 +17,7 @@ from autoseg.tasks.classification.spec import ClassificationOptions, index_units
 from autoseg.tasks.classification.step import phases
 from autoseg.tasks.classification.summary import summarise
 from autoseg.tasks.classification.target import describe, prepare_target, read_target
-from autoseg.tasks.classification.words import charts, examine, facts, notes
+from autoseg.tasks.classification.words import examine, facts, notes
 
 TASK = Task(
     name="classification",

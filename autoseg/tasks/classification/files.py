@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from autoseg.core.case import Case, Unit
 from autoseg.core.errors import DatasetError
 from autoseg.core.report import Scores
-from autoseg.core.spec import DatasetSpec, GroupingSpec
+from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Comparison
 from autoseg.io.dataset import scan
-from autoseg.io.grouping import patient_in_id, read_groups
+from autoseg.io.grouping import patient_in_id
+from autoseg.io.images import ENDINGS, LOSSY_ENDINGS
+from autoseg.io.tables import read_table
 from autoseg.tasks.classification.kinds import Meaning
 from autoseg.tasks.classification.output import ENDING, read_prediction
 from autoseg.tasks.classification.score import score
@@ -46,10 +47,22 @@ def _cases(references: Path, spec: DatasetSpec) -> tuple[Case, ...]:
         return scan(spec, references).cases
     if references.suffix.lower() not in TABLES:
         raise DatasetError(f"{references} is neither a table ({', '.join(TABLES)}) nor the folder of a dataset; give one of them")
-    grouping = replace(spec.grouping, table=references.name) if spec.grouping.table else GroupingSpec(
-        table=references.name, pattern=spec.grouping.pattern)
-    rows = read_groups(replace(spec, grouping=grouping), references.parent).table or {}
-    return tuple(Case(name, patient(spec, name, row), {}, values=dict(row)) for name, row in rows.items())
+    table = read_table(references, [spec.grouping.case_column])
+    place, cases = table.place(spec.grouping.case_column), {}
+    for number, cells in table.rows:
+        name = case_name(cells[place])
+        if name in cases:
+            raise DatasetError(f"{references}: row {number} is a second one for {name!r}; remove one of them", code="E_TABLE")
+        row = dict(zip(table.columns, cells, strict=True))
+        cases[name] = Case(name, patient(spec, name, row), {}, values=row)
+    return tuple(cases.values())
+
+
+def case_name(cell: str) -> str:
+    """The id that a cell names, which may be the name of an image file, in folders or not."""
+    path = PurePath(cell.strip())
+    ending = next((ending for ending in (*ENDINGS, *LOSSY_ENDINGS) if path.name.lower().endswith(ending)), "")
+    return path.name[:len(path.name) - len(ending)]
 
 
 def patient(spec: DatasetSpec, case_id: str, row: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ from autoseg.core.image import Image
 from autoseg.core.plan import Configuration
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Arrays, Context
+from autoseg.io.images import image_ending
 from autoseg.io.values import read_json, write_value
 from autoseg.tasks.classification.heads import Head, heads_of
 from autoseg.tasks.classification.kinds import Kind
@@ -103,9 +104,9 @@ def write_prediction(prediction: Answer, spec: DatasetSpec, image: Image, path: 
     """Writes `<unit>.json`: per target what was decided, the probabilities or the value, and the thresholds.
 
     Args:
-        path: without ending.
+        path: with the ending of the image, or without.
     """
-    written = path.with_name(path.name + ENDING)
+    written = _file(path)
     write_value(written, {"format": PREDICTION_FORMAT, "refined": list(prediction.refined),
                           "targets": {reading.name: _document(reading) for reading in prediction.readings}})
     return (written,)
@@ -117,7 +118,7 @@ def read_prediction(path: Path, spec: DatasetSpec) -> Answer:
     Raises:
         ReadError: it is no file that `write_prediction` wrote.
     """
-    file = path if path.suffix == ENDING and path.exists() else path.with_name(path.name + ENDING)
+    file = path if path.suffix == ENDING and path.exists() else _file(path)
     document = read_json(file)
     try:
         if document["format"] != PREDICTION_FORMAT:
@@ -126,6 +127,11 @@ def read_prediction(path: Path, spec: DatasetSpec) -> Answer:
         return Answer(readings, tuple(map(str, document["refined"])))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ReadError(f"{file} is no prediction of a classification ({error!r}); predict again") from error
+
+
+def _file(path: Path) -> Path:
+    """The file of a unit, whose id may hold dots, from its path with the ending of the image, or without."""
+    return path.with_name(path.name.removesuffix(image_ending(path) or "") + ENDING)
 
 
 def _document(reading: Reading) -> dict[str, Any]:

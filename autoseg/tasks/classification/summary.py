@@ -78,7 +78,7 @@ def summarise(records: Sequence[Record], rng: np.random.Generator) -> dict[str, 
         areas.append(area)
         found[f"{table.name}.auc"] = area
         if len(table.columns) > 1:
-            found |= {f"{table.name}.{column.name}.auc": _column_auc(column, patients, seed) for column in table.columns}
+            found |= {f"{table.name}.{column.name}.auc": column_area(column, patients, seed) for column in table.columns}
         found |= {f"{table.name}.{name}": estimate for name, estimate in _others(table).items()}
     found |= _decisions(tables, patients, seed)
     found["mean.auc"] = areas[0] if len(areas) == 1 else _mean_area(tables, areas, patients, seed)
@@ -135,11 +135,12 @@ def _area(table: Table, patients: Sequence[str] | None, seed: int) -> Estimate:
         return bootstrap_statistic(concordance, table.ranks, table.truth, np.random.default_rng(seed), groups=patients,
                                    draws=SLOW_DRAWS)
     if len(table.columns) == 1:
-        return _column_auc(table.columns[0], patients, seed)
+        return column_area(table.columns[0], patients, seed)
     return _macro_area(table.columns, patients, seed)
 
 
-def _column_auc(column: Column, patients: Sequence[str] | None, seed: int) -> Estimate:
+def column_area(column: Column, patients: Sequence[str] | None, seed: int) -> Estimate:
+    """AUC of a question: DeLong's interval, or with patients that of a bootstrap over them."""
     count = int((~np.isnan(column.true)).sum())
     if patients is None:
         area, lower, upper = auc_interval(column.said, column.true)

@@ -1,25 +1,20 @@
-"""What people are told of a classification: what is wrong with all units together, facts of its targets, charts, notes."""
+"""What people are told of a classification: what is wrong with all units together, facts of its targets, notes."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-
 from autoseg.core.case import Unit
 from autoseg.core.errors import DatasetError
-from autoseg.core.report import Failure, Record
+from autoseg.core.report import Failure
 from autoseg.core.spec import DatasetSpec
 from autoseg.tasks.classification.kinds import Kind, Meaning, cells_of, is_missing, label_counts, meanings_in
 from autoseg.tasks.classification.spec import TargetOptions, classification_options
-from autoseg.tasks.classification.summary import Table, tables_of
 from autoseg.tasks.classification.target import answer_of
 
 # Positive units below which an AUC has an interval so wide that it says little (rule R2 of the planner).
 FEW = 10
-# Classes that a chart of every one of them would overfill.
-MOST_CURVES = 6
 
 
 def examine(units: Sequence[Unit], spec: DatasetSpec) -> tuple[Failure, ...]:
@@ -129,45 +124,6 @@ def _classes_text(target: TargetOptions, meaning: Meaning, units: Sequence[Unit]
         return f"mean {meaning.mean:.4g}, standard deviation {meaning.std:.4g}"
     counts = class_counts(target, meaning, units)
     return ", ".join(f"{cls} {counts[cls]}" for cls in meaning.classes)
-
-
-def charts(records: Sequence[Record], baseline: Sequence[Record], spec: DatasetSpec) -> tuple[str, ...]:
-    """ROC, precision-recall, reliability, confusion and agreement of every target, the baseline beside the network."""
-    others = {table.name: table for table in tables_of(baseline)}
-    drawn: list[str] = []
-    for table in tables_of(records):
-        if table.columns:
-            drawn += _curves(table, others.get(table.name))
-        elif table.truth is not None and table.ranks is not None:
-            drawn += _agreement(table)
-    return tuple(drawn)
-
-
-def _curves(table: Table, other: Table | None) -> list[str]:
-    from autoseg.reporting.diagnostic import confusion_chart, precision_recall_chart, reliability_chart, roc_chart
-
-    single = len(table.columns) == 1
-    pairs = {(table.name if single else column.name): column for column in table.columns[:MOST_CURVES]}
-    curves = {name: (column.said, column.true) for name, column in pairs.items()}
-    if single and other is not None and other.columns:
-        curves = {"network": (table.columns[0].said, table.columns[0].true),
-                  "baseline": (other.columns[0].said, other.columns[0].true)}
-    drawn = [str(roc_chart(curves, title=f"ROC: {table.name}")),
-             str(precision_recall_chart(curves, title=f"Precision and recall: {table.name}")),
-             str(reliability_chart(curves, title=f"Reliability: {table.name}"))]
-    if table.classes and table.truth is not None:
-        from autoseg.metrics.confusion import confusion
-
-        decided = np.argmax(np.stack([column.said for column in table.columns], axis=1), axis=1)
-        counts = confusion(decided, np.where(np.isnan(table.truth), -1, table.truth), len(table.classes))
-        drawn.append(str(confusion_chart(counts, table.classes, title=f"Confusion: {table.name}")))
-    return drawn
-
-
-def _agreement(table: Table) -> list[str]:
-    from autoseg.reporting.diagnostic import bland_altman_chart
-
-    return [str(bland_altman_chart(table.ranks, table.truth, title=f"Agreement: {table.name}"))]
 
 
 def notes(spec: DatasetSpec) -> tuple[str, ...]:
