@@ -162,14 +162,15 @@ def classification_options(spec: DatasetSpec) -> ClassificationOptions:
 def index_units(spec: DatasetSpec, cases: Sequence[Case]) -> tuple[Unit, ...]:
     """One unit per case, or per exam, without the test part of an official split; each knows how the table is understood.
 
-    Units are stratified by the class of the first target. Cases to predict have no values and stand in no split.
+    Units are stratified by the class of the first target. Cases to predict, which have no cell of a target, are in no split.
 
     Raises:
         DatasetError: a patient is on both sides of the official split, or cells cannot be understood.
     """
     options = classification_options(spec)
-    require_clean_split(options.official_split, cases)
-    units = exams(options, [case for case in cases if not in_test(options.official_split, case)])
+    labelled = {case.id for case in cases if any(target.column in case.values for target in options.targets)}
+    require_clean_split(options.official_split, [case for case in cases if case.id in labelled])
+    units = exams(options, [case for case in cases if case.id not in labelled or not in_test(options.official_split, case)])
     return understood(options, units)
 
 

@@ -81,6 +81,10 @@ def test_the_test_part_is_never_trained_on_and_evaluated_alone():
     assert [unit.id for unit in units_to_evaluate(spec, cases)] == ["c2"]
 
 
+def test_cases_to_predict_are_in_no_split():
+    assert len(index_units(make_spec("ill", **SPLIT), make_cases(split=["train", "test"]))) == 2
+
+
 def test_a_patient_on_both_sides_of_the_split_is_an_error():
     cases = [replace(case, group="anna") for case in make_cases(ill=[0, 1], split=["train", "test"])]
     with pytest.raises(DatasetError, match=r"1 patient\(s\) on both sides \(anna\)") as error:
