@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from autoseg.core.case import Unit
@@ -113,13 +114,23 @@ def read_cell(cell: str | None, target: TargetOptions, meaning: Meaning) -> tupl
 
 def with_meanings(values: Mapping[str, str], meanings: Sequence[Meaning]) -> dict[str, str]:
     """The cells of a case with what the columns mean beside them."""
-    return {**values, MEANING: json.dumps([asdict(meaning) for meaning in meanings], sort_keys=True)}
+    return {**values, MEANING: _written(tuple(meanings))}
+
+
+@lru_cache(maxsize=8)
+def _written(meanings: tuple[Meaning, ...]) -> str:
+    return json.dumps([asdict(meaning) for meaning in meanings], sort_keys=True)
 
 
 def meanings_in(values: Mapping[str, str]) -> tuple[Meaning, ...]:
     """What `with_meanings` wrote; nothing for cases that have no values."""
+    return _read(values.get(MEANING, "[]"))
+
+
+@lru_cache(maxsize=8)
+def _read(text: str) -> tuple[Meaning, ...]:
     return tuple(Meaning(entry["name"], Kind(entry["kind"]), tuple(entry["classes"]), entry["mean"], entry["std"],
-                         entry["because"]) for entry in json.loads(values.get(MEANING, "[]")))
+                         entry["because"]) for entry in json.loads(text))
 
 
 def _kind(target: TargetOptions, present: Mapping[str, int]) -> tuple[Kind, str]:

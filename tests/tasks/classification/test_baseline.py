@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+from tasks.classification.sets import make_spec
 
 from autoseg.core.case import Unit
 from autoseg.core.errors import DatasetError, ReadError
@@ -16,7 +17,6 @@ from autoseg.tasks.classification.features import QUANTILES, image_features
 from autoseg.tasks.classification.kinds import Kind
 from autoseg.tasks.classification.target import Answer, Reading
 from autoseg.tasks.classification.trees import evaluate_trees, tree_arrays
-from tasks.classification.sets import make_spec
 
 SPEC = make_spec("ill")
 

@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from tasks.classification.configurations import make_configuration
+from tasks.classification.sets import binary, make_spec
 from torch import nn
 
 from autoseg.core.errors import ReadError
@@ -22,8 +24,6 @@ from autoseg.tasks.classification.output import (
     write_prediction,
 )
 from autoseg.tasks.classification.target import Answer, Reading
-from tasks.classification.configurations import make_configuration
-from tasks.classification.sets import binary, make_spec
 
 SPEC = make_spec("ill")
 

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from tasks.classification.sets import binary, make_spec
 
 from autoseg.core.task import Given
 from autoseg.tasks.classification.kinds import Kind
 from autoseg.tasks.classification.refine import cooled, fit_temperatures, fit_thresholds, refinements
 from autoseg.tasks.classification.target import Answer, Reading
-from tasks.classification.sets import binary, make_spec
 
 SPEC = make_spec("ill")
 STEPS = {step.name: step for step in refinements(SPEC)}

@@ -5,13 +5,13 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from tasks.classification.configurations import make_configuration
 
 from autoseg.core.case import Case, Unit
 from autoseg.core.plan import Augmentation
 from autoseg.tasks.classification.heads import heads_of
 from autoseg.tasks.classification.kinds import Kind
 from autoseg.tasks.classification.sample import blank_batch, draw_batch, is_known, repeat_factor
-from tasks.classification.configurations import make_configuration
 
 
 class Shelf:

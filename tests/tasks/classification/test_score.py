@@ -3,12 +3,12 @@ from __future__ import annotations
 import math
 
 import pytest
+from tasks.classification.sets import binary, make_spec
 
 from autoseg.core.errors import DatasetError
 from autoseg.tasks.classification.kinds import Kind
 from autoseg.tasks.classification.score import score
 from autoseg.tasks.classification.target import Answer, Reading
-from tasks.classification.sets import binary, make_spec
 
 SPEC = make_spec("ill")
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
+from tasks.classification.sets import make_cases, make_spec, make_units
 
 from autoseg.core.case import Case
 from autoseg.core.errors import DatasetError
 from autoseg.tasks.classification.spec import ClassificationOptions, TargetOptions, index_units, units_to_evaluate
-from tasks.classification.sets import make_cases, make_spec, make_units
 
 
 def test_numbers_of_yaml_are_cells():

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tasks.classification.configurations import make_configuration
 from torch import nn
 
 from autoseg.core.errors import UsageError
@@ -12,7 +13,6 @@ from autoseg.core.plan import Loss
 from autoseg.tasks.classification.kinds import Kind
 from autoseg.tasks.classification.network import build_network
 from autoseg.tasks.classification.step import phases
-from tasks.classification.configurations import make_configuration
 
 
 class Says(nn.Module):

@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 from sklearn import metrics
+from tasks.classification.sets import binary, make_spec
 
 from autoseg.core.report import Record
 from autoseg.tasks.classification.kinds import Kind
 from autoseg.tasks.classification.score import score
 from autoseg.tasks.classification.summary import summarise
 from autoseg.tasks.classification.target import Answer, Reading
-from tasks.classification.sets import binary, make_spec
 
 SPEC = make_spec("ill")
 

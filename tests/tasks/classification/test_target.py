@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tasks.classification.configurations import make_configuration
+from tasks.classification.sets import binary, make_cases, make_spec, make_units
 
 from autoseg.core.case import Unit
 from autoseg.core.errors import DatasetError
@@ -12,8 +14,6 @@ from autoseg.core.geometry import Geometry
 from autoseg.core.image import Image
 from autoseg.tasks.classification.kinds import Kind
 from autoseg.tasks.classification.target import Answer, Reading, aligned, describe, prepare_target, read_target
-from tasks.classification.configurations import make_configuration
-from tasks.classification.sets import binary, make_cases, make_spec, make_units
 
 
 def image(shape=(1, 8, 6)):
@@ -65,7 +65,8 @@ def test_a_constant_image_is_foreground_everywhere():
 
 def test_boxes_are_counted_by_their_shorter_side(tmp_path):
     (tmp_path / "images").mkdir()
-    (tmp_path / "boxes.csv").write_text("Image Index,Finding Label,Bbox [x,y,w,h],,,\nc0.png,Nodule,1,1,2,4\nc0.png,Mass,0,0,3,3\n"
+    (tmp_path / "boxes.csv").write_text("Image Index,Finding Label,Bbox "
+                                        "[x,y,w,h],,,\nc0.png,Nodule,1,1,2,4\nc0.png,Mass,0,0,3,3\n"
                                         "c1.png,Mass,0,0,6,6\n")
     spec = make_spec("ill", boxes={"table": "boxes.csv", "case_column": "Image Index", "label_column": "Finding Label",
                                    "width_column": "w", "height_column": "h]"})
