@@ -107,7 +107,7 @@ def scan(spec: DatasetSpec, folder: Path) -> Scan:
     beside = _spacing_files(assembled.cases)
     unused = [f"{printable(name)}: matches no pattern of layout {match.layout.name}" for name in match.found.unused
               if not _is_companion(spec, name) and folder / name not in beside]
-    left_out = [f"{name}: {reason}" for name, reason in match.found.left_out]
+    left_out = [f"{name}: {reason}" for name, reason in match.found.left_out if not _is_companion(spec, name)]
     return Scan(assembled.cases, tuple(problems), match.layout.name, (*excluded, *files.skipped, *left_out, *unused),
                 tuple(folder / name for name in files.outside))
 

@@ -102,7 +102,7 @@ def collect(layout: LayoutSpec, files: Files) -> Found:
     Of several patterns the one with most literal text counts: `a_seg.png` is `{case}_seg.png` and not also `{case}.png`.
 
     Raises:
-        ReadError: an archive that the layout speaks of cannot be read; see `arrays.list_entries`.
+        ReadError: an archive that the layout speaks of cannot be read; see `entries.list_entries`.
     """
     entries = list_entries(layout, files.folder, files.names)
     patterns = _patterns(layout)

@@ -10,6 +10,9 @@ from typing import Literal
 from autoseg.core.errors import DatasetError
 from autoseg.core.spec import DatasetSpec
 
+# Of many cases with one problem so many are named; a table can lack thousands.
+_NAMED_CASES = 5
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -29,7 +32,7 @@ class Problem:
 
 
 def require_no_problems(problems: Iterable[Problem], spec: DatasetSpec, folder: Path | None = None) -> None:
-    """Raise one DatasetError that lists every problem; warnings do not count.
+    """Raise one DatasetError that lists every problem, those that say the same of many cases as one; warnings do not count.
 
     Args:
         folder: with the images, for the next command.
@@ -37,13 +40,21 @@ def require_no_problems(problems: Iterable[Problem], spec: DatasetSpec, folder: 
     errors = [problem for problem in problems if problem.severity == "error"]
     if not errors:
         return
-    lines = "\n".join(f"  {problem.case}: {problem.message} [{problem.code}]" for problem in errors)
+    cases: dict[tuple[str, str], list[str]] = {}
+    for problem in errors:
+        cases.setdefault((problem.message, problem.code), []).append(problem.case)
+    lines = "\n".join(f"  {_named(names)}: {message} [{code}]" for (message, code), names in cases.items())
     count = len({problem.case for problem in errors})
     codes = {problem.code for problem in errors}
     raise DatasetError(f"dataset {spec.name}: {count} case{'s have' if count > 1 else ' has'} problems:\n{lines}\n"
                        "Repair these files, or list the cases under 'exclude' in the specification (`autoseg init FOLDER`"
                        " writes one).",
                        code=codes.pop() if len(codes) == 1 else "E_CASES", hint=f"autoseg check {_dataset_options(spec, folder)}")
+
+
+def _named(cases: Sequence[str]) -> str:
+    more = len(cases) - _NAMED_CASES
+    return ", ".join(cases[:_NAMED_CASES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _dataset_options(spec: DatasetSpec, folder: Path | None) -> str:

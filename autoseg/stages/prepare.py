@@ -39,7 +39,8 @@ def read_inputs(unit: Unit, spec: DatasetSpec, *, compact: bool = False, varied:
         for entry in spec.inputs:
             if entry.kind == "image":
                 inputs[role_of(entry.role, place)] = read_image(case.inputs[entry.role], channels=len(entry.channels),
-                                                             compact=compact, varied=varied, accepted=accepted_of(entry))
+                                                             compact=compact, varied=varied,
+                                                             accepted=accepted_of(entry))
     return inputs
 
 

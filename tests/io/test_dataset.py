@@ -351,6 +351,15 @@ def test_problems_are_raised_as_one_error_that_lists_them(dataset):
     assert caught.value.hint == "autoseg check -d Toy"
 
 
+def test_one_problem_of_many_cases_is_one_line(dataset):
+    problems = [Problem(f"c{number}", "E_NOT_IN_TABLE", "has no row") for number in range(9)] + [Problem("z", "E_GRID", "moved")]
+    with pytest.raises(DatasetError) as caught:
+        require_no_problems(problems, dataset[0])
+    assert str(caught.value).splitlines()[:3] == [
+        "dataset Toy: 10 cases have problems:", "  c0, c1, c2, c3, c4 and 4 more: has no row [E_NOT_IN_TABLE]",
+        "  z: moved [E_GRID]"]
+
+
 def test_warnings_do_not_stop(dataset):
     require_no_problems([Problem("a", "W_LABEL_EMPTY", "m", "warning")], dataset[0])
 

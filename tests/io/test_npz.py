@@ -197,3 +197,22 @@ def test_real_volumes_are_those_of_numpy(real_data):
     for number in (97, 0, 41):
         image = read_image([path / "val_images" / f"{number:06d}"])
         np.testing.assert_array_equal(image.voxels[0], images[number])
+
+
+def test_no_change_of_an_archive_brings_more_than_a_refusal(tmp_path):
+    sound = save(tmp_path / "sound.npz", images=RNG.integers(0, 9, (6, 8, 9), np.uint8), labels=np.zeros((6, 1))).read_bytes()
+    outcomes = set()
+    for number in range(400):
+        content = np.frombuffer(sound, np.uint8).copy()
+        places = RNG.integers(0, len(content), RNG.integers(1, 6))
+        content[places] = RNG.integers(0, 256, len(places))
+        path = tmp_path / f"{number}.npz"
+        path.write_bytes(content[:len(content) - number % 3].tobytes())
+        try:
+            image = read_image([path / "images" / "000003"], notes=[])
+            outcomes.add(image.voxels.shape)
+        except ReadError as error:
+            assert str(path) in str(error)
+            outcomes.add("refused")
+        path.unlink()
+    assert outcomes == {"refused", (1, 1, 8, 9)}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from autoseg.core.case import Unit
 from autoseg.core.errors import DatasetError, ReadError
 from autoseg.core.spec import ChannelSpec, DatasetSpec, GroupingSpec, InputSpec, LayoutSpec
 from autoseg.io.dataset import check_case, list_inputs, scan
 from autoseg.io.specs import load_spec, read_spec, write_spec
+from autoseg.stages.fingerprint import case_files, digest_unit
 
 RNG = np.random.default_rng(3)
 
@@ -108,6 +110,23 @@ def test_an_archive_is_predicted_as_a_file_or_in_its_folder(tmp_path):
     save(tmp_path, "new.npz", test_images=pictures(2))
     with pytest.raises(DatasetError, match="no case"):
         list_inputs(unlabelled, tmp_path / "new.npz")
+
+
+def test_the_digest_of_a_case_is_of_its_entry_and_its_values(tmp_path):
+    def digests(images, labels):
+        save(tmp_path, train_images=images, train_labels=labels)
+        cases = scan(spec(), tmp_path).cases
+        assert case_files(cases[1]) == [tmp_path / "set.npz" / "train_images" / "000001"]
+        return [digest_unit(Unit(case.id, (case,), case.group)) for case in cases]
+
+    images, labels = pictures(3), np.array([0, 1, 0])
+    before = digests(images, labels)
+    images[1, 0, 0] += 1
+    other_image = digests(images, labels)
+    labels[2] = 1
+    other_label = digests(images, labels)
+    assert [one == two for one, two in zip(before, other_image, strict=True)] == [True, False, True]
+    assert [one == two for one, two in zip(other_image, other_label, strict=True)] == [True, True, False]
 
 
 def test_arrays_of_a_layout_are_checked_and_written(tmp_path):
