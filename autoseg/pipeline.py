@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from autoseg.core.budget import Budget
@@ -32,6 +33,7 @@ from autoseg.stages.limits import prediction_bytes, require_space, store_bytes
 from autoseg.stages.plan import fits_specification, require_same_measurements, run_plan
 from autoseg.stages.preprocess import run_preprocess
 from autoseg.stages.provenance import record_evaluation, record_plan, record_predictions, record_report, record_run
+from autoseg.stages.start import place_weights, starting_from
 from autoseg.stages.summary import make_report
 from autoseg.tasks import load_task
 from autoseg.workspace import Workspace, remember, tidy
@@ -51,9 +53,17 @@ def check(workspace: Workspace, *, executor: Executor | None) -> Understanding:
 
 
 def plan(workspace: Workspace, budget: Budget, request: PlanRequest, *, executor: Executor | None,
-         keep_memory: bool = False) -> Plan:
-    """Fingerprint, folds and plan; `keep_memory` takes the memory of an earlier plan of this name, where there is one."""
+         keep_memory: bool = False, start: Path | None = None, policies: Sequence[Policy] = ()) -> Plan:
+    """Fingerprint, folds and plan.
+
+    Args:
+        keep_memory: take the memory of an earlier plan of this name, where there is one.
+        start: a bundle whose weights training may start from; they are copied beside the plan.
+        policies: who may have made that bundle.
+    """
     units = workspace.units
+    starting, weights = (None, None) if start is None else starting_from(start, policies)
+    request = replace(request, start=starting)
     with locked(workspace.layout.folder, "plan"):
         remember(workspace)
         odd = [*require_sound_units(workspace.task, workspace.spec, units), *few_patients(units)]
@@ -64,6 +74,8 @@ def plan(workspace: Workspace, budget: Budget, request: PlanRequest, *, executor
             log.warning("%s %s [%s]", warning.unit, warning.message, warning.code)
         folder = workspace.layout.plan(request.name)
         made = run_plan(workspace.task, workspace.spec, units, fingerprint, budget, request, folder, keep_memory=keep_memory)
+        if starting is not None and weights is not None:
+            place_weights(starting, weights, folder)
         record_plan(folder, made, workspace.layout.fingerprint / "fingerprint.json", workspace.origin)
         return made
 

@@ -16,7 +16,7 @@ from autoseg.io.tensors import stored_tensors
 
 def write_arrays(path: Path, arrays: dict[str, NDArray]) -> None:
     """Replaces `path` by these arrays, atomically; the same arrays give the same bytes."""
-    write_bytes(path, safetensors.numpy.save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}))
+    write_bytes(path, safetensors.numpy.save({name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}))
 
 
 def read_arrays(path: Path) -> dict[str, NDArray]:

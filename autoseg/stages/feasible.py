@@ -17,6 +17,10 @@ from autoseg.training.device import detect_device
 PARAMETER_BYTES, COPIES_IN_TRAINING = 4, 3
 # Classifiers whose convolutions are those of a U-Net's encoder.
 ENCODERS = ("plain_encoder", "residual_encoder")
+# Weights of a block of other classifiers over the square of its width, from below: a bottleneck of a quarter of the width has two
+# 1 x 1 convolutions (He et al. 2016), attention four square matrices (Vaswani et al. 2017); a dense layer depends on its growth
+# (Huang et al. 2017), and Inception's widths are its own.
+LEAST_SHARE = {"resnet": 0.5, "vit": 4.0, "densenet": 0.0, "inception": 0.0}
 
 
 def require_training_fits(task: Task, configuration: Configuration, plan_file: Path, device: str) -> None:
@@ -54,7 +58,7 @@ def least_bytes(configuration: Configuration, batch: int, *, training: bool) -> 
     """
     network = configuration.network
     voxels = batch * math.prod(configuration.patch_size)
-    # Classifiers of every kind begin in a way of their own; only the weights of some are known.
+    # Classifiers of every kind begin in a way of their own.
     features = 0 if isinstance(network, Classifier) else voxels // math.prod(network.strides[0]) * network.features[0]
     bytes_per_value = 4 if configuration.optimization.precision == "fp32" and configuration.inference.precision == "fp32" else 2
     copies = COPIES_IN_TRAINING if training else 1
@@ -62,10 +66,10 @@ def least_bytes(configuration: Configuration, batch: int, *, training: bool) -> 
 
 
 def least_parameters(network: Network | Classifier) -> int:
-    """Weights of the encoder's convolutions, without biases and norms; 0 for kinds of classifiers whose inside is not known
-    from the plan."""
+    """Weights of the encoder's convolutions, without biases and norms; of a classifier what its kind cannot do without."""
     if isinstance(network, Classifier) and network.kind not in ENCODERS:
-        return 0
+        per_block = sum(count * width**2 for count, width in zip(network.blocks, network.features, strict=True))
+        return network.out_channels + int(LEAST_SHARE[network.kind] * per_block) + network.growth**2 * sum(network.blocks)
     blocks = network.blocks if isinstance(network, Classifier) else network.convs_encoder
     widths = (network.in_channels, *network.features)
     return sum(math.prod(kernel) * after * (before + (count - 1) * after) for kernel, before, after, count in zip(

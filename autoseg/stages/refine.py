@@ -10,7 +10,7 @@ from typing import Any
 from autoseg.core.bundle import Decisions
 from autoseg.core.case import Unit
 from autoseg.core.progress import Progress
-from autoseg.core.report import Record
+from autoseg.core.report import Estimate, Record
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Arrays, Given, Refinement, Task
 from autoseg.io.images import written_ending
@@ -119,15 +119,15 @@ def decide_refinements(task: Task, spec: DatasetSpec, units: Mapping[str, Unit],
         return Decisions(because=("no validation cases: no post-processing was tried",))
     kept: list[Step] = []
     because = []
-    best = [sample.record for sample in evidence.samples]
+    best = summary_of(task, [sample.record for sample in evidence.samples])
     candidates = task.refinements(spec)
     for place, candidate in enumerate(candidates):
         step = _fitted(candidate, evidence, kept)
         if isinstance(step, str):
             because.append(f"{candidate.name}: not tried, {step}")
         else:
-            tried = [evidence.record(sample, [*kept, step]) for sample in evidence.samples]
-            helps, line = _judged(task, step, best, tried)
+            tried = summary_of(task, [evidence.record(sample, [*kept, step]) for sample in evidence.samples])
+            helps, line = _judged(task, step, best, tried, len(evidence.samples))
             because.append(line)
             if helps:
                 kept, best = [*kept, step], tried
@@ -163,14 +163,14 @@ def _fitted(candidate: Refinement, evidence: Evidence, kept: Sequence[Step]) -> 
     return step if finite else "its numbers are not finite"
 
 
-def _judged(task: Task, step: Step, before: Sequence[Record], after: Sequence[Record]) -> tuple[bool, str]:
-    """Whether a step helps, and what was compared, in words."""
+def _judged(task: Task, step: Step, before: Mapping[str, Estimate], after: Mapping[str, Estimate],
+            count: int) -> tuple[bool, str]:
+    """Whether a step helps, and what was compared on how many cases, in words."""
     name = step.refinement.judged_by or task.headline
-    old, new = summary_of(task, before), summary_of(task, after)
-    falls = any(mean_in(new, part) < mean_in(old, part) for part in parts_of(name, old))
-    helps = mean_in(new, name) > mean_in(old, name) and not falls
+    falls = any(mean_in(after, part) < mean_in(before, part) for part in parts_of(name, before))
+    helps = mean_in(after, name) > mean_in(before, name) and not falls
     numbers = ", ".join(f"{key} {value:.4g}" for key, value in step.fitted.items())
-    return helps, (f"{step.refinement.name}: {name} {mean_in(old, name):.4f} -> {mean_in(new, name):.4f} on {len(after)} cases, "
+    return helps, (f"{step.refinement.name}: {name} {mean_in(before, name):.4f} -> {mean_in(after, name):.4f} on {count} cases, "
                    f"{'kept' if helps else 'not kept'}{f' ({numbers})' if numbers else ''}")
 
 

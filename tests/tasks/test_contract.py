@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 import pickle
 import shutil
 from dataclasses import is_dataclass, replace
@@ -13,22 +14,29 @@ import torch
 from toy_tasks.datasets import open_toy, plan_toy
 
 from autoseg import pipeline
+from autoseg.core.case import single_units
 from autoseg.core.errors import UnsafeError
 from autoseg.core.plan import unexplained_values
 from autoseg.core.progress import silent
 from autoseg.core.report import Record
 from autoseg.core.task import Context, Given, Probe
 from autoseg.io.arrays import read_arrays, write_arrays
-from autoseg.io.images import read_geometry, read_image
+from autoseg.io.bundles import read_bundle
+from autoseg.io.images import image_ending, read_geometry
 from autoseg.io.values import read_value
 from autoseg.stages.evaluate import run_evaluate
 from autoseg.stages.prepare import prepare_inputs, read_inputs
+from autoseg.stages.refine import read_validation
 from autoseg.tasks import load_task
 from autoseg.training.memory import predict_peaks
 
 
 def first_unit(toy):
     return toy.workspace.units[0]
+
+
+def image_of(inputs):
+    return next(iter(inputs.values()))
 
 
 def test_the_record_can_be_sent_to_a_worker_process(toy):
@@ -75,11 +83,11 @@ def test_a_plan_made_from_its_own_budget_is_the_same_and_measures_nothing(toy):
 
 
 def test_the_target_lies_on_the_model_grid(toy):
-    unit = first_unit(toy)
+    unit = single_units(toy.workspace.units)[0]
     record = toy.store.record(unit.id)
     arrays = toy.task.prepare_target(toy.task.read_target(unit, toy.workspace.spec), record, toy.configuration)
     volumes = [array for array in arrays.values() if array.ndim >= 3]
-    assert volumes and all(array.shape[-3:] == record.model_shape for array in volumes)
+    assert arrays and all(array.shape[-3:] == record.model_shape for array in volumes)
 
 
 def test_a_batch_depends_on_its_generator_alone(toy):
@@ -152,10 +160,11 @@ def test_a_prediction_read_back_from_its_file_scores_the_same(toy, tmp_path):
     prediction, image = predict_first(toy)
     target = toy.task.read_target(first_unit(toy), toy.workspace.spec)
     path, *_ = toy.task.write(prediction, toy.workspace.spec, image, tmp_path / "case.nii.gz")
-    back = toy.task.read_prediction(path, toy.workspace.spec)
+    back = toy.task.read_prediction(tmp_path / "case.nii.gz", toy.workspace.spec)
     before = toy.task.score(prediction, target, toy.workspace.spec, image)
     assert toy.task.score(back, target, toy.workspace.spec, image) == pytest.approx(before, rel=1e-4, nan_ok=True)
-    assert read_geometry(path).agrees_with(read_geometry(first_unit(toy).cases[0].inputs["image"][0]))
+    if image_ending(path):
+        assert read_geometry(path).agrees_with(read_geometry(first_unit(toy).cases[0].inputs["image"][0]))
 
 
 def test_the_truth_scores_better_than_a_fresh_network(toy):
@@ -179,13 +188,13 @@ def test_the_summary_of_equal_records_is_their_score(toy):
 
 def test_the_baseline_predicts_the_same_when_its_arrays_come_from_a_file(toy, tmp_path):
     spec = toy.workspace.spec
-    samples = [(unit, read_inputs(unit, spec), toy.task.read_target(unit, spec)) for unit in toy.workspace.units[:6]]
+    samples = [(unit, read_inputs(unit, spec), toy.task.read_target(unit, spec)) for unit in toy.workspace.units[:-1]]
     arrays = toy.task.fit_baseline(iter(samples), spec, np.random.default_rng(0))
     write_arrays(tmp_path / "baseline.safetensors", arrays)
-    unit = toy.workspace.units[6]
+    unit = toy.workspace.units[-1]
     inputs = read_inputs(unit, spec)
     target = toy.task.read_target(unit, spec)
-    scores = [toy.task.score(toy.task.apply_baseline(found, inputs, spec), target, spec, inputs["image"])
+    scores = [toy.task.score(toy.task.apply_baseline(found, inputs, spec), target, spec, image_of(inputs))
               for found in (arrays, read_arrays(tmp_path / "baseline.safetensors"))]
     assert np.isfinite(scores[0][toy.task.case_headline]) and scores[0] == pytest.approx(scores[1], rel=0, nan_ok=True)
 
@@ -206,14 +215,21 @@ def test_a_row_has_numbers_and_words_and_charts_are_drawings(toy):
     assert all(chart.startswith("<svg") for chart in toy.task.charts(records, records, toy.workspace.spec))
 
 
-def test_references_compared_with_themselves_score_as_the_truth(toy):
-    folder = next(iter(first_unit(toy).cases[0].targets.values())).parent
-    report = run_evaluate(toy.task, toy.workspace.spec, folder, folder, progress=silent)
-    assert len(report.records) == len(toy.workspace.units) and not report.failures
-    unit = first_unit(toy)
-    target = toy.task.read_target(unit, toy.workspace.spec)
-    best = toy.task.score(target, target, toy.workspace.spec, next(iter(read_inputs(unit, toy.workspace.spec).values())))
-    assert report.records[0].scores == pytest.approx(best, nan_ok=True)
+def test_a_folder_of_predictions_is_scored_as_in_memory_and_what_is_missing_is_listed(toy, tmp_path):
+    spec, task, expected = toy.workspace.spec, toy.task, {}
+    samples = [(unit, read_inputs(unit, spec), task.read_target(unit, spec)) for unit in toy.workspace.units]
+    arrays = task.fit_baseline(iter(samples), spec, np.random.default_rng(0))
+    for unit, inputs, target in samples:
+        prediction = task.apply_baseline(arrays, inputs, spec)
+        files = task.write(prediction, spec, image_of(inputs), tmp_path / f"{unit.id}.nii.gz")
+        expected[unit.id] = task.score(prediction, target, spec, image_of(inputs))[task.case_headline]
+    report = run_evaluate(task, spec, tmp_path, toy.references, progress=silent)
+    found = {record.unit: record.scores[task.case_headline] for record in report.records}
+    assert found == pytest.approx(expected, rel=1e-4, nan_ok=True) and not report.failures
+    for path in files:
+        path.unlink()
+    report = run_evaluate(toy.task, spec, tmp_path, toy.references, progress=silent)
+    assert [failure.unit for failure in report.failures] == [unit.id] and len(report.records) == len(expected) - 1
 
 
 def test_refinements_change_nothing_the_second_time(toy):
@@ -221,7 +237,7 @@ def test_refinements_change_nothing_the_second_time(toy):
     target = toy.task.read_target(first_unit(toy), toy.workspace.spec)
     for refinement in toy.task.refinements(toy.workspace.spec):
         if refinement.fit or refinement.uses_baseline:
-            continue  # numbers that were fitted belong to predictions without the step
+            continue  # its numbers belong to predictions without the step
         once = refinement.apply(prediction, toy.workspace.spec, Given())
         twice = refinement.apply(once, toy.workspace.spec, Given())
         scores = [toy.task.score(p, target, toy.workspace.spec, image) for p in (once, twice)]
@@ -286,23 +302,31 @@ def test_prediction_needs_nothing_but_the_bundle_and_skips_what_is_finished(trai
     bundle = tmp_path / "bundle"
     shutil.copytree(toy.workspace.layout.bundle("toy"), bundle)
     shutil.copytree(toy.folder / "images", tmp_path / "in")
-    validated = report.records[0].unit
+    unit = toy.workspace.units_by_id[report.records[0].unit]
     trusted = toy.workspace.spec.task
     manifest = pipeline.predict(bundle, tmp_path / "in", tmp_path / "out", Context(), trusted_task=trusted, progress=silent)
     assert set(manifest.finished) == {unit.id for unit in toy.workspace.units} and not manifest.failures
-    name = next(iter(toy.plan.configurations))
-    earlier = toy.workspace.layout.run("toy", name, "0") / "validation" / validated / f"{validated}.nii.gz"
-    if not read_bundle_decisions(bundle):
-        assert np.array_equal(read_image([tmp_path / "out" / earlier.name]).voxels, read_image([earlier]).voxels)
-    before = (tmp_path / "out" / earlier.name).stat().st_mtime_ns
+    [run] = pipeline.all_runs(toy.workspace, toy.plan)
+    spec, target = toy.workspace.spec, toy.task.read_target(unit, toy.workspace.spec)
+    earlier = read_validation(toy.task, spec, run, unit)
+    found = toy.task.read_prediction(tmp_path / "out" / f"{unit.id}.nii.gz", spec)
+    image = image_of(read_inputs(unit, spec))
+    if not read_bundle(bundle).decisions.refinements:
+        assert toy.task.score(found, target, spec, image) == pytest.approx(
+            toy.task.score(earlier, target, spec, image), nan_ok=True)
+    outputs = [tmp_path / "out" / name for name in manifest.finished[unit.id].outputs]
+    before = [path.stat().st_mtime_ns for path in outputs]
+    table = (tmp_path / "out" / "predictions.csv").read_bytes()
     pipeline.predict(bundle, tmp_path / "in", tmp_path / "out", Context(), trusted_task=trusted, progress=silent)
-    assert (tmp_path / "out" / earlier.name).stat().st_mtime_ns == before
-
-
-def read_bundle_decisions(folder):
-    from autoseg.io.bundles import read_bundle
-
-    return read_bundle(folder).decisions.refinements
+    assert outputs and [path.stat().st_mtime_ns for path in outputs] == before
+    assert (tmp_path / "out" / "predictions.csv").read_bytes() == table
+    rows = list(csv.DictReader(table.decode().splitlines()))
+    expected = toy.task.row(found, spec, image)
+    assert [row["case"] for row in rows] == sorted(manifest.finished)
+    [row] = [row for row in rows if row["case"] == unit.id]
+    numbers = {name: value for name, value in expected.items() if not isinstance(value, str)}
+    assert {name: float(row[name]) for name in numbers} == pytest.approx(numbers, rel=1e-4)
+    assert not any(cell.startswith(("=", "@")) for row in rows for cell in row.values())
 
 
 def test_a_case_that_cannot_be_read_does_not_stop_the_others(trained, tmp_path):
@@ -312,17 +336,19 @@ def test_a_case_that_cannot_be_read_does_not_stop_the_others(trained, tmp_path):
     broken.write_bytes(broken.read_bytes()[:200])
     manifest = pipeline.predict(toy.workspace.layout.bundle("toy"), tmp_path / "in", tmp_path / "out", Context(),
                                 trusted_task=toy.workspace.spec.task, progress=silent)
-    assert [failure.unit for failure in manifest.failures] == [broken.name.removesuffix(".nii.gz")]
-    assert not (tmp_path / "out" / broken.name).exists()
+    [unit] = [unit.id for unit in toy.workspace.units
+              if broken.name.removesuffix(".nii.gz") in [case.id for case in unit.cases]]
+    assert [failure.unit for failure in manifest.failures] == [unit]
+    assert not list((tmp_path / "out").glob(f"{unit}.*"))
     assert len(manifest.finished) == len(toy.workspace.units) - 1
 
 
 def test_arrays_in_memory_give_the_same_prediction_as_files(trained):
     toy, *_ = trained
     predictor = pipeline.load_predictor(toy.workspace.layout.bundle("toy"), trusted_task=toy.workspace.spec.task)
-    unit = first_unit(toy)
+    unit = single_units(toy.workspace.units)[0]
     inputs = read_inputs(unit, toy.workspace.spec)
-    image = inputs["image"]
+    image = image_of(inputs)
     canonical = predictor.predict(inputs)
     in_memory = predictor.predict_array(image.voxels, image.geometry.spacing_mm)
     target = toy.task.read_target(unit, toy.workspace.spec)

@@ -1,4 +1,4 @@
-"""Toy datasets of two tasks: the contract suite runs over all of them."""
+"""Toy datasets of several tasks: the contract suite runs over all of them."""
 
 from __future__ import annotations
 
@@ -54,6 +54,13 @@ task: toy_tasks.intensity
 inputs: [{role: image, channels: [MRI]}]
 layouts: [{name: toy, inputs: {image: ["images/{case}.nii.gz"]}, targets: {intensity: "targets/{case}.nii.gz"}}]
 """,
+    "toy_tasks.exams": """
+name: ToyExams
+task: toy_tasks.exams
+inputs: [{role: image, channels: [MRI]}]
+layouts: [{name: toy, inputs: {image: ["images/{case}.nii.gz"]}, targets: {value: "targets/{case}.nii.gz"}}]
+grouping: {pattern: "^(p[0-9]+)_"}
+""",
 }
 
 
@@ -75,6 +82,11 @@ class Toy:
         return next(iter(self.plan.configurations.values()))
 
     @property
+    def references(self) -> Path:
+        """What predictions of all units are evaluated against."""
+        return self.folder / ("targets" if (self.folder / "targets").exists() else "labels")
+
+    @property
     def store(self):
         from autoseg.io.store import Store
 
@@ -92,7 +104,7 @@ def write_cases(folder: Path, task_name: str) -> None:
         image = Image.canonical((blobs + rng.normal(0, 0.2, geometry.shape) + 5)[None].astype(np.float32), geometry)
         case_id = f"p{number // 2}_scan{number}"
         write_volume(folder / "images" / f"{case_id}.nii.gz", image.voxels, image)
-        if task_name != "toy_tasks.intensity":
+        if not task_name.startswith("toy_tasks."):
             label = _regions(blobs, number) if task_name == "regions" else np.where(blobs > 1, 7, np.where(blobs < -1, 3, 0))
             write_label_map(folder / "labels" / f"{case_id}.nii.gz", label, image)
         else:

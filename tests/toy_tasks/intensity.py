@@ -173,7 +173,7 @@ def compare(predictions, references, spec):
             target = read_image([path]).voxels[0]
             return score(read_prediction(predictions / path.name, spec), target, spec, None)
 
-        return Comparison(path.name, "", scores)
+        return Comparison(path.name.removesuffix(".nii.gz"), "", scores)
 
     return tuple(pair(path) for path in sorted(references.glob("*.nii.gz")))
 
