@@ -70,7 +70,7 @@ def bootstrap_statistic(statistic: Statistic, scores: ArrayLike, truths: ArrayLi
     Source: Efron & Tibshirani 1993, chapter 13; whole groups: Davison & Hinkley 1997, section 3.8 (strategy 1).
     """
     scored, given = np.asarray(scores, dtype=np.float64), np.asarray(truths, dtype=np.float64)
-    is_known: NDArray[np.bool_] = ~np.isnan(given).all(axis=tuple(range(1, given.ndim)))
+    is_known = ~np.atleast_1d(np.isnan(given).all(axis=tuple(range(1, given.ndim))))
     scored, given = scored[is_known], given[is_known]
     if not len(given):
         return Estimate(math.nan, math.nan, math.nan, math.nan, 0, len(is_known))

@@ -17,7 +17,7 @@ from scipy import ndimage
 HeatBox: TypeAlias = tuple[tuple[int, int], ...]
 Overlap: TypeAlias = Callable[[HeatBox, HeatBox], float]
 
-# Grey values, of 0 to 255, above which a heat map's regions get boxes (Wang et al. 2017, ChestX-ray8, section 4.2).
+# Grey values, of 0 to 255, above which a heat map's regions get boxes (Wang et al. 2017, ChestX-ray8, disease localisation).
 THRESHOLDS = (60, 180)
 
 
@@ -45,8 +45,8 @@ def heat_boxes(heat: NDArray, thresholds: Sequence[float] = THRESHOLDS) -> tuple
     Args:
         heat: (Y, X) or (Z, Y, X), any scale; larger is more evidence.
     Returns:
-        None for a map of one value, which points nowhere.
-    Source: Wang et al. 2017, section 4.2.
+        No box for a map of one value, which points nowhere.
+    Source: Wang et al. 2017 (ChestX-ray8, generation of boxes).
     """
     values = np.asarray(heat, dtype=np.float64)
     low, high = float(values.min()), float(values.max())
@@ -77,7 +77,7 @@ def localisation(found: Sequence[Sequence[HeatBox]], drawn: Sequence[Sequence[He
         found, drawn: the boxes of each case, in one order of cases.
         threshold: T; a found box is right where its overlap with a drawn one is larger (0.1 to 0.9 in ChestX-ray8).
         overlap: `iobb` or `iou`.
-    Source: Wang et al. 2017, section 4.2 (localisation accuracy, average false positive).
+    Source: Wang et al. 2017 (localisation accuracy, average false positive).
     """
     hits = [[any(overlap(box, truth) > threshold for truth in truths) for box in boxes]
             for boxes, truths in zip(found, drawn, strict=True) if len(truths)]

@@ -56,7 +56,7 @@ def bland_altman(predicted: ArrayLike, truths: ArrayLike, level: float = 0.95) -
         level: of the limits, and of the confidence intervals.
     Returns:
         nan without a case; limits and intervals are nan with one.
-    Source: Bland & Altman 1999, section 2: the variance of a limit is s^2 (1/n + z^2 / (2 (n - 1))).
+    Source: Bland & Altman 1999: the variance of a limit is s^2 (1/n + z^2 / (2 (n - 1))).
     """
     from scipy.stats import t
 

@@ -47,7 +47,7 @@ def auc_interval(scores: ArrayLike, truths: ArrayLike, level: float = 0.95) -> t
     Args and raises as in `auc`.
     Returns:
         (auc, lower, upper); all nan where the AUC is.
-    Source: DeLong et al. 1988, by the midranks of Sun & Xu 2014; the logit: Pepe 2003, section 5.2.6; Newcombe 2006, part 2.
+    Source: DeLong et al. 1988, by the midranks of Sun & Xu 2014; the logit: Pepe 2003; Newcombe 2006, part 2.
     """
     positives, negatives = by_class(scores, truths)
     area = auc(scores, truths)
@@ -188,7 +188,7 @@ def midranks(values: Floats) -> Floats:
 def _placements(positives: Floats, negatives: Floats) -> tuple[Floats, Floats]:
     """Share of the negatives below each positive (m,), and of the positives above each negative (n,); equal ones half.
 
-    Sun & Xu 2014, equations 5 and 6: V10 and V01 of DeLong from midranks, in O(n log n).
+    Sun & Xu 2014: V10 and V01 of DeLong from midranks, in O(n log n).
     """
     count, other = len(positives), len(negatives)
     together = midranks(np.concatenate([positives, negatives]))
