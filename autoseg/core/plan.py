@@ -33,7 +33,8 @@ Air = Literal["zero", "corners", "nothing"]
 Scheme = Literal["ct", "zscore", "rescale_to_0_1", "rgb_to_0_1", "none"]
 Precision = Literal["fp32", "bf16", "fp16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
-Value = int | float | bool | str | tuple[int, ...] | tuple[tuple[int, ...], ...] | tuple[str, ...] | None
+# Texts before numbers: read from a list, the names "0" and "1" would become numbers, while numbers never become texts.
+Value = int | float | bool | str | tuple[str, ...] | tuple[int, ...] | tuple[tuple[int, ...], ...] | None
 
 
 @dataclass(frozen=True, config=STRICT)

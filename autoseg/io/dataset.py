@@ -263,7 +263,7 @@ def _best_match(matches: Iterable[Match]) -> Match | None:
 
 
 def _without_targets(layout: LayoutSpec) -> LayoutSpec:
-    return dataclasses.replace(layout, targets={})
+    return dataclasses.replace(layout, targets={}, arrays={})
 
 
 def _input_cases(spec: DatasetSpec, match: Match) -> Scan:

@@ -85,7 +85,22 @@ def norm_of(kind: str, dims: int) -> Norm:
 def group_norm(channels: int) -> nn.GroupNorm:
     """Norm over as many equal groups of at least 8 features as there can be."""
     most = max(1, channels // GROUP_FEATURES)
-    return nn.GroupNorm(next(count for count in range(most, 0, -1) if channels % count == 0), channels, eps=NORM_EPS)
+    return GroupNorm(next(count for count in range(most, 0, -1) if channels % count == 0), channels, eps=NORM_EPS)
+
+
+class GroupNorm(nn.GroupNorm):
+    """Norm over groups of features; in a trace by its formula, as OpenVINO 2026.4.1 crashes on torch's operator."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, *places) to the same shape."""
+        if not torch.jit.is_tracing():
+            return super().forward(features)
+        shape = features.shape
+        groups = features.reshape(shape[0], self.num_groups, -1)
+        centred = groups - groups.mean(2, keepdim=True)
+        scaled = (centred / torch.sqrt(centred.square().mean(2, keepdim=True) + self.eps)).reshape(shape)
+        affine = (-1, *(1,) * (features.ndim - 2))
+        return scaled * self.weight.reshape(affine) + self.bias.reshape(affine)
 
 
 def convolution(in_channels: int, out_channels: int, *, kernel: Sequence[int], stride: Sequence[int] = (),

@@ -1,0 +1,23 @@
+"""The network of a classification configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autoseg.core.plan import Configuration
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def build_network(configuration: Configuration) -> nn.Module:
+    """Network with fresh weights: (B, C, *spatial) to logits (B, K), the outputs of all targets one after the other.
+
+    Weights that training does not move take no gradient.
+    """
+    from autoseg.nn.build import build_network as build  # torch: two seconds that planning need not wait
+    from autoseg.nn.stages import freeze
+
+    network = build(configuration.network)
+    freeze(network, configuration.start)
+    return network
