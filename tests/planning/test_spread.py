@@ -16,7 +16,8 @@ def fingerprint(widths, sizes):
 
 
 def changes(found, **given):
-    return plan_changes(found, **{"dims": 2, "slices": False, "channels": ("X-ray",), "classes": ("ill",), "two_valued": False, **given})
+    usual = {"dims": 2, "slices": False, "channels": ("X-ray",), "classes": ("ill",), "two_valued": False}
+    return plan_changes(found, **{**usual, **given})
 
 
 def test_spreads_by_hand():

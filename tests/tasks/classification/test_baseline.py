@@ -154,6 +154,7 @@ def test_every_candidate_is_tried_by_its_ranking(monkeypatch):
     def answer_of(place, size):
         return certain(Kind.BINARY, ("small", "large"), int(size > 5))
 
-    monkeypatch.setattr(baseline, "CANDIDATES", (baseline.Candidate("linear", "simple", 1e-9), baseline.Candidate("trees", "both")))
+    candidates = (baseline.Candidate("linear", "simple", 1e-9), baseline.Candidate("trees", "both"))
+    monkeypatch.setattr(baseline, "CANDIDATES", candidates)
     arrays = fit_baseline(samples(answer_of), SPEC, np.random.default_rng(0))
     assert b'"model": "trees"' in bytes(arrays["document"])

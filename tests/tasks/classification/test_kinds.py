@@ -78,7 +78,8 @@ def test_a_cell_of_several_labels():
 
 
 def test_an_empty_cell_can_be_a_class_where_the_specification_says_so():
-    target = TargetOptions(column="x", kind="binary", missing=("-1.0",), classes={"0.0": "absent", "": "absent", "1.0": "present"})
+    classes = {"0.0": "absent", "": "absent", "1.0": "present"}
+    target = TargetOptions(column="x", kind="binary", missing=("-1.0",), classes=classes)
     meaning = understand(target, {"": 5, "1.0": 2, "-1.0": 1})
     assert meaning.classes == ("absent", "present")
     assert [read_cell(cell, target, meaning) for cell in ("", "1", "-1.0")] == [(1.0, 0.0), (0.0, 1.0), None]

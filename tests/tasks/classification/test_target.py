@@ -87,7 +87,8 @@ def test_truths_are_stored_in_the_order_of_the_heads():
         mean=10.0, std=2.0)
     answer = Answer((
         *binary(1.0).readings, Reading("type", Kind.MULTICLASS, ("b", "c", "a"), (1.0, 0.0, 0.0)),
-        Reading("signs", Kind.MULTILABEL, ("x", "y"), (0.0, 1.0)), Reading("grade", Kind.ORDINAL, ("1", "2", "3"), (math.nan,) * 3),
+        Reading("signs", Kind.MULTILABEL, ("x", "y"), (0.0, 1.0)),
+        Reading("grade", Kind.ORDINAL, ("1", "2", "3"), (math.nan,) * 3),
         Reading("size", Kind.CONTINUOUS, value=13.0)))
     truths = prepare_target(answer, None, configuration)["truths"]
     assert truths.dtype == np.float32
