@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -32,6 +32,7 @@ def require_sound_network(network: Network | Classifier) -> None:
     counts = {"strides": len(network.strides), "kernel_sizes": len(network.kernel_sizes)}
     if is_classifier(network):
         counts |= {"blocks": len(network.blocks)}  # type: ignore[union-attr]
+        _require_sound_classifier(network)  # type: ignore[arg-type]
     else:
         counts |= {"convs_encoder": len(network.convs_encoder),  # type: ignore[union-attr]
                    "convs_decoder": len(network.convs_decoder) + 1}  # type: ignore[union-attr]
@@ -46,34 +47,30 @@ def require_sound_network(network: Network | Classifier) -> None:
         raise ValueError(f"kernel_sizes must be odd, found {[list(kernel) for kernel in network.kernel_sizes]}")
     if len(network.output_bias) not in (0, network.out_channels):
         raise ValueError(f"output_bias has {len(network.output_bias)} values, and the network {network.out_channels} outputs")
-    if is_classifier(network):
-        _require_sound_classifier(cast("Classifier", network))
-
-
-def _require_sound_classifier(network: Classifier) -> None:
-    least = {"densenet": 2, "resnet": 2, "inception": 5}.get(network.kind, 1)
-    stages = len(network.features)
-    if stages < least or (network.kind == "inception" and stages > least) or (network.kind == "vit" and stages > 1):
-        raise ValueError(f"a network of kind {network.kind!r} cannot have {stages} stages: densenet and resnet have a stem and "
-                         "at least one stage of blocks, inception 5 stages, vit one")
-    if (network.kind == "densenet") != (network.growth > 0):
-        raise ValueError(f"growth is {network.growth} for a network of kind {network.kind!r}; a densenet has one of 1 or more, "
-                         "others 0")
-    if network.bottleneck and (network.kind != "resnet" or any(count % 4 for count in network.features[1:])):
-        raise ValueError("bottleneck is for a resnet whose features after the stem are multiples of 4, found "
-                         f"{list(network.features)} of kind {network.kind!r}")
-    if network.kind == "vit" and network.features[0] % (2 * network.dims):
-        raise ValueError(f"features {network.features[0]} of a vit must be a multiple of {2 * network.dims}, a sine and a cosine "
-                         "per axis")
-    if network.slices and network.dims == 3:
-        raise ValueError("slices needs a network of 2 dimensions, as a three-dimensional one sees all slices at once")
-    if network.pooling == "recurrent" and not (network.slices or network.dims == 3):
-        raise ValueError("pooling 'recurrent' reads slices: plan slices, or a network of 3 dimensions")
 
 
 def is_classifier(network: Network | Classifier) -> bool:
     """Whether a network ends in a vector. This module cannot import the types, which import its ranges."""
     return hasattr(network, "blocks")
+
+
+def _require_sound_classifier(network: Classifier) -> None:
+    stages, width = len(network.features), network.features[0] if network.features else 0
+    least = {"densenet": 2, "resnet": 2, "inception": 5}.get(network.kind, 1)
+    if stages < least or (network.kind == "inception" and stages > least) or (network.kind == "vit" and stages > 1):
+        raise ValueError(f"a network of kind {network.kind!r} cannot have {stages} stages: densenet and resnet have a stem and "
+                         "at least one stage of blocks, inception 5 stages, vit one")
+    if network.slices and network.dims != 2:
+        raise ValueError("slices asks for an encoder that sees slices one by one, and dims is 3")
+    if network.pooling == "recurrent" and not (network.slices or network.dims == 3):
+        raise ValueError("pooling 'recurrent' runs over slices, and slices is false and dims 2")
+    if (network.growth > 0) != (network.kind == "densenet"):
+        raise ValueError(f"growth is {network.growth}; a densenet grows by 1 or more features a layer, other kinds by 0")
+    if network.bottleneck and (network.kind != "resnet" or any(count % 4 for count in network.features[1:])):
+        raise ValueError("bottleneck is for a resnet whose features after the stem are multiples of 4, found "
+                         f"{list(network.features)} of kind {network.kind!r}")
+    if network.kind == "vit" and width % (2 * network.dims):
+        raise ValueError(f"features {width} of a vit must be a multiple of {2 * network.dims}, a sine and a cosine per axis")
 
 
 def require_sound_start(start: Start) -> None:

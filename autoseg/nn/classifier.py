@@ -24,6 +24,8 @@ from autoseg.nn.vit import vit_stages
 ENCODERS: dict[str, Callable[[Classifier], Stages]] = {
     "densenet": densenet_stages, "resnet": resnet_stages, "inception": inception_stages, "vit": vit_stages,
     "plain_encoder": unet_stages, "residual_encoder": unet_stages}
+# Kinds whose convolutions and pools must leave no rest.
+_WITHOUT_REST = ("vit", "residual_encoder")
 # Poolings after which logits are means over places of what a place says.
 _OF_PLACES = (MeanPooling, LogSumExpPooling, AttentionPooling)
 
@@ -52,11 +54,8 @@ class ImageClassifier(nn.Module):
     """Encoder stages, attention after each where it is planned, pooling, dropout, and the last layer.
 
     `forward` maps (B, C, *spatial) to logits (B, K), in training and in evaluation; with `slices` spatial is (Z, Y, X) of
-    which the encoder sees the slices. Sizes must be multiples of the product of the strides, Z of nothing where slices are
-    seen one by one.
-
-    A stage none of whose weights is trained (see `nn.stages`) stays in evaluation mode, so that its norms keep their
-    statistics.
+    which the encoder sees the slices. Tokens and means over boxes leave no rest: those kinds need sizes that are multiples of
+    the product of the strides (along the axes of a slice).
     """
 
     def __init__(self, network: Classifier) -> None:
@@ -68,7 +67,8 @@ class ImageClassifier(nn.Module):
         stages = choose(ENCODERS, network.kind, "network kind")(network)
         norm, width = norm_of(network.norm, network.dims), stages[-1][1]
         self.slices = network.slices
-        self.strides = network.strides
+        steps = tuple(torch.Size(column).numel() for column in zip(*network.strides, strict=True))
+        self.steps = steps if network.kind in _WITHOUT_REST else (1,) * network.dims
         self.encoder = nn.ModuleList(stage for stage, _ in stages)
         self.attentions = nn.ModuleList(
             attention_of(network.attention, channels, network.dims, norm) for _, channels in stages)
@@ -113,21 +113,12 @@ class ImageClassifier(nn.Module):
         weights = weights.reshape(len(features), 1, *shape, *(1,) * (features.ndim - 2 - len(shape)))
         return maps * weights * weights.shape[2:].numel()
 
-    def train(self, mode: bool = True) -> ImageClassifier:
-        super().train(mode)
-        for stage in (*self.encoder, *self.attentions):
-            trained = [parameter.requires_grad for parameter in stage.parameters()]
-            if trained and not any(trained):
-                stage.eval()
-        return self
-
     def _check_size(self, image: Tensor) -> None:
         sizes = tuple(image.shape[2:])
         seen = sizes[1:] if self.slices else sizes
-        steps = [torch.Size(column).numel() for column in zip(*self.strides, strict=True)]
-        if len(seen) != len(steps) or any(size % step for size, step in zip(seen, steps, strict=True)):
+        if len(seen) != len(self.steps) or any(size % step for size, step in zip(seen, self.steps, strict=True)):
             raise IncompatibleError(
-                f"the network got an image of {sizes} voxels; its last {len(steps)} axes must be multiples of {tuple(steps)}, "
+                f"the network got an image of {sizes} voxels; its last {len(self.steps)} axes must be multiples of {self.steps}, "
                 "the product of its strides. Change patch_size or strides in the plan")
 
 

@@ -1,4 +1,4 @@
-"""Which stage of a network a weight belongs to: for rates that fall towards the image, and for stages that are not trained."""
+"""Which stage of a network a weight belongs to: for rates that fall towards the image, and for stages that do not move."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def stages_of(network: nn.Module) -> dict[str, int]:
 
     The encoder is what the network calls `encoder`, a list; without one everything is of stage 0.
     """
-    count = len(getattr(network, "encoder", ()))
+    count = _stage_count(network)
     return {name: int(found[1]) if (found := _STAGE.match(name)) else count for name, _ in network.named_parameters()}
 
 
@@ -30,13 +30,13 @@ def trained_names(network: nn.Module, start: Start | None) -> list[str]:
     stages = stages_of(network)
     if start is None or start.trained == "all":
         return list(stages)
-    last = len(getattr(network, "encoder", ())) - 1
+    last = _stage_count(network) - 1
     choices: dict[str, Callable[[str], bool]] = {"last": lambda name: stages[name] >= last, "fresh": lambda name: False}
     return [name for name in stages if not name.startswith(start.parts) or choices[start.trained](name)]
 
 
 def trained_parameters(network: nn.Module, start: Start | None) -> list[nn.Parameter]:
-    """The parameters of `trained_names`: those of an optimisation phase."""
+    """The parameters of `trained_names`: those of an optimisation phase, which leaves all others as they are."""
     parameters = dict(network.named_parameters())
     return [parameters[name] for name in trained_names(network, start)]
 
@@ -47,16 +47,10 @@ def rate_factors(network: nn.Module, start: Start | None) -> list[float]:
     Source: Howard and Ruder 2018 (ULMFiT, arXiv 1801.06146), section 3.2, discriminative fine-tuning.
     """
     stages, decay = stages_of(network), 1.0 if start is None else start.rate_decay
-    count = len(getattr(network, "encoder", ()))
+    count = _stage_count(network)
     return [decay ** (count - stages[name]) for name in trained_names(network, start)]
 
 
-def freeze(network: nn.Module, start: Start | None) -> None:
-    """Takes the gradients from what training does not move, in place: neither they nor what they need is computed.
-
-    The norms of stages without a trained weight keep their statistics (`ImageClassifier`).
-    """
-    trained = set(trained_names(network, start))
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name in trained)
-    network.train(network.training)
+def _stage_count(network: nn.Module) -> int:
+    encoder = getattr(network, "encoder", None)
+    return len(encoder) if isinstance(encoder, (nn.ModuleList, nn.Sequential)) else 0

@@ -65,7 +65,7 @@ def load_start(path: Path, network: nn.Module, start: Start) -> list[str]:
     fitted = {name: tensor for name in own if name in found and (tensor := _fitted(found[name], own[name])) is not None}
     missing = [name for name in own if name not in fitted]
     if not fitted or (missing and start.trained != "all"):
-        raise IncompatibleError(_misfit(path, start, found, own, missing or list(own)),
+        raise IncompatibleError(_misfit(path, start, found, own, missing or list(own)), code="E_START",
                                 hint="take another start, or name other parts of it; with trained = all, what does not fit is "
                                      "trained afresh")
     network.load_state_dict(fitted, strict=False)

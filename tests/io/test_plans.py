@@ -99,7 +99,7 @@ def test_a_classifier_of_whole_images_is_read_whatever_their_size(tmp_path):
     ("network.blok", [2], ["network.blok", "Did you mean", "blocks"]),
     ("network.features", [8, 0], ["network.features", "greater than or equal to 1"]),
     ("network.growth", 0, ["a densenet grows by 1 or more"]), ("network.slices", True, ["dims is 3"]),
-    ("network.pooling", "recurrent", ["runs over slices"]), ("network.kernel_sizes.0", [2, 3, 3], ["must be odd"]),
+    ("network.bottleneck", True, ["bottleneck is for a resnet"]), ("network.kernel_sizes.0", [2, 3, 3], ["must be odd"]),
     ("network.output_bias", [0.5], ["output_bias has 1 values"]), ("start.weights", "../../etc/passwd", ["beside the plan"]),
     ("start.weights", "/x.safetensors", ["beside the plan"]), ("start.weights", "start.pt", [".safetensors file"]),
     ("start.sha256", "abc", ["no SHA-256 digest"]), ("start.parts", [], ["start.parts must name"]),

@@ -206,12 +206,20 @@ def test_dropout_acts_in_training_only():
 
 def test_an_image_that_the_strides_do_not_divide_is_refused_in_words():
     with pytest.raises(IncompatibleError, match=r"an image of \(18, 16\) voxels.*multiples of \(4, 4\)"):
-        built(small("resnet"))(image(1, 1, 18, 16))
+        built(small("residual_encoder"))(image(1, 1, 18, 16))
+
+
+@pytest.mark.parametrize("kind", ["densenet", "resnet", "bottleneck", "inception", "plain_encoder"])
+def test_convolutions_take_images_that_the_strides_do_not_divide(kind):
+    network = built(small(kind)).double().eval()
+    batch = image(1, 1, 27, 30).double()
+    with torch.no_grad():
+        torch.testing.assert_close(network.maps(batch).mean((2, 3)) + network.head.bias, network(batch), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(("change", "words"), [
     ({"kind": "inception"}, "inception 5 stages"), ({"growth": 4}, "growth is 4"),
-    ({"features": (8, 10, 16), "bottleneck": True}, "multiples of 4"), ({"pooling": "recurrent"}, "reads slices"),
+    ({"features": (8, 10, 16), "bottleneck": True}, "multiples of 4"), ({"pooling": "recurrent"}, "runs over slices"),
     ({"output_bias": (1.0,)}, "output_bias has 1 values"), ({"blocks": (1, 1)}, "blocks must have as many"),
 ])
 def test_numbers_that_describe_no_classifier_are_refused(change, words):
@@ -220,7 +228,7 @@ def test_numbers_that_describe_no_classifier_are_refused(change, words):
 
 
 def test_a_three_dimensional_network_has_no_slices_and_a_vit_one_stage_of_a_fitting_width():
-    for described, words in ((small("resnet", 3, slices=True), "2 dimensions"),
+    for described, words in ((small("resnet", 3, slices=True), "one by one"),
                              (replace(small("vit", 3), features=(50,)), "multiple of 6")):
         with pytest.raises(IncompatibleError, match=words):
             build_network(described)

@@ -10,7 +10,7 @@ from nn.classifiers import built, image, needs_monai, small
 from autoseg.core.errors import IncompatibleError, ReadError, UnsafeError
 from autoseg.core.networks import Classifier, Network, Start
 from autoseg.nn.build import build_network
-from autoseg.nn.stages import freeze, rate_factors, stages_of, trained_names, trained_parameters
+from autoseg.nn.stages import rate_factors, stages_of, trained_names, trained_parameters
 from autoseg.nn.weights import load_start, save_weights
 
 
@@ -182,23 +182,14 @@ def test_last_trains_the_last_stage_and_fresh_what_the_start_has_no_part_for():
     assert trained_names(network, None) == [name for name, _ in network.named_parameters()]
 
 
-def test_what_is_frozen_has_no_gradient_and_keeps_its_statistics_in_training():
-    network = built(small("resnet"))
-    freeze(network, start(trained="last"))
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    network.eval().train()
-    parameters = trained_parameters(network, start(trained="last"))
-    optimizer = torch.optim.SGD(parameters, 0.1)
-    network(image(4, 1, 16, 16)).square().sum().backward()
-    optimizer.step()
-    moved = {name for name, tensor in network.state_dict().items() if not torch.equal(before[name], tensor)}
-    assert {name.split(".")[0] + "." + name.split(".")[1] for name in moved} == {"encoder.2", "head.weight", "head.bias"}
-    assert any("running_mean" in name for name in moved)
-    assert all((p.grad is not None) == any(p is q for q in parameters) for p in network.parameters())
+def test_a_network_without_a_list_of_stages_has_one():
+    network = torch.nn.ModuleDict({"encoder": torch.nn.Linear(2, 3), "head": torch.nn.Linear(3, 1)})
+    assert set(stages_of(network).values()) == {0} and set(rate_factors(network, start(rate_decay=0.5))) == {1.0}
+    assert trained_names(network, start(trained="fresh")) == ["head.weight", "head.bias"]
 
 
-def test_without_a_start_nothing_is_frozen():
-    network = built(small("resnet"))
-    freeze(network, start(trained="fresh"))
-    freeze(network, None)
-    assert all(p.requires_grad for p in network.parameters()) and all(module.training for module in network.modules())
+def test_trained_parameters_are_those_of_the_names():
+    network = build_network(small("resnet"))
+    named = dict(network.named_parameters())
+    names, parameters = trained_names(network, start(trained="last")), trained_parameters(network, start(trained="last"))
+    assert all(named[name] is parameter for name, parameter in zip(names, parameters, strict=True))

@@ -10,7 +10,7 @@ from autoseg.core.networks import Start
 from autoseg.core.plan import Optimization
 from autoseg.core.task import Phase
 from autoseg.losses.softmax import softmax_cross_entropy
-from autoseg.nn.stages import freeze, trained_parameters
+from autoseg.nn.stages import trained_parameters
 from autoseg.training.step import DivergedError, Stepper
 
 OPTIMIZATION = Optimization(optimizer="muon", learning_rate=0.01, weight_decay=0.01, iterations=10, iterations_per_epoch=1,
@@ -25,7 +25,7 @@ def batch(seed):
 
 def stepper_of(kind, seed=0):
     stepper = Stepper(built(small(kind), seed), [PHASE], OPTIMIZATION, device="cpu")
-    stepper.network.train()
+    stepper.train()
     return stepper
 
 
@@ -71,10 +71,9 @@ def test_averaged_weights_are_used_with_averaged_statistics():
 def test_training_learns_and_what_is_frozen_stays():
     network = built(small("resnet"))
     start = Start("a.safetensors", "0" * 64, ("encoder.",), "last")
-    freeze(network, start)
     phase = Phase("train", lambda network: trained_parameters(network, start), PHASE.step)
     stepper = Stepper(network, [phase], OPTIMIZATION, device="cpu")
-    network.train()
+    stepper.train()
     frozen = {name: tensor.clone() for name, tensor in network.encoder[:2].state_dict().items()}
     losses = [stepper.step(iteration, batch(0))["total"] for iteration in range(8)]
     assert losses[-1] < 0.6 * losses[0]
