@@ -10,15 +10,15 @@ from typing import Literal
 from autoseg.core.networks import Classifier
 from autoseg.planning.whole_image import SMALL_SIDE, WholeGrid
 
-# Reference R11: parameters of a network that is trained from fresh weights, for every unit that it is trained on.
+# Parameters of a network that is trained from fresh weights, for every unit that it is trained on (docs/classification.md).
 PARAMETERS_PER_UNIT = 2_000
-# A map of fewer cells along an axis is not halved again (reference 3d); 7 at 224 pixels, 4 at 128.
+# A map of fewer cells along an axis is not halved again (docs/classification.md); 7 at 224 pixels, 4 at 128.
 SMALLEST_MAP = 4
 MOST_HALVINGS = 5
 # Volumes above this side are halved by stem and pool as large images are: a stage at full resolution of 64^3 takes most of
 # the time of a step (counted: 3.6 of 4.1 thousand million products at 16 features).
 SMALL_SIDE_3D = 32
-# Wang et al. 2017 (ChestX-ray8): maps for localisation, and the sharpness of their pooling (reference 3d).
+# Wang et al. 2017 (ChestX-ray8): maps for localisation, and the sharpness of their pooling (docs/classification.md).
 LOCALISING_MAP = 14
 SHARPNESS, LOWEST_SHARPNESS = 10.0, 4.0
 # Features double at most so often: 512 of 64 in ResNet-18 (He et al. 2016, table 1).
@@ -29,7 +29,7 @@ DENSENET_FEATURES = (64, 256, 512, 1024, 1024)
 INCEPTION_V3_SIDE = 96
 
 Norm = Literal["batch", "group"]
-# Reference 3d: statistics of a batch are noise below this many images.
+# Statistics of a batch are noise below this many images.
 BATCH_NORM_FROM = 16
 
 

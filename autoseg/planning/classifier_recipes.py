@@ -35,7 +35,7 @@ SMALLEST_BATCH = 2
 # No batch holds more than this share of the units, so that batches differ.
 LARGEST_SHARE = 0.25
 
-# Rule R4: every unit is seen at least so often; without a time budget as often as in MedMNIST's recipe (100 epochs).
+# Every unit is seen at least so often; without a time budget as often as in MedMNIST's recipe (100 epochs).
 PASSES = 100
 FEWEST_ITERATIONS: dict[Target, int] = {"cpu": 500, "cuda": 2_000}
 MOST_ITERATIONS: dict[Target, int] = {"cpu": 10_000, "cuda": 100_000}
@@ -45,7 +45,9 @@ EMA_SHARE = 0.02
 OPTIMIZERS: dict[Target, Optimization] = {"cpu": SHORT_RUN_MUON, "cuda": SHORT_RUN_ADAMW}
 OPTIMIZER_REASON = Reason("short runs", "Muon for convolutions and AdamW for the rest on a CPU, AdamW on a GPU, warmed up over "
                           "5 % of the run, decayed to zero, weights averaged over 2 % of it",
-                          "planning/recipes.py, measured on segmentation; see benchmarks/README.md")
+                          "planning/recipes.py; on AdrenalMNIST3D at 32^3, one minute of a core, a split inside the training "
+                          "part "
+                          "and one seed, Muon reached an AUC of 0.81 and AdamW 0.73")
 # Howard and Ruder 2018 (arXiv 1801.06146), section 3.2: rates of earlier layers fall by 2.6 a layer; a stage holds several
 # layers, and 0.75 a stage is inside the range of 0.65 to 0.9 that later work takes.
 RATE_DECAY = 0.75

@@ -51,8 +51,8 @@ def _network_reasons(configuration: Configuration, grid: WholeGrid, units: int, 
         counted = f"{classifier_parameters(network)} parameters, {units} units"
     else:
         counted = f"{units} units"
-    capacity = Reason(counted, f"as large as the time allows, at most {PARAMETERS_PER_UNIT} parameters for every unit (rule "
-                               "R11); "
+    capacity = Reason(counted, f"as large as the time allows, at most {PARAMETERS_PER_UNIT} parameters for every unit "
+                               "(docs/classification.md); "
                       "features double per stage", RULES)
     strides = Reason(f"sides {grid.sides}, last map "
                      f"{last_map(grid, network)}", f"an axis is halved while it is even and {SMALLEST_MAP} "

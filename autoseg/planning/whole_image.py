@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from autoseg.core.geometry import Shape, Spacing
 from autoseg.core.plan import Reason
 
-# Reference 3d of the planner's rules: slices thicker than three times their pixels, or so few that a volume has no depth.
+# Docs/classification.md: slices thicker than three times their pixels, or so few that a volume has no depth.
 COARSE_RATIO = 3.0
 FEWEST_SLICES_3D = 25
 # Up to this side images keep their own size: those of MedMNIST (28 and 64), whose ResNet-18 neither strides nor pools at first.

@@ -27,8 +27,8 @@ def weights_of(network):
     return sum(parameter.numel() for parameter in build_network(network).parameters())
 
 
-@pytest.mark.parametrize(("size", "slices"), [
-    ((1, 28, 28), False), ((1, 128, 96), False), ((16, 16, 16), False), ((5, 64, 64), True)])
+@pytest.mark.parametrize(("size", "slices"), [((1, 28, 28), False), ((1, 128, 96), False), ((16, 16, 16), False),
+                                              ((5, 64, 64), True)])
 @pytest.mark.parametrize("builder", [plan_resnet, plan_densenet121, plan_vit])
 def test_parameters_are_those_of_the_network(size, slices, builder):
     network = builder(grid_of(size, slices), Wish(2, 3, base_features=8))

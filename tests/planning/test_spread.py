@@ -17,7 +17,7 @@ def fingerprint(widths, sizes):
 
 def changes(found, **given):
     usual = {"dims": 2, "slices": False, "channels": ("X-ray",), "classes": ("ill",), "two_valued": False}
-    return plan_changes(found, **(usual | given))
+    return plan_changes(found, **{**usual, **given})
 
 
 def test_spreads_by_hand():

@@ -12,13 +12,13 @@ from autoseg.core.plan import Reason
 from autoseg.tasks.classification.kinds import Kind, Meaning, read_cell, understand
 from autoseg.tasks.classification.spec import TargetOptions
 
-# Rule R12: the bare ratio of Hernia in ChestX-ray14 is 493; square root and bounds keep order, variance and calibration.
+# The bare ratio of Hernia in ChestX-ray14 is 493; square root and bounds keep order, variance and calibration.
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 1.0, 10.0
-# Rule R12: units of a class are repeated only where it has fewer; the share of units that a class is brought towards.
+# Units of a class are repeated only where it has fewer; the share of units that a class is brought towards.
 REPEAT_BELOW = 200
 REPEAT_SHARE = 0.25
 
-RULE = "rule R12 of the classification planner, docs/classification.md"
+RULE = "rule for rare classes, docs/classification.md"
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,8 @@ def balance_reasons(counted: Sequence[Counted]) -> dict[str, Reason]:
     for entry in counted:
         name, meaning = entry.meaning.name, entry.meaning
         inputs = _text(entry)
-        reasons[f"task_values.{name}.kind"] = Reason(inputs, meaning.because, RULE.replace("R12", "3d (kinds of targets)"))
+        reasons[f"task_values.{name}.kind"] = Reason(inputs, meaning.because, "rules for kinds of targets, "
+                                                                              "docs/classification.md")
         for place, _ in enumerate(entry.weights):
             reasons[f"task_values.{name}.weight.{place}"] = Reason(
                 inputs, "square root of negative / positive units (of several classes: of the most frequent / this one), "

@@ -18,7 +18,7 @@ from autoseg.core.errors import DatasetError
 if TYPE_CHECKING:
     from autoseg.tasks.classification.spec import TargetOptions
 
-# A column with more distinct cells than max(20, sqrt(cases)) holds values, not classes (reference 3d).
+# A column with more distinct cells than max(20, sqrt(cases)) holds values, not classes (docs/classification.md).
 MOST_CLASSES = 20
 # Scales whose classes have an order, by their names in the field: tumour grade and stage, BI-RADS, Kellgren-Lawrence, Gleason's
 # ISUP, PI-RADS, TI-RADS, LI-RADS, Lung-RADS; severity and scores.

@@ -26,7 +26,7 @@ from autoseg.tasks.classification.heads import output_count, plan_values
 from autoseg.tasks.classification.kinds import Kind
 from autoseg.tasks.classification.spec import ClassificationOptions, classification_options
 
-# Reference 3d: smoothing for several classes where there are this many units.
+# Smoothing for several classes where there are this many units.
 SMOOTHED_FROM = 1_000
 TERMS = {Kind.BINARY: "binary_cross_entropy", Kind.MULTILABEL: "binary_cross_entropy", Kind.ORDINAL: "cumulative_cross_entropy",
          Kind.CONTINUOUS: "squared_error"}
@@ -125,12 +125,12 @@ def plan_outputs(options: ClassificationOptions, counted: Sequence[Counted], cha
         "network.output_bias": Reason("; ".join(f"{entry.meaning.name}: {entry.counts} of {entry.known}" for entry in counted),
                                       "logarithm of the odds of every class, so that training starts from the prevalence, with "
                                       "the "
-                                      "weight of the class in the loss", "rule R12; Lin et al. 2017, section 3.3"),
+                                      "weight of the class in the loss", "rule for rare classes; Lin et al. 2017, section 3.3"),
         "loss": Reason(listed, "by the kind of each target: binary cross-entropy of independent answers, softmax cross-entropy "
                                "of "
                        f"classes that exclude each other (smoothed by 0.1 above {SMOOTHED_FROM} units), cumulative "
                        "cross-entropy of "
-                       "grades, squared error of standardised values", "rule 3d of the classification planner"),
+                       "grades, squared error of standardised values", "docs/classification.md"),
         "network.shared_output": Reason(listed, "thresholds between grades share their weights where nothing else is learned, so "
                                         "that they never cross", "Cao et al. 2020 (arXiv 1901.07884)")}
     shared = len(meanings) == 1 and meanings[0].kind == Kind.ORDINAL

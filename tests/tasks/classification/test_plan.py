@@ -93,8 +93,8 @@ def test_localisation_keeps_the_last_map_large():
 
 
 def test_weights_start_and_loss_follow_from_the_cells():
-    cells = {"ill": ["0"] * 160 + ["1"] * 40,
-             "signs": ["A"] * 100 + ["A|B"] * 60 + ["none"] * 40, "grade": ["1", "2"] * 80 + ["3"] * 40,
+    cells = {"ill": ["0"] * 160 + ["1"] * 40, "signs": ["A"] * 100 + ["A|B"] * 60 + ["none"] * 40,
+             "grade": ["1", "2"] * 80 + ["3"] * 40,
              "size": [f"{number}.5" for number in range(200)]}
     made = only(plan(measured(cells=cells), targets=(
         "ill", {"column": "signs", "negative": ["none"]}, {"column": "grade", "kind": "ordinal"}, "size")))
@@ -182,8 +182,8 @@ UNET = Network("residual_unet", 2, 1, 3, (8, 16, 32), ((1, 1), (2, 2), (2, 2)), 
 def test_weights_of_a_segmentation_give_neighbours():
     start = Starting("start.safetensors", "a" * 64, UNET, "bundle x")
     made = plan(request=PlanRequest("test", start=start))
-    starts = {name: c.start for name, c in made.configurations.items()}
-    assert {name: start and (start.trained, start.rate_decay, start.parts) for name, start in starts.items()} == {
+    assert {name: c.start and (c.start.trained, c.start.rate_decay, c.start.parts)
+            for name, c in made.configurations.items()} == {
         "layer_wise": ("all", 0.75, ("encoder.",)), "last_stage": ("last", 1.0, ("encoder.",)),
         "frozen": ("fresh", 1.0, ("encoder.",)), "resnet": None}
     network = made.configurations["frozen"].network
