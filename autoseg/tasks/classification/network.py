@@ -11,13 +11,7 @@ if TYPE_CHECKING:
 
 
 def build_network(configuration: Configuration) -> nn.Module:
-    """Network with fresh weights: (B, C, *spatial) to logits (B, K), the outputs of all targets one after the other.
-
-    Weights that training does not move take no gradient.
-    """
+    """Network with fresh weights: (B, C, *spatial) to logits (B, K), the outputs of all targets one after the other."""
     from autoseg.nn.build import build_network as build  # torch: two seconds that planning need not wait
-    from autoseg.nn.stages import freeze
 
-    network = build(configuration.network)
-    freeze(network, configuration.start)
-    return network
+    return build(configuration.network)

@@ -77,6 +77,5 @@ def test_weights_that_training_starts_from_move_as_planned(trained, stages):
     moved = {id(parameter) for parameter in phase.parameters(network)}
     stage = {id(p): int(name.split(".")[1]) if name.startswith("encoder.") else 3 for name, p in network.named_parameters()}
     assert {stage[key] for key in moved} == stages
-    assert {id(p) for p in network.parameters() if p.requires_grad} == moved
     rates = {stage[id(p)]: rate for p, rate in zip(phase.parameters(network), phase.rates(network), strict=True)}
     assert rates == {place: (0.5 if trained == "all" else 1.0) ** (3 - place) for place in stages}
