@@ -138,7 +138,7 @@ def by_atheris(ending: str, seconds: int, seed: int, path: Path) -> None:
         (corpus / str(place)).write_bytes(gzip.decompress(content) if ending == ".nii.gz" else content)
     words = path.parent / "words.txt"
     words.write_text("".join(f'"{word}"\n' for word in WORDS.get(ending, ())))
-    arguments = [f"-dict={words}", f"-max_total_time={seconds}", f"-rss_limit_mb={RSS_LIMIT_MB}",
+    arguments = [*([f"-dict={words}"] if ending in WORDS else []), f"-max_total_time={seconds}", f"-rss_limit_mb={RSS_LIMIT_MB}",
                  f"-timeout={SECONDS_PER_INPUT}", f"-seed={seed}", "-max_len=4096", "-verbosity=0",
                  f"-artifact_prefix={path.parent}/", str(corpus)]
     faulthandler.dump_traceback_later(seconds + MOST_SECONDS_BESIDE, exit=True)
