@@ -96,7 +96,9 @@ def test_real_hippocampi_are_segmented_far_better_than_by_the_baseline(real_data
     description = json.loads((source / "dataset.json").read_text()) | {"numTraining": REAL_CASES}
     (dataset / "dataset.json").write_text(json.dumps(description))
     # one minute is enough on two free cores, and a third of its steps, as on a busy machine, is not
-    fitted = autoseg("fit", "-d", dataset, "--minutes", "3", "--target", "cpu", "--root", tmp_path / "home", "--json")
+    is_busy = os.getloadavg()[0] > 0.75 * os.cpu_count()  # the tests before this one make a load of about one
+    fitted = autoseg("fit", "-d", dataset, "--minutes", "3" if is_busy else "1", "--target", "cpu", "--root", tmp_path / "home",
+                     "--json")
     assert fitted.returncode == 0, fitted.stderr
     document = json.loads(fitted.stdout)
     summary = document["folds"]["0"]["summary"]["mean.dice"]
