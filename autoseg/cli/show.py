@@ -154,4 +154,5 @@ def numbers(estimate: Estimate) -> list[str]:
     if math.isnan(estimate.mean):
         return ["undefined", "", "", str(estimate.count)]
     interval = f"{estimate.lower:.4f} to {estimate.upper:.4f}" if has_interval(estimate) else "-"
-    return [f"{estimate.mean:.4f}", interval, f"{estimate.median:.4f}", str(estimate.count)]
+    median = "-" if math.isnan(estimate.median) else f"{estimate.median:.4f}"  # a score of all units together has none
+    return [f"{estimate.mean:.4f}", interval, median, str(estimate.count)]
