@@ -23,7 +23,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	if [ -z "$$python" ]; then echo "autoseg needs Python 3.11 or newer; install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1; fi; \
 	if ! [ -x $(BIN)/python ]; then echo "making $(VENV) with $$($$python --version)"; $$python -m venv $(VENV); fi
 	$(BIN)/python -m pip install -qq "$(TORCH)" -c constraints.txt
-	$(BIN)/python -m pip install -qq -e '.[cpu,demo,dev,sign]' -c constraints.txt
+	$(BIN)/python -m pip install -qq -e '.[classification,cpu,demo,dev,explain,sign]' -c constraints.txt
 	@touch $@
 
 demo: $(STAMP)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from autoseg.core.budget import Budget
@@ -25,13 +26,14 @@ from autoseg.io.policy import Policy
 from autoseg.io.store import Store
 from autoseg.io.values import read_value, write_value
 from autoseg.planning.splits import Fold
-from autoseg.stages.check import Understanding, few_patients, run_check
+from autoseg.stages.check import Understanding, few_patients, require_sound_units, run_check
 from autoseg.stages.evaluate import run_evaluate
 from autoseg.stages.fingerprint import run_fingerprint
 from autoseg.stages.limits import prediction_bytes, require_space, store_bytes
 from autoseg.stages.plan import fits_specification, require_same_measurements, run_plan
 from autoseg.stages.preprocess import run_preprocess
 from autoseg.stages.provenance import record_evaluation, record_plan, record_predictions, record_report, record_run
+from autoseg.stages.start import place_weights, starting_from
 from autoseg.stages.summary import make_report
 from autoseg.tasks import load_task
 from autoseg.workspace import Workspace, remember, tidy
@@ -51,18 +53,29 @@ def check(workspace: Workspace, *, executor: Executor | None) -> Understanding:
 
 
 def plan(workspace: Workspace, budget: Budget, request: PlanRequest, *, executor: Executor | None,
-         keep_memory: bool = False) -> Plan:
-    """Fingerprint, folds and plan; `keep_memory` takes the memory of an earlier plan of this name, where there is one."""
+         keep_memory: bool = False, start: Path | None = None, policies: Sequence[Policy] = ()) -> Plan:
+    """Fingerprint, folds and plan.
+
+    Args:
+        keep_memory: take the memory of an earlier plan of this name, where there is one.
+        start: a bundle whose weights training may start from; they are copied beside the plan.
+        policies: who may have made that bundle.
+    """
     units = workspace.units
+    starting, weights = (None, None) if start is None else starting_from(start, policies)
+    request = replace(request, start=starting)
     with locked(workspace.layout.folder, "plan"):
         remember(workspace)
+        odd = [*require_sound_units(workspace.task, workspace.spec, units), *few_patients(units)]
         fingerprint = run_fingerprint(workspace.task, workspace.spec, units, workspace.layout.fingerprint,
                                       executor=executor, progress=workspace.progress)
         workspace.folds()
-        for warning in few_patients(units):
+        for warning in odd:
             log.warning("%s %s [%s]", warning.unit, warning.message, warning.code)
         folder = workspace.layout.plan(request.name)
         made = run_plan(workspace.task, workspace.spec, units, fingerprint, budget, request, folder, keep_memory=keep_memory)
+        if starting is not None and weights is not None:
+            place_weights(starting, weights, folder)
         record_plan(folder, made, workspace.layout.fingerprint / "fingerprint.json", workspace.origin)
         return made
 
@@ -103,9 +116,7 @@ def train(workspace: Workspace, plan: Plan, configuration: str, folds: str, *, d
                                           should_stop=should_stop)
                 record_run(run, workspace.origin)
         if name != "all":
-            run_baseline(workspace.task, workspace.spec, workspace.units_by_id, run.fold,
-                         hash_values(workspace.fingerprint), workspace.layout.baseline(name), seed=plan.seed,
-                         progress=workspace.progress, should_stop=should_stop)
+            run_baseline(baseline_run(workspace, plan, name), progress=workspace.progress, should_stop=should_stop)
     return reports
 
 
@@ -146,7 +157,7 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
         raise UsageError(f"configuration {configuration_name!r} of {workspace.spec.name!r} is not preprocessed",
                          hint=f"autoseg plan_and_preprocess -d {workspace.spec.name} -c {configuration_name}")
     store = Store(folder, cache_bytes=STORE_CACHE_BYTES)
-    changed = [name for name, digest in workspace.sources.items() if not store.has_case(name, digest)]
+    changed = [name for name, digest in workspace.case_sources.items() if not store.has_case(name, digest)]
     if changed:
         raise IncompatibleError(f"{len(changed)} case(s) changed or were damaged after they were preprocessed "
                                 f"({', '.join(changed[:3])})", code="E_CASES_CHANGED",
@@ -154,7 +165,16 @@ def make_run(workspace: Workspace, plan: Plan, configuration_name: str, fold_nam
     ids = tuple(unit.id for unit in workspace.units)
     fold = Fold(ids, ()) if fold_name == "all" else workspace.folds()[int(fold_name)]
     return Run(workspace.task, workspace.spec, plan, configuration, fold, fold_name, workspace.units_by_id,
-               workspace.sources, store, workspace.layout.run(plan.name, configuration_name, fold_name))
+               workspace.sources, store, workspace.layout.run(plan.name, configuration_name, fold_name),
+               workspace.layout.plan(plan.name))
+
+
+def baseline_run(workspace: Workspace, plan: Plan, fold_name: str):
+    """The cheap model of one fold."""
+    from autoseg.stages.baseline import BaselineRun
+
+    return BaselineRun(workspace.task, workspace.spec, workspace.units_by_id, workspace.folds()[int(fold_name)],
+                       hash_values(workspace.fingerprint), workspace.layout.baseline(fold_name), plan.seed)
 
 
 def select(workspace: Workspace, plan: Plan, context: Context | None = None) -> Bundle:
@@ -166,10 +186,11 @@ def select(workspace: Workspace, plan: Plan, context: Context | None = None) -> 
         for folder in {run.run.store.folder for run in runs}:
             held.enter_context(reading(folder, "select"))
         held.enter_context(locked(workspace.layout.bundle(plan.name), "select"))
+        cheap = {run.fold: baseline_run(workspace, plan, run.fold) for run in runs if run.fold != "all"}
         return run_select(workspace.task, workspace.spec, plan, workspace.fingerprint, workspace.units_by_id, runs,
                           workspace.layout.bundle(plan.name), fold_count=len(workspace.folds()),
                           baseline=baseline_report(workspace, runs), context=context or Context(), progress=workspace.progress,
-                          origin=workspace.origin)
+                          baselines={name: run for name, run in cheap.items() if run.is_finished}, origin=workspace.origin)
 
 
 def all_runs(workspace: Workspace, plan: Plan) -> list:
@@ -240,12 +261,13 @@ def predict(bundle_folder: Path, inputs: Path, output: Path, context: Context, *
     require_writable(output, make=False)  # before seconds of loading networks
     predictor = load_predictor(bundle_folder, context, trusted_task=trusted_task, policies=policies)
     found = list_inputs(predictor.bundle.spec, inputs)
+    units = predictor.task.index(predictor.bundle.spec, found.cases)
     refused = [Failure(problem.case, problem.code, problem.message) for problem in found.problems]
     networks = predictor.bundle.plan.configurations.values()
     require_space(output, prediction_bytes(found.cases, max(c.network.out_channels for c in networks),
                                            probabilities=context.probabilities), "predictions")
     with locked(output, "predict"):
-        manifest = run_predict(predictor, found.cases, output, refused=refused, progress=progress)
+        manifest = run_predict(predictor, units, output, refused=refused, progress=progress)
         record_predictions(output, predictor, manifest, origin or Origin())
     return manifest
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from autoseg.core.case import Unit
+from autoseg.core.case import Unit, single_units
 from autoseg.core.errors import IncompatibleError, UsageError
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.layout import Layout
@@ -23,8 +23,8 @@ from autoseg.io.done import read_done
 from autoseg.io.specs import load_spec, read_spec, write_spec
 from autoseg.io.values import from_plain, read_value, write_value
 from autoseg.planning.splits import Fold
-from autoseg.stages.fingerprint import COPIES, digest_unit
-from autoseg.stages.folds import dataset_folds
+from autoseg.stages.fingerprint import COPIES, digest_unit, join_digests
+from autoseg.stages.folds import copied_units, dataset_folds
 from autoseg.stages.plan import read_made_plan
 from autoseg.stages.prepare import grid_hash
 from autoseg.tasks import load_task
@@ -67,9 +67,14 @@ class Workspace:
         return self.task.index(self.spec, found.cases)
 
     @cached_property
+    def case_sources(self) -> Mapping[str, str]:
+        """Digest of each case, by id."""
+        return {unit.id: digest_unit(unit) for unit in single_units(self.units)}
+
+    @cached_property
     def sources(self) -> Mapping[str, str]:
-        """Digest of the files of each unit, by id."""
-        return {unit.id: digest_unit(unit) for unit in self.units}
+        """Digest of each unit, by id."""
+        return {unit.id: join_digests([self.case_sources[case.id] for case in unit.cases]) for unit in self.units}
 
     @cached_property
     def units_by_id(self) -> Mapping[str, Unit]:
@@ -107,11 +112,11 @@ class Workspace:
 
     def folds(self) -> tuple[Fold, ...]:
         """The folds of this dataset, see `stages.folds`."""
-        return dataset_folds(self.layout.splits, self.units, self.copies)
+        return dataset_folds(self.layout.splits, self.units, copied_units(self.units, self.copies))
 
     @cached_property
     def copies(self) -> tuple[tuple[str, ...], ...]:
-        """Sets of units with the same image, as the fingerprint found them."""
+        """Sets of cases with the same image, as the fingerprint found them."""
         path = self.layout.fingerprint / COPIES
         return read_value(path, tuple[tuple[str, ...], ...]) if path.exists() else ()
 

@@ -203,5 +203,5 @@ BAD = {
     "detached_nrrd": Bad(".nrrd", with_line(".nrrd", "encoding", "encoding: raw\ndata file: /etc/hostname"), "E_DETACHED"),
     "sheared_nrrd": Bad(".nrrd", with_line(".nrrd", "space directions", "space directions: (1.3,0,0) (0.4,0.7,0) (0,0,2.5)"),
                         "E_SHEAR"),
-    "numpy_named_nrrd": Bad(".nrrd", npy, "E_HEADER"),
+    "numpy_named_nrrd": Bad(".nrrd", npy, "E_FORMAT"),
 }

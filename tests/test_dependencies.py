@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 # Without a CPU build that fits the pinned torch, so that installing one of them installs another torch.
 FORBIDDEN = {"torchvision", "torchaudio", "timm"}
-EXTRAS = ("", "cpu", "dev", "demo", "sign")
+EXTRAS = ("", "classification", "cpu", "dev", "demo", "explain", "sign")
 
 
 def declared() -> list[Requirement]:

@@ -149,7 +149,12 @@ def bundle_folder(screen: Screen, bundle: Path | None, root: Path | None, datase
     """The folder that `-b` means, else that of the dataset's bundle for the plan made last."""
     if bundle is None:
         return default_bundle(screen, root, dataset, plan, task)
-    imported = root_folder(root) / IMPORTED / bundle
+    return named_bundle(bundle, root_folder(root))
+
+
+def named_bundle(bundle: Path, root: Path) -> Path:
+    """A folder as it is, or that of the imported bundle of this name."""
+    imported = root / IMPORTED / bundle
     return imported if not bundle.exists() and bundle.name == str(bundle) and imported.is_dir() else bundle
 
 

@@ -21,7 +21,7 @@ def overview(screen: Screen, specs: Sequence[DatasetSpec]) -> None:
     width = max(len(spec.name) for spec in specs)
     for spec in specs:
         channels = " + ".join(channel.name for entry in spec.inputs for channel in entry.channels)
-        labels = ", ".join(label.name for label in spec.labels)
+        labels = ", ".join(label.name for label in spec.labels) or spec.task
         licence = spec.licence.replace("; ", ". ").split(". ")[0] or "not stated"
         screen.say(f"{spec.name:{width}}  {_short(f'{channels} -> {labels}', width)}\n"
                    f"{'':{width}}  {_short(f'licence: {licence}', width)}")
@@ -59,6 +59,8 @@ def _show_layout(screen: Screen, layout: LayoutSpec) -> None:
         screen.say(_wrapped("case id", layout.case_id))
     if layout.values:
         screen.say(_wrapped("values", _listed(layout.values)))
+    for value, array in layout.arrays.items():
+        screen.say(_wrapped(value, f"array {array}, one row per entry"))
     for pattern, reason in layout.leave_out.items():
         screen.say(_wrapped("left out", f"{pattern} ({reason})"))
 

@@ -27,6 +27,8 @@ Configurations = Annotated[list[str] | None, typer.Option("-c", "--configuration
                                                           "several. Default: all that the dataset allows.")]
 PlanName = Annotated[str | None, typer.Option("--plan", help="Rule book (default, nnunet) when planning; name of a plan "
                                               "otherwise. Default: the plan made last.")]
+StartFrom = Annotated[Path | None, typer.Option("--start", help="A bundle whose weights training starts from, where the task can "
+                                                "use them; a folder, or the name of an imported one.")]
 DeviceName = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:N; default: the plan's target.")]
 Tta = Annotated[str | None, typer.Option("--tta", help="Test-time augmentation: none or mirror; default: as planned.")]
 EngineName = Annotated[str, typer.Option("--engine", help="What runs the network: torch, openvino, or auto: torch on a GPU, "

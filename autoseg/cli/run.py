@@ -152,11 +152,12 @@ def workers(jobs: int | None, workspace: Workspace, configurations: Sequence[Con
 
 def default_jobs(workspace: Workspace, configurations: Sequence[Configuration] = ()) -> int:
     """One process per core, as many as memory holds of the largest case; 0, none but this one, where there is little to read."""
+    from autoseg.io.npz import stored_bytes
     from autoseg.stages.limits import count_workers, largest_case_bytes
     from autoseg.training.device import detect_device
 
     paths = [path for unit in workspace.units for case in unit.cases for group in case.inputs.values() for path in group]
-    if sum(path.stat().st_size for path in paths) < BYTES_WORTH_WORKERS:
+    if sum(map(stored_bytes, paths)) < BYTES_WORTH_WORKERS:
         return 0
     device = detect_device("cpu")
     return count_workers(device.threads, device.memory_bytes,

@@ -14,6 +14,7 @@ from autoseg.reporting.numbers import counted, has_interval
 
 if TYPE_CHECKING:
     from autoseg.core.bundle import Bundle
+    from autoseg.core.networks import Classifier, Network
     from autoseg.core.plan import Plan
     from autoseg.core.report import Estimate, Failure, Report
     from autoseg.core.task import Task
@@ -71,7 +72,7 @@ def plan(screen: Screen, made: Plan) -> None:
     for name, c in made.configurations.items():
         spacing = " x ".join("own" if s is None else f"{s:.3g}" for s in c.spacing_mm)
         rows.append([name, spacing, " x ".join(map(str, c.patch_size)), str(c.batch_size),
-                     " ".join(map(str, c.network.features)), str(c.optimization.iterations),
+                     _network(c.network), str(c.optimization.iterations),
                      "fits" if c.predicted_peak_bytes is None else f"{c.predicted_peak_bytes / 1e9:.1f} GB"])
     screen.say(table(["configuration", "spacing mm", "patch", "batch", "features", "iterations", "memory"], rows))
     timed = [[name, *(duration(s) for s in (c.predicted_seconds.preprocess, c.predicted_seconds.training,
@@ -79,6 +80,12 @@ def plan(screen: Screen, made: Plan) -> None:
              for name, c in made.configurations.items() if c.predicted_seconds is not None]
     if timed:
         screen.say(table(["predicted time", "preprocess", "training a fold", "validating it", "predicting a case"], timed))
+
+
+def _network(network: Network | Classifier) -> str:
+    """Features per stage, and of a classifier its kind."""
+    features = " ".join(map(str, network.features))
+    return features if hasattr(network, "convs_decoder") else f"{network.kind} {features}"
 
 
 def duration(seconds: float) -> str:
@@ -114,12 +121,13 @@ def training(screen: Screen, task: Task, reports: Mapping[str, Report], bundle: 
     screen.say(f"\nbundle  {folder}\nreport  {page}")
 
 
-def report(screen: Screen, scored: Report) -> None:
-    """The summary as a table, then the failures."""
+def report(screen: Screen, scored: Report, notes: Sequence[str]) -> None:
+    """The summary as a table, how it is to be read, then the failures."""
     rows = [[name, *numbers(estimate)] for name, estimate in scored.summary.items()]
     rows += [[f"{name}, per patient", *numbers(estimate)] for name, estimate in scored.per_patient.items()]
     screen.say(table(["score", "mean", "95 % interval", "median", "cases"], rows))
-    screen.say("Both masks empty: not counted. One mask empty: Dice, IoU and surface Dice 0, HD95 not counted.")
+    for note in notes:
+        screen.say(note)
     failures(screen, scored.failures)
 
 
@@ -146,4 +154,5 @@ def numbers(estimate: Estimate) -> list[str]:
     if math.isnan(estimate.mean):
         return ["undefined", "", "", str(estimate.count)]
     interval = f"{estimate.lower:.4f} to {estimate.upper:.4f}" if has_interval(estimate) else "-"
-    return [f"{estimate.mean:.4f}", interval, f"{estimate.median:.4f}", str(estimate.count)]
+    median = "-" if math.isnan(estimate.median) else f"{estimate.median:.4f}"  # a score of all units together has none
+    return [f"{estimate.mean:.4f}", interval, median, str(estimate.count)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -9,7 +10,7 @@ import typer
 
 from autoseg.cli import bundles, catalogue, show
 from autoseg.cli.audit import origin
-from autoseg.cli.bundles import BundleFolder, Trust, bundle_folder, policies
+from autoseg.cli.bundles import BundleFolder, Trust, bundle_folder, named_bundle, policies
 from autoseg.cli.options import (
     AsJson,
     Configurations,
@@ -23,6 +24,7 @@ from autoseg.cli.options import (
     PlanName,
     PrecisionName,
     Root,
+    StartFrom,
     Target,
     TaskPath,
     TileStep,
@@ -95,11 +97,12 @@ def plan(dataset: Dataset = None, data: DataFolder = None, target: Target = None
          minutes: Minutes = None, configuration: Configurations = None, plan: PlanName = None, seed: show.Seed = 0,
          explain: Annotated[bool, typer.Option("--explain", help="Every planned value: from what, why, by which "
                                                "rule.")] = False,
-         root: Root = None, task: TaskPath = None, jobs: Jobs = None, as_json: AsJson = False) -> None:
+         start_from: StartFrom = None, root: Root = None, task: TaskPath = None, jobs: Jobs = None,
+         as_json: AsJson = False) -> None:
     """Measure the dataset and plan: preprocessing, patch, network, schedule. Nothing is preprocessed."""
     screen = start("plan", as_json, [root_folder(root)])
     workspace = open_dataset(screen, root, dataset, data, task)
-    asked = any(option is not None for option in (data, target, memory, minutes, configuration, plan)) or seed
+    asked = any(option is not None for option in (data, target, memory, minutes, configuration, plan, start_from)) or seed
     from autoseg.stages.plan import fits_specification
 
     earlier = last_plan(workspace)
@@ -107,7 +110,7 @@ def plan(dataset: Dataset = None, data: DataFolder = None, target: Target = None
             workspace.plan(earlier), workspace.spec):
         made = workspace.plan(earlier)
     else:
-        made = make_plan(workspace, target, memory, minutes, configuration, plan, seed, jobs)
+        made = make_plan(workspace, target, memory, minutes, configuration, plan, seed, jobs, start_from)
         screen.made["plan"] = workspace.layout.plan(made.name) / MANIFEST
     if explain:
         show.explanation(screen, made)
@@ -118,12 +121,12 @@ def plan(dataset: Dataset = None, data: DataFolder = None, target: Target = None
 
 def plan_and_preprocess(dataset: Dataset = None, data: DataFolder = None, target: Target = None, memory: Memory = None,
                         minutes: Minutes = None, configuration: Configurations = None, plan: PlanName = None,
-                        seed: show.Seed = 0, root: Root = None, task: TaskPath = None, jobs: Jobs = None,
-                        as_json: AsJson = False) -> None:
+                        seed: show.Seed = 0, start_from: StartFrom = None, root: Root = None, task: TaskPath = None,
+                        jobs: Jobs = None, as_json: AsJson = False) -> None:
     """Measure the dataset, plan, and bring every case to the planned grid. Resumes; unchanged cases are skipped."""
     screen = start("plan_and_preprocess", as_json, [root_folder(root)])
     workspace = open_dataset(screen, root, dataset, data, task)
-    made = make_plan(workspace, target, memory, minutes, configuration, plan, seed, jobs)
+    made = make_plan(workspace, target, memory, minutes, configuration, plan, seed, jobs, start_from)
     preprocess(workspace, made, configuration, jobs)
     screen.made["plan"] = workspace.layout.plan(made.name) / MANIFEST
     show.plan(screen, made)
@@ -181,20 +184,20 @@ def predict(source: Annotated[Path, typer.Option("-i", "--input", help="A folder
 
 
 def evaluate(predictions: Annotated[Path, typer.Option("-p", "--predictions", help="Folder of predictions.")],
-             labels: Annotated[Path, typer.Option("-l", "--labels", help="Folder of references.")],
+             labels: Annotated[Path, typer.Option("-l", "--labels", help="Folder of references, or a table of them.")],
              output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for scores.json and its manifest; "
                                                          "default: nothing is written.")] = None,
              dataset: Dataset = None, root: Root = None, task: TaskPath = None, as_json: AsJson = False) -> int:
-    """Score predictions against references: Dice, IoU, surface Dice, HD95, volumes, with intervals."""
+    """Score predictions against references, with intervals: Dice, surface Dice, HD95 and volumes of a segmentation."""
     from autoseg import pipeline
 
     screen = start("evaluate", as_json, [root_folder(root), output] if output else ())
-    spec = open_dataset(screen, root, dataset, None, task).spec
-    report = pipeline.evaluate(spec, predictions, labels, trusted_task=task, progress=screen.progress,
+    workspace = open_dataset(screen, root, dataset, None, task)
+    report = pipeline.evaluate(workspace.spec, predictions, labels, trusted_task=task, progress=screen.progress,
                                output=output, origin=origin())
     if output is not None:
         screen.made["scores"] = output / MANIFEST
-    show.report(screen, report)
+    show.report(screen, report, workspace.task.notes(workspace.spec))
     code = 4 if report.failures else 0
     screen.finish("partial" if code else "ok", code, summary=report.summary, per_patient=report.per_patient,
                   cases=report.records, failures=report.failures)
@@ -267,15 +270,19 @@ VERBS = (datasets, init, check, plan, plan_and_preprocess, train, predict, evalu
 
 
 def make_plan(workspace: Workspace, target: str | None, memory: str | None, minutes: float | None,
-              configurations: list[str] | None, plan_name: str | None, seed: int, jobs: int | None) -> Plan:
+              configurations: list[str] | None, plan_name: str | None, seed: int, jobs: int | None,
+              start_from: Path | None = None) -> Plan:
     """The plan for these options; its name is remembered as the dataset's last."""
     from autoseg import pipeline
     from autoseg.io.values import write_value
 
     request = plan_request(plan_name, minutes, configurations, seed)
+    if start_from is not None:
+        start_from = named_bundle(start_from, workspace.layout.root)
+        request = replace(request, name=plan_name or f"{request.name}_started")  # not to overwrite the plan without a start
     with workers(jobs, workspace) as executor:
         made = pipeline.plan(workspace, make_budget(target, memory, minutes), request, executor=executor,
-                             keep_memory=memory is None)
+                             keep_memory=memory is None, start=start_from, policies=policies(workspace.layout.root, None))
     write_value(workspace.layout.folder / "last.json", {"plan": made.name})
     return made
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.plan import Plan, Precision
 from autoseg.core.spec import DatasetSpec
 
-# 2: decisions about tile step, mirroring and precision. Bundles of format 1 have none and are read as they are.
-BUNDLE_FORMAT = 2
+# 2: decisions about tile step, mirroring and precision. 3: numbers of fitted steps, the cheap model where a step uses it, and
+# plans of format 2. Bundles of earlier formats lack these and are read as they are.
+BUNDLE_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Decisions:
 
     Attributes:
         refinements: names of the task's post-processing steps to apply, in order.
+        fitted: numbers that were fitted out of fold for a step (`temperature`), by the step's name.
         because: what was compared, in words, for the model card.
         tile_step, mirror, precision: of prediction; None: as planned, because nothing was compared.
     """
@@ -37,6 +39,7 @@ class Decisions:
     tile_step: float | None = None
     mirror: bool | None = None
     precision: Precision | None = None
+    fitted: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Bundle:
     Attributes:
         digest: SHA-256 of `bundle.json`, which names the digests of all other files; empty while it is not on disk.
         signed: who signed it, in words; empty while it is not on disk.
+        baseline: digest of the cheap model's file; empty where the bundle holds none, or is not on disk.
     """
 
     spec: DatasetSpec
@@ -57,3 +61,4 @@ class Bundle:
     format: int = BUNDLE_FORMAT
     digest: str = ""
     signed: str = ""
+    baseline: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ class Case:
         targets: role -> path; empty for cases without a reference.
         site, date: where and when, if the specification says how to know.
         stratum: folds receive cases of one stratum evenly; None: the dataset has no such column.
+        values: what the table and the named parts of the paths say of the case, as written, by column or part.
     """
 
     id: str
@@ -26,6 +28,7 @@ class Case:
     site: str | None = None
     date: str | None = None
     stratum: str | None = None
+    values: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,9 @@ class Unit:
     cases: tuple[Case, ...]
     group: str
     stratum: str | None = None
+
+
+def single_units(units: Iterable[Unit]) -> tuple[Unit, ...]:
+    """Every case of the units as a unit of its own, once, in the order in which they come."""
+    cases = {case.id: case for unit in units for case in unit.cases}
+    return tuple(Unit(case.id, (case,), case.group, case.stratum) for case in cases.values())

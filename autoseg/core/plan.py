@@ -14,11 +14,10 @@ from pydantic.dataclasses import dataclass
 
 from autoseg.core.budget import Budget
 from autoseg.core.errors import UsageError, unknown_name
+from autoseg.core.networks import Classifier, Network, Start
 from autoseg.core.plan_rules import (
     Axis,
     Count,
-    Finite,
-    Kernel,
     NotNegative,
     Order,
     Positive,
@@ -27,13 +26,15 @@ from autoseg.core.plan_rules import (
 )
 from autoseg.core.spec import STRICT
 
-PLAN_FORMAT = 1
+# 2: classifiers, whole images, weights to start from. Plans of format 1 have none of these and are read as they are.
+PLAN_FORMAT = 2
 
-Air = Literal["zero", "corners"]
+Air = Literal["zero", "corners", "nothing"]
 Scheme = Literal["ct", "zscore", "rescale_to_0_1", "rgb_to_0_1", "none"]
 Precision = Literal["fp32", "bf16", "fp16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
-Value = int | float | bool | str | tuple[int, ...] | tuple[tuple[int, ...], ...] | None
+# Texts before numbers: read from a list, the names "0" and "1" would become numbers, while numbers never become texts.
+Value = int | float | bool | str | tuple[str, ...] | tuple[int, ...] | tuple[tuple[int, ...], ...] | None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -60,7 +61,8 @@ class InputPlan:
 
     Attributes:
         channels: the normalisation of each.
-        air: images are cropped to what is not air: `zero`, or the value in the `corners` of each channel (`ops.crop`).
+        air: images are cropped to what is not air: `zero`, or the value in the `corners` of each channel (`ops.crop`);
+            `nothing` is air where the whole image is wanted.
     """
 
     role: str
@@ -86,36 +88,6 @@ class Resampling:
     output_order: Order = 1
     output_order_z: Order = 0
     separate_z_ratio: Positive = 3.0
-
-
-@dataclass(frozen=True, config=STRICT)
-class Network:
-    """A network as numbers.
-
-    Attributes:
-        kind: the builder in `nn.build`: the encoder has plain convolutions, or residual blocks of two each.
-        dims: 2 or 3; a 2-D network sees slices (Y, X) of axis 0.
-        features: per stage, first stage at the patch's resolution.
-        strides, kernel_sizes: per stage, one entry per spatial axis (`dims` of them).
-        convs_encoder, convs_decoder: convolutions (residual encoder: blocks) per stage (decoder: from the deepest up).
-        deep_supervision: extra outputs at the lower resolutions of the decoder.
-        output_bias: what the outputs start from, one value per output; empty: zero.
-        norm, activation: closed choices of `nn.blocks`.
-    """
-
-    kind: Literal["plain_unet", "residual_unet"]
-    dims: Literal[2, 3]
-    in_channels: Count
-    out_channels: Count
-    features: tuple[Count, ...]
-    strides: tuple[Kernel, ...]
-    kernel_sizes: tuple[Kernel, ...]
-    convs_encoder: tuple[Count, ...]
-    convs_decoder: tuple[Count, ...]
-    deep_supervision: bool
-    output_bias: tuple[Finite, ...] = ()
-    norm: Literal["instance"] = "instance"
-    activation: Literal["leaky_relu"] = "leaky_relu"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -257,6 +229,8 @@ class Configuration:
         median_shape: median over cases of the shape on the model grid.
         patch_size: model axis order; a 2-D configuration has patch_size[0] = 1.
         oversample_foreground: share of a batch that is drawn around a target; its last positions.
+        whole_image: a case is resampled to `patch_size` voxels whatever its spacing, and seen whole.
+        start: weights to start from; None: fresh ones.
         task_values: planned values that only the task understands.
         predicted_peak_bytes: peak memory of training; None where it surely fits and nothing was predicted.
         predicted_inference_bytes: peak memory of predicting the median case.
@@ -269,12 +243,14 @@ class Configuration:
     patch_size: tuple[Count, Count, Count]
     batch_size: Count
     resampling: Resampling
-    network: Network
+    network: Annotated[Network | Classifier, Field(discriminator="kind")]
     loss: Loss
     augmentation: Augmentation
     optimization: Optimization
     inference: Inference
     oversample_foreground: Share = 0.0
+    whole_image: bool = False
+    start: Start | None = None
     task_values: dict[str, Value] = field(default_factory=dict)
     predicted_peak_bytes: int | None = None
     predicted_inference_bytes: int | None = None

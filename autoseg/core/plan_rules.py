@@ -6,12 +6,14 @@ A plan is a file that people edit and that comes with bundles of strangers, so n
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 if TYPE_CHECKING:
-    from autoseg.core.plan import Configuration, Network, Plan
+    from autoseg.core.networks import Classifier, Network, Start
+    from autoseg.core.plan import Configuration, Plan
 
 Count = Annotated[int, Field(ge=1)]
 Order = Annotated[int, Field(ge=0, le=5)]  # of splines, as scipy.ndimage has them
@@ -24,11 +26,16 @@ Range = tuple[Finite, Finite]
 Kernel = tuple[Count, ...]
 
 
-def require_sound_network(network: Network) -> None:
+def require_sound_network(network: Network | Classifier) -> None:
     """Raises a ValueError where the lists of a network do not fit each other."""
     stages = len(network.features)
-    counts = {"strides": len(network.strides), "kernel_sizes": len(network.kernel_sizes),
-              "convs_encoder": len(network.convs_encoder), "convs_decoder": len(network.convs_decoder) + 1}
+    counts = {"strides": len(network.strides), "kernel_sizes": len(network.kernel_sizes)}
+    if is_classifier(network):
+        counts |= {"blocks": len(network.blocks)}  # type: ignore[union-attr]
+        _require_sound_classifier(network)  # type: ignore[arg-type]
+    else:
+        counts |= {"convs_encoder": len(network.convs_encoder),  # type: ignore[union-attr]
+                   "convs_decoder": len(network.convs_decoder) + 1}  # type: ignore[union-attr]
     wrong = [name for name, count in counts.items() if count != stages]
     if not stages or wrong:
         raise ValueError(f"features has {stages} stages; {', '.join(wrong) or 'at least one'} must have as many (convs_decoder "
@@ -36,10 +43,48 @@ def require_sound_network(network: Network) -> None:
     for name, entries in (("strides", network.strides), ("kernel_sizes", network.kernel_sizes)):
         if any(len(entry) != network.dims for entry in entries):
             raise ValueError(f"{name} must give {network.dims} numbers per stage, found {[list(entry) for entry in entries]}")
-    if any(size % 2 == 0 for kernel in network.kernel_sizes for size in kernel):
+    if network.kind != "vit" and any(size % 2 == 0 for kernel in network.kernel_sizes for size in kernel):
         raise ValueError(f"kernel_sizes must be odd, found {[list(kernel) for kernel in network.kernel_sizes]}")
     if len(network.output_bias) not in (0, network.out_channels):
         raise ValueError(f"output_bias has {len(network.output_bias)} values, and the network {network.out_channels} outputs")
+
+
+def is_classifier(network: Network | Classifier) -> bool:
+    """Whether a network ends in a vector. This module cannot import the types, which import its ranges."""
+    return hasattr(network, "blocks")
+
+
+def _require_sound_classifier(network: Classifier) -> None:
+    stages, width = len(network.features), network.features[0] if network.features else 0
+    least = {"densenet": 2, "resnet": 2, "inception": 5}.get(network.kind, 1)
+    if stages < least or (network.kind == "inception" and stages > least) or (network.kind == "vit" and stages > 1):
+        raise ValueError(f"a network of kind {network.kind!r} cannot have {stages} stages: densenet and resnet have a stem and "
+                         "at least one stage of blocks, inception 5 stages, vit one")
+    if network.slices and network.dims != 2:
+        raise ValueError("slices asks for an encoder that sees slices one by one, and dims is 3")
+    if network.pooling == "recurrent" and not (network.slices or network.dims == 3):
+        raise ValueError("pooling 'recurrent' runs over slices, and slices is false and dims 2")
+    if (network.growth > 0) != (network.kind == "densenet"):
+        raise ValueError(f"growth is {network.growth}; a densenet grows by 1 or more features a layer, other kinds by 0")
+    if network.bottleneck and (network.kind != "resnet" or any(count % 4 for count in network.features[1:])):
+        raise ValueError("bottleneck is for a resnet whose features after the stem are multiples of 4, found "
+                         f"{list(network.features)} of kind {network.kind!r}")
+    if network.kind == "vit" and width % (2 * network.dims):
+        raise ValueError(f"features {width} of a vit must be a multiple of {2 * network.dims}, a sine and a cosine per axis")
+
+
+def require_sound_start(start: Start) -> None:
+    """Raises a ValueError where weights to start from are no file beside the plan, or nothing of them is taken.
+
+    A plan may come from a stranger: it must not name files elsewhere.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.safetensors", start.weights):
+        raise ValueError(f"start.weights {start.weights[:200]!r} must be a .safetensors file beside the plan: letters, digits,"
+                         " '.', '_' and '-'")
+    if not re.fullmatch(r"[0-9a-f]{64}", start.sha256):
+        raise ValueError(f"start.sha256 {start.sha256[:80]!r} is no SHA-256 digest: 64 hexadecimal digits")
+    if not start.parts or not all(start.parts):
+        raise ValueError("start.parts must name what is taken of the weights, for example 'encoder.'")
 
 
 def require_sound_configuration(configuration: Configuration) -> None:
@@ -47,8 +92,14 @@ def require_sound_configuration(configuration: Configuration) -> None:
     patch, network = configuration.patch_size, configuration.network
     if any(spacing is None for spacing in configuration.spacing_mm[1:]):
         raise ValueError("spacing_mm may be null along the first axis only")
-    if network.dims == 2 and patch[0] != 1:
+    if network.dims == 2 and patch[0] != 1 and not getattr(network, "slices", False):
         raise ValueError(f"patch_size {list(patch)} must begin with 1, as the network is two-dimensional")
+    if configuration.start is not None:
+        require_sound_start(configuration.start)
+    if is_classifier(network):
+        return
+    if configuration.whole_image:
+        raise ValueError("whole_image is for networks that answer with a vector; this one answers for every voxel")
     divisor = tuple(math.prod(stage) for stage in zip(*network.strides, strict=True))
     if any(size % step for size, step in zip(patch[-network.dims:], divisor, strict=True)):
         raise ValueError(f"patch_size {list(patch)} must be a multiple of the product of all strides, {list(divisor)}")

@@ -35,11 +35,18 @@ class ChannelSpec:
 
 @dataclass(frozen=True, config=STRICT)
 class InputSpec:
-    """One input role of a case; `kind` says which generic reader reads it."""
+    """One input role of a case; `kind` says which generic reader reads it.
+
+    Attributes:
+        lossy: JPEG files are read too. Their compression changed the values; many public datasets exist in no other form.
+        colour: what becomes of a picture with colours where one channel is expected: refused, or its luminance.
+    """
 
     role: str = "image"
     kind: Literal["image", "row", "text"] = "image"
     channels: tuple[ChannelSpec, ...] = (ChannelSpec("image"),)
+    lossy: bool = False
+    colour: Literal["refuse", "luminance"] = "refuse"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -48,7 +55,8 @@ class LayoutSpec:
 
     Patterns use `{case}` for the case id (the same text wherever it stands in one path), `{group}` for the patient,
     `{any_name}` for another part of the id, `{case:a*_??}` for a name of that shape, `*` for anything within one path
-    part and `**` for any number of parts.
+    part and `**` for any number of parts. `set.npz/{split}_images/{index}` are the entries of arrays in an archive. Parts
+    other than `{case}` become values of the case (`Case.values`).
 
     Attributes:
         name: shown to the user when this layout is recognised (`msd`, `nnunet`, `as downloaded`).
@@ -57,6 +65,7 @@ class LayoutSpec:
         case_id: how the case id is put together from the parts of the path.
         values: label -> value in the files of this layout, where it is not that of the specification.
         leave_out: pattern -> why files that match it belong to no case.
+        arrays: value of a case -> array of the same archive that holds it, one row per entry: `{split}_labels`.
     """
 
     name: str
@@ -65,15 +74,40 @@ class LayoutSpec:
     case_id: str = "{case}"
     values: dict[str, int] = Field(default_factory=dict)
     leave_out: dict[str, str] = Field(default_factory=dict)
+    arrays: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """Of all inputs, then of the targets."""
+        return (*(pattern for written in self.inputs.values() for pattern in written), *self.targets.values())
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """Names of the parts of the patterns other than the case."""
+        return frozenset(name for pattern in self.patterns for name in _named_parts(pattern)) - {"case"}
 
     @model_validator(mode="after")
     def _ids_can_be_made(self) -> LayoutSpec:
-        parts = set() if self.case_id == "{case}" else set(re.findall(r"\{([a-z_]+)\}", self.case_id))
-        for pattern in [*(pattern for written in self.inputs.values() for pattern in written), *self.targets.values()]:
-            missing = parts - set(re.findall(r"\{([a-z_]+)[:}]", pattern))
+        parts = set() if self.case_id == "{case}" else _named_parts(self.case_id)
+        for pattern in self.patterns:
+            missing = parts - _named_parts(pattern)
             if missing:
                 raise ValueError(f"case_id {self.case_id!r} needs {sorted(missing)}, which the pattern {pattern!r} lacks")
         return self
+
+    @model_validator(mode="after")
+    def _arrays_can_be_found(self) -> LayoutSpec:
+        if self.arrays and not any(".npz/" in pattern for pattern in self.patterns):
+            raise ValueError(f"arrays {self.arrays} need a pattern of entries in an archive, such as set.npz/{{split}}_images/"
+                             "{index}")
+        unknown = {part for array in self.arrays.values() for part in _named_parts(array)} - self.parts
+        if unknown:
+            raise ValueError(f"arrays {self.arrays} use {sorted(unknown)}, which no pattern has")
+        return self
+
+
+def _named_parts(pattern: str) -> set[str]:
+    return set(re.findall(r"\{([a-z_]+)[:}]", pattern))
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -101,12 +135,21 @@ class RegionSpec:
 
 @dataclass(frozen=True, config=STRICT)
 class GroupingSpec:
-    """How a case's patient, site, date and stratum are known: from its id, or from a table.
+    """How a case's patient, site, date and stratum are known: from its id, from parts of its path, or from a table.
+
+    Wherever a column is named, a named part of the paths will do too.
 
     Attributes:
         pattern: regular expression searched in the case id; its first group is the patient.
         strata: stratum -> regular expression searched in the case id; the first that is found counts.
-        table: CSV or TSV file relative to the dataset folder, with the columns named below.
+        table: text file relative to the dataset folder, a row per case; its columns become values of the cases. `*` in its
+            name stands for any text, where releases differ in it.
+        more_tables: further ones, with the same `case_column`.
+        case_column: the case: its id, its file name, or the path of its file.
+        splits: split that was given with the data -> text file with a case per line, as for `case_column`; becomes the value
+            `split` of the cases.
+        one_of: value -> columns of which exactly one is 1 in every row; its name becomes the value.
+        leave_out: column -> cell -> why such cases are not used for training and validation.
     """
 
     pattern: str | None = None
@@ -117,6 +160,24 @@ class GroupingSpec:
     site_column: str | None = None
     date_column: str | None = None
     stratify_column: str | None = None
+    more_tables: tuple[str, ...] = ()
+    splits: dict[str, str] = Field(default_factory=dict)
+    one_of: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    leave_out: dict[str, dict[str, str]] = Field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Tables and lists, relative to the dataset folder."""
+        return (*([] if self.table is None else [self.table]), *self.more_tables, *self.splits.values())
+
+    @model_validator(mode="after")
+    def _tables_are_consistent(self) -> GroupingSpec:
+        if self.table is None and (self.more_tables or self.one_of):
+            raise ValueError("more_tables and one_of need a table")
+        for name, columns in self.one_of.items():
+            if len(set(columns)) < max(2, len(columns)):
+                raise ValueError(f"one_of {name!r} needs two columns at least, each once; found {list(columns)}")
+        return self
 
     @model_validator(mode="after")
     def _patterns_compile(self) -> GroupingSpec:
@@ -162,6 +223,18 @@ def _require_ordinary_names(spec: DatasetSpec) -> None:
         raise ValueError(f"label values {beyond} do not fit into 32 bits")
 
 
+def _require_lossless(spec: DatasetSpec) -> None:
+    """JPEG changes values: nothing reads it unawares, and no label map consists of it."""
+    lossy = {entry.role for entry in spec.inputs if entry.lossy}
+    for layout in spec.layouts:
+        named = [(role, pattern) for role, patterns in layout.inputs.items() if role not in lossy for pattern in patterns]
+        for role, pattern in (*named, *layout.targets.items()):
+            if re.search(r"\.(jpe?g|jpe|jfif)$", pattern, re.IGNORECASE):
+                raise ValueError(f"layout {layout.name!r} names JPEG files for {role!r}, {pattern!r}: their compression changed "
+                                 + ("label values; give lossless files" if role in layout.targets else
+                                    f"intensities; where there are no other files, write `lossy: true` at inputs.{role}"))
+
+
 @dataclass(frozen=True, config=STRICT)
 class DatasetSpec:
     """A dataset: name, task, inputs, labels, grouping, licence and source, and the options of its task.
@@ -198,6 +271,7 @@ class DatasetSpec:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ValueError(f"name {self.name!r} must be usable as a folder name: letters, digits, '.', '_' and '-'")
         _require_ordinary_names(self)
+        _require_lossless(self)
         values = [label.value for label in self.labels]
         names = [label.name for label in self.labels]
         if len(set(values)) != len(values) or len(set(names)) != len(names):

@@ -6,7 +6,7 @@ What stands between the slots (targets, raw outputs, predictions) is the task's 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -18,8 +18,9 @@ from autoseg.core.case import Case, Unit
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.geometry import Box, GridRecord
 from autoseg.core.image import Image
+from autoseg.core.networks import Classifier, Network
 from autoseg.core.plan import Configuration, Plan, Precision
-from autoseg.core.report import Estimate, Record, Scores
+from autoseg.core.report import Estimate, Failure, Record, Scores
 from autoseg.core.spec import DatasetSpec
 
 if TYPE_CHECKING:  # torch takes two seconds to import and is needed only where networks run
@@ -83,12 +84,14 @@ class PlanRequest:
         rules: the rule book: `default`, or a published one to reproduce exactly (`nnunet`).
         configurations: names to plan; empty: all that the dataset allows.
         seed: of folds' training and of drawing batches.
+        start: weights of another model to start from; None: none were given.
     """
 
     name: str = "default"
     rules: str = "default"
     configurations: tuple[str, ...] = ()
     seed: int = 0
+    start: Starting | None = None
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,14 @@ class Phase:
 
     Attributes:
         parameters: of the network that this phase moves.
+        rates: factors of the learning rate, one for each of them; None: one everywhere.
         step: (network, batch) -> losses by name; `total` is differentiated.
     """
 
     name: str
     parameters: Callable[[nn.Module], Iterable[nn.Parameter]]
     step: Callable[[nn.Module, Mapping[str, Tensor]], dict[str, Tensor]]
+    rates: Callable[[nn.Module], Iterable[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,12 +132,67 @@ class Context:
 
 
 @dataclass(frozen=True)
+class Given:
+    """What a refinement works with besides the prediction.
+
+    Attributes:
+        fitted: numbers from its `fit`.
+        baseline: the prediction of the task's baseline for the same unit; None unless the refinement asks for it.
+    """
+
+    fitted: Mapping[str, float] = field(default_factory=dict)
+    baseline: Any = None
+
+
+@dataclass(frozen=True)
 class Refinement:
-    """A post-processing candidate; `select` keeps it where cross-validation says that it helps."""
+    """A post-processing candidate; `select` keeps it where cross-validation says that it helps.
+
+    Attributes:
+        apply: (prediction, spec, given) -> prediction.
+        judged_by: the score of the summary that has to rise, larger is better; empty: the task's headline.
+        fit: (out-of-fold predictions with their targets, spec) -> numbers that `apply` is given. `select` judges it on
+            units that it was not fitted on.
+        uses_baseline: `apply` is given the baseline's prediction; a bundle that keeps the step holds the baseline.
+    """
 
     name: str
-    apply: Callable[[Any, DatasetSpec], Any]
+    apply: Callable[[Any, DatasetSpec, Given], Any]
     because: str
+    judged_by: str = ""
+    fit: Callable[[Sequence[tuple[Any, Any]], DatasetSpec], dict[str, float]] | None = None
+    uses_baseline: bool = False
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A reference among those that the user gave, and how its prediction scores.
+
+    Attributes:
+        unit, group: the unit and its patient.
+        score: reads both and scores them; raises an AutosegError where the prediction is missing or does not fit.
+    """
+
+    unit: str
+    group: str
+    score: Callable[[], Scores]
+
+
+@dataclass(frozen=True)
+class Starting:
+    """Weights from another model that a plan may start from, as a planner sees them.
+
+    Attributes:
+        weights: their file, relative to the plan's folder.
+        sha256: of the file.
+        network: what they are the weights of.
+        source: the bundle that they come from, in words.
+    """
+
+    weights: str
+    sha256: str
+    network: Network | Classifier
+    source: str
 
 
 @dataclass(frozen=True)
@@ -176,36 +236,52 @@ class Task:
 
     Attributes:
         name: as written in specifications.
-        headline: name of the score that ranks models; larger is better.
+        headline: name of the score of the summary that ranks models; larger is better.
+        case_headline: name of the score of one unit that ranks units and is compared pair by pair; larger is better. The
+            headline itself where that is a mean over units.
         options: frozen type of the task's own options in a specification.
-        index: (spec, cases) -> units; folds are made on patients, units inherit.
+        index: (spec, cases) -> units; folds are made on patients, units inherit. Also for cases to predict, which have no
+            target.
+        examine: (units, spec) -> what is wrong with all of them together (a class with one case, a target that nobody has);
+            codes that begin with `W_` are warnings.
+        facts: (spec, units) -> what is understood of the targets, by name, for people: labels, classes with their counts.
         read_target: (unit, spec) -> target, or None where the unit has none.
         describe: (unit, inputs, target) -> what the fingerprint measures.
         make_plan: (spec, fingerprint, budget, request, probe) -> plan; probe measures candidates of a draft plan.
-        prepare_target: (target, grid record, configuration) -> arrays stored with the case.
+        prepare_target: (target, grid record, configuration) -> arrays stored with the case. The store holds cases, each as a
+            unit of its own; units refer to them.
         draw_batch: (units, store, configuration, rng) -> one batch of tensors by name, augmented.
         blank_batch: configuration -> zeros with the names, shapes and types of the tensors that `draw_batch` returns; its memory
             is predicted from them.
         build_network: configuration -> network with fresh weights.
         phases: configuration -> optimisation phases.
         infer: (networks, inputs on the model grid, configuration, context) -> raw output, members averaged; may be a stream
-            that runs the networks while `restore` draws it.
+            that runs the networks while `restore` draws it. Roles of a unit's k-th further case are called `role@k`.
         restore: (raw, grid record, configuration, context) -> prediction on the case grid, canonical orientation; called
             once per raw output.
         write: (prediction, spec, image, path without ending) -> files written, in the stored orientation.
-        read_prediction: (file or path without ending, spec) -> prediction, for evaluation of a folder.
+        read_prediction: (file or path without ending, spec) -> prediction.
+        row: (prediction, spec, image) -> what `predictions.csv` says of a unit, by column.
+        compare: (folder of predictions, references, spec) -> every reference with its prediction, for `evaluate`; the
+            references are a folder or a file, as the task knows them.
         score: (prediction, target, spec, image) -> scores of one unit.
         summarise: (records, rng) -> metrics with confidence intervals.
-        baseline: (training samples, spec, rng) -> a cheap model: inputs -> prediction.
-        refinements: spec -> post-processing candidates.
+        fit_baseline: (training samples, spec, rng) -> a cheap model as arrays, which a bundle can hold.
+        apply_baseline: (arrays, inputs, spec) -> prediction of the cheap model.
+        refinements: spec -> post-processing candidates, in the order in which they are tried.
         figures: (prediction, target, image, spec) -> pictures for the report, worst place first.
+        charts: (records, records of the baseline, spec) -> charts of all units for the report, as SVG.
+        notes: spec -> how scores are to be read, a sentence each.
         verbs: extra commands.
     """
 
     name: str
     headline: str
+    case_headline: str
     options: type
     index: Callable[[DatasetSpec, Sequence[Case]], tuple[Unit, ...]]
+    examine: Callable[[Sequence[Unit], DatasetSpec], tuple[Failure, ...]]
+    facts: Callable[[DatasetSpec, Sequence[Unit]], dict[str, str]]
     read_target: Callable[[Unit, DatasetSpec], Any]
     describe: Callable[[Unit, Inputs, Any], Description]
     make_plan: Callable[[DatasetSpec, Fingerprint, Budget, PlanRequest, Probe], Plan]
@@ -218,15 +294,20 @@ class Task:
     restore: Callable[[Any, GridRecord, Configuration, Context], Any]
     write: Callable[[Any, DatasetSpec, Image, Path], tuple[Path, ...]]
     read_prediction: Callable[[Path, DatasetSpec], Any]
+    row: Callable[[Any, DatasetSpec, Image], dict[str, float | str]]
+    compare: Callable[[Path, Path, DatasetSpec], tuple[Comparison, ...]]
     score: Callable[[Any, Any, DatasetSpec, Image], Scores]
     summarise: Callable[[Sequence[Record], np.random.Generator], dict[str, Estimate]]
-    baseline: Callable[[Iterable[tuple[Unit, Inputs, Any]], DatasetSpec, np.random.Generator], Callable[[Inputs], Any]]
+    fit_baseline: Callable[[Iterable[tuple[Unit, Inputs, Any]], DatasetSpec, np.random.Generator], Arrays]
+    apply_baseline: Callable[[Arrays, Inputs, DatasetSpec], Any]
     refinements: Callable[[DatasetSpec], tuple[Refinement, ...]]
     figures: Callable[[Any, Any, Image, DatasetSpec], tuple[Picture, ...]]
+    charts: Callable[[Sequence[Record], Sequence[Record], DatasetSpec], tuple[str, ...]]
+    notes: Callable[[DatasetSpec], tuple[str, ...]]
     verbs: tuple[Verb, ...]
 
     def __post_init__(self) -> None:
         for slot in fields(self):
             value = getattr(self, slot.name)
-            if value is None or (slot.name not in ("name", "headline", "verbs") and not callable(value)):
+            if value is None or (slot.name not in ("name", "headline", "case_headline", "verbs") and not callable(value)):
                 raise TypeError(f"task {self.name!r}: slot {slot.name!r} must be filled, found {value!r}")

@@ -30,7 +30,7 @@ _DIVISORS_TO_TRACE = 2
 
 
 def forward_of(network: nn.Module, rules: Inference, device: str) -> Forward:
-    """A forward (B, C, *spatial) -> float32 (B, K, *spatial) that runs `network` on `device`.
+    """A forward (B, C, *spatial) -> float32 (B, K, *spatial), or (B, K), that runs `network` on `device`.
 
     In the planned precision where the device multiplies it in hardware, else in float32, which is right everywhere and
     there the fastest.
@@ -95,7 +95,7 @@ class OpenVinoNetwork(nn.Module):
         self._runs: dict[tuple[int, ...], Callable[[Tensor], Tensor]] = {}
 
     def forward(self, windows: Tensor) -> Tensor:
-        """(B, C, *spatial) float32 -> (B, K, *spatial) float32.
+        """(B, C, *spatial) float32 -> (B, K, *spatial) or (B, K) float32.
 
         Raises:
             IncompatibleError: OpenVINO cannot run this network, and it must.
@@ -127,7 +127,7 @@ def _compile(network: nn.Module, shape: tuple[int, ...], precision: Precision) -
     instead of 0.3 s). One that says the `divisor` of its window sizes is convolutional and traced on a small window.
 
     Raises:
-        ValueError: the network does not return one tensor of the window's size; others, from torch and OpenVINO.
+        ValueError: the network does not return one tensor, of the window's size or one vector; others, from torch and OpenVINO.
     """
     openvino = _openvino()
     steps = getattr(network, "divisor", shape[2:])
@@ -137,10 +137,11 @@ def _compile(network: nn.Module, shape: tuple[int, ...], precision: Precision) -
         warnings.simplefilter("ignore")  # of Python values that are constant for this shape, as they should be here
         traced = torch.jit.freeze(torch.jit.trace(network, torch.zeros(*shape[:2], *small), check_trace=False))
         with _logging_kept():
-            model = openvino.convert_model(traced, input=[openvino.PartialShape(list(shape))])
+            # The type is said too: where the first operator is no convolution, OpenVINO would not find it out.
+            model = openvino.convert_model(traced, input=[(openvino.PartialShape(list(shape)), openvino.Type.f32)])
     outputs = [tuple(output.get_partial_shape().to_shape()) for output in model.outputs]
-    if len(outputs) != 1 or outputs[0][:1] + outputs[0][2:] != shape[:1] + shape[2:]:
-        raise ValueError(f"it returns {outputs} where one tensor with the sizes of the window was expected")
+    if len(outputs) != 1 or outputs[0][:1] != shape[:1] or outputs[0][2:] not in (shape[2:], ()):
+        raise ValueError(f"it returns {outputs} where one tensor with the sizes of the window, or one vector, was expected")
     hints = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32", "NUM_STREAMS": 1,
              "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     return _core().compile_model(model, "CPU", hints).create_infer_request()

@@ -15,11 +15,15 @@ def require_agreement(spec: DatasetSpec, folder: Path) -> None:
 
     Names are compared without regard to letter case, spaces and the spelling of tumour.
 
+    A specification without labels, whose targets stand in tables or names, contradicts none.
+
     Raises:
         DatasetError: the `dataset.json` in `folder` gives a label or region of the same name other values, or lists a value
             that the specification does not. A file in a dialect that is not understood says nothing.
         ReadError: the `dataset.json` is damaged, so that nobody knows what it says.
     """
+    if not spec.labels:
+        return
     try:
         said = read_dataset_json(folder)
     except ReadError as error:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.core.errors import ReadError, ResourceError
+from autoseg.io.npz import entry_digest, entry_of
 from autoseg.io.plain import to_plain
 
 _ADVICE = {
@@ -186,7 +187,9 @@ def write_json(path: Path, value: Any, durable: bool = True) -> None:
 
 
 def sha256_path(path: Path) -> str:
-    """SHA-256 of a file's content, or of the names and contents of the files in a folder."""
+    """SHA-256 of a file's content, of an entry in an archive, or of the names and contents of the files in a folder."""
+    if entry_of(path) is not None:
+        return entry_digest(path)
     if not path.is_dir():
         return sha256_file(path)
     return hash_values([[file.name, sha256_file(file)] for file in sorted(path.iterdir()) if file.is_file()])

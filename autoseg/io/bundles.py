@@ -1,4 +1,5 @@
-"""A bundle on disk: `bundle.json`, `spec.yaml`, `plan.json`, `fingerprint.json`, `model_card.md`, `manifest.json`, `members/`.
+"""A bundle on disk: `bundle.json`, `spec.yaml`, `plan.json`, `fingerprint.json`, `model_card.md`, `manifest.json`, `members/`,
+and `baseline.safetensors` where prediction needs the cheap model.
 
 `bundle.json` names every other file with its digest. A bundle may come from a stranger: nothing in it is run, no file is opened
 that the index does not name, and none is believed before its digest was checked.
@@ -12,10 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from numpy.typing import NDArray
+
 from autoseg.core.bundle import BUNDLE_FORMAT, Bundle, Decisions, Member
 from autoseg.core.errors import AutosegError, DatasetError, IncompatibleError, UnsafeError, UsageError
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.provenance import Manifest
+from autoseg.io.arrays import write_arrays
 from autoseg.io.atomic import replacing, sha256_bytes, sha256_file, write_text
 from autoseg.io.manifests import MANIFEST
 from autoseg.io.plans import read_plan
@@ -27,6 +31,7 @@ from autoseg.io.values import from_plain, parse_json, read_value, write_value
 
 INDEX = "bundle.json"
 CARD = "model_card.md"
+BASELINE = "baseline.safetensors"
 # Opened by `read_bundle`, so each of them needs a digest.
 DOCUMENTS = ("spec.yaml", "plan.json", "fingerprint.json", CARD)
 # An entry takes some 150 bytes; a bundle has a dozen.
@@ -49,8 +54,9 @@ class Index:
     format: int = BUNDLE_FORMAT
 
 
-def write_bundle(folder: Path, bundle: Bundle, weights: Mapping[str, Path], manifest: Manifest) -> None:
-    """Writes a bundle; `weights` maps each member's relative path to the file to copy.
+def write_bundle(folder: Path, bundle: Bundle, weights: Mapping[str, Path], manifest: Manifest, *,
+                 baseline: dict[str, NDArray] | None = None) -> None:
+    """Writes a bundle; `weights` maps each member's relative path to the file to copy, `baseline` is the cheap model.
 
     The index goes first when an old bundle is replaced, so that a killed run leaves no index over mixed files; so does the
     signature, which was for the old bundle.
@@ -69,7 +75,11 @@ def write_bundle(folder: Path, bundle: Bundle, weights: Mapping[str, Path], mani
     write_value(folder / "fingerprint.json", bundle.fingerprint)
     write_text(folder / CARD, bundle.card)
     write_value(folder / MANIFEST, manifest)
-    digests = {name: sha256_file(folder / name) for name in (*DOCUMENTS, MANIFEST, *weights)}
+    (folder / BASELINE).unlink(missing_ok=True)
+    if baseline is not None:
+        write_arrays(folder / BASELINE, baseline)
+    more = () if baseline is None else (BASELINE,)
+    digests = {name: sha256_file(folder / name) for name in (*DOCUMENTS, MANIFEST, *more, *weights)}
     write_value(folder / INDEX, Index(bundle.members, bundle.decisions, digests))
 
 
@@ -93,7 +103,8 @@ def read_bundle(folder: Path, policies: Sequence[Policy] = ()) -> Bundle:
     try:
         return Bundle(read_spec(folder / "spec.yaml"), read_plan(folder / "plan.json"), index.members,
                       index.decisions, read_value(folder / "fingerprint.json", Fingerprint),
-                      (folder / CARD).read_text(encoding="utf-8"), index.format, sha256_bytes(content), signed)
+                      (folder / CARD).read_text(encoding="utf-8"), index.format, sha256_bytes(content), signed,
+                      index.digests.get(BASELINE, ""))
     except (DatasetError, UnicodeDecodeError) as error:  # it is as it was written, so whoever wrote it was not autoseg
         raise UnsafeError(f"{folder} is no bundle that autoseg wrote: {error}", code="E_BUNDLE",
                           hint="take the bundle from where it was made") from error

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +18,21 @@ from autoseg.core.profiles import ChannelProfile, content_digest, measure_profil
 from autoseg.core.spec import DatasetSpec, GroupingSpec, LayoutSpec
 from autoseg.core.text import printable
 from autoseg.io.agreement import require_agreement
+from autoseg.io.cases import Match, assemble, incomplete, split_channels, twins
 from autoseg.io.grouping import GroupTable, read_groups
-from autoseg.io.images import LOSSY_ENDINGS, Note, companion_file, format_advice, image_ending, read_image, read_label_map
+from autoseg.io.images import (
+    LOSSY_ENDINGS,
+    Note,
+    accepted_of,
+    companion_file,
+    format_advice,
+    image_ending,
+    picture_ending,
+    read_image,
+    read_label_map,
+)
 from autoseg.io.layouts import (
     Files,
-    Found,
     collect,
     flat,
     is_safe_id,
@@ -32,7 +41,10 @@ from autoseg.io.layouts import (
     nnunet_layout,
     single_files,
 )
-from autoseg.io.problems import Problem, require_no_problems
+from autoseg.io.npz import ARCHIVE_ENDING
+from autoseg.io.problems import Problem, require_no_problems, unlisted_values_text
+from autoseg.io.rows import is_table
+from autoseg.io.unread import unread_images
 
 __all__ = ["Facts", "Problem", "Scan", "check_case", "examine_case", "is_safe_id", "list_inputs", "require_no_problems", "scan",
            "scan_all", "spec_of_folder"]
@@ -74,43 +86,30 @@ class Facts:
     labels: frozenset[int] | None = None
 
 
-@dataclass(frozen=True)
-class _Match:
-    """One layout, tried on a folder."""
-
-    layout: LayoutSpec
-    found: Found
-    complete: tuple[str, ...] = field(default=())
-
-
 def scan(spec: DatasetSpec, folder: Path) -> Scan:
-    """The cases in a dataset folder: names are looked at, no file is opened but the table of patients.
+    """The cases in a dataset folder: names are looked at, no file is opened but tables and the headers of archives.
 
     Of the specification's layouts the one with most files in complete cases is taken; of equal ones the most specific.
 
     Raises:
-        DatasetError: there is no such folder, or no layout finds a single file of a case.
+        DatasetError: there is no such folder, no layout finds a single file of a case, or a table or archive cannot be used.
     """
     files = _require_folder(folder)
     match = _best_match([_try_layout(layout, files) for layout in spec.layouts])
     if match is None or not match.found.cases:
         raise DatasetError(_nothing_found(spec, folder, files), code="E_NO_CASES", hint=f"autoseg check -d {spec.name} -i FOLDER")
-    groups = read_groups(spec, folder)
+    groups = read_groups(spec, folder, match.layout, match.found.cases)
     wanted = sorted(set(match.found.cases) - set(spec.exclude))
-    problems = [problem for problem in (*match.found.problems, *_twins(wanted)) if problem.case not in spec.exclude]
-    cases = []
-    for case_id in wanted:
-        mistakes = _incomplete(case_id, match)
-        case = None if mistakes or not is_safe_id(case_id) else _case(case_id, match.found, groups, problems)
-        problems += mistakes
-        if case is not None:
-            cases.append(case)
+    assembled = assemble(match, wanted, groups)
+    problems = [problem for problem in (*groups.problems, *match.found.problems, *twins(wanted), *assembled.problems)
+                if problem.case not in spec.exclude]
     excluded = [f"case {case_id}: excluded by the specification" for case_id in spec.exclude if case_id in match.found.cases]
-    beside = _spacing_files(cases)
+    excluded += [f"{count} case{'s' if count > 1 else ''}: {reason}" for reason, count in assembled.left_out.items()]
+    beside = _spacing_files(assembled.cases)
     unused = [f"{printable(name)}: matches no pattern of layout {match.layout.name}" for name in match.found.unused
               if not _is_companion(spec, name) and folder / name not in beside]
-    left_out = [f"{name}: {reason}" for name, reason in match.found.left_out]
-    return Scan(tuple(cases), tuple(problems), match.layout.name, (*excluded, *files.skipped, *left_out, *unused),
+    left_out = [f"{name}: {reason}" for name, reason in match.found.left_out if not _is_companion(spec, name)]
+    return Scan(assembled.cases, tuple(problems), match.layout.name, (*excluded, *files.skipped, *left_out, *unused),
                 tuple(folder / name for name in files.outside))
 
 
@@ -149,23 +148,28 @@ def list_inputs(spec: DatasetSpec, folder: Path) -> Scan:
 
     Tried in this order: the specification's layouts; their file names in a flat folder; nnU-Net's names
     (`<case>_0000.<ending>`); and for one channel every image file by itself. A single file is a case of one channel or of
-    all channels.
+    all channels, or an archive of cases. What the tables leave out for training counts here. Images of formats that are not
+    read are problems.
 
     Raises:
         DatasetError: nothing fits; what was looked for and what lies there is listed.
     """
-    if folder.is_file():
+    is_archive = folder.is_file() and folder.suffix.lower() == ARCHIVE_ENDING
+    if folder.is_file() and not is_archive:
         return Scan((_single_file_case(spec, folder),), (), "file")
-    files = _require_folder(folder)
+    files = Files(folder.parent, (folder.name,), ()) if is_archive else _require_folder(folder)
     layouts = [_without_targets(layout) for layout in spec.layouts]
     for attempt in (layouts, [flat(layout) for layout in layouts], nnunet_layout(spec, files)):
         match = _best_match([_try_layout(layout, files) for layout in attempt])
         if match is not None and match.found.cases:
-            return _input_cases(spec, match)
+            return _with_unread(_input_cases(spec, match), files)
     found = single_files(spec, files)
-    if found is None:
+    if found is not None:
+        return _with_unread(_input_cases(spec, Match(LayoutSpec("files", {}), found)), files)
+    unread = _with_unread(Scan((), (), "files"), files)
+    if not unread.problems:
         raise DatasetError(_nothing_found(spec, folder, files), code="E_NO_CASES")
-    return _input_cases(spec, _Match(LayoutSpec("files", {}), found))
+    return unread
 
 
 def check_case(spec: DatasetSpec, case: Case) -> tuple[Problem, ...]:
@@ -181,7 +185,7 @@ def examine_case(spec: DatasetSpec, case: Case) -> Facts:
     roles = [entry for entry in spec.inputs if entry.kind == "image"]
     for entry in roles:
         try:
-            image = read_image(case.inputs[entry.role], channels=len(entry.channels), notes=notes)
+            image = read_image(case.inputs[entry.role], channels=len(entry.channels), accepted=accepted_of(entry), notes=notes)
         except AutosegError as error:
             problems.append(Problem(case.id, error.code, str(error)))
         else:
@@ -226,11 +230,8 @@ def _examine_target(spec: DatasetSpec, case_id: str, path: Path, image: Image | 
         return [], None
     label = read_label_map(path, reference=reference, values=spec.listed_values, notes=notes).voxels[0]
     values = _values_in(label)
-    known = {entry.value: entry.name for entry in spec.labels} | ({} if spec.ignore is None else {spec.ignore: "ignored"})
-    unknown = sorted(value for value in values if value != 0 and value not in known)
-    if unknown:
-        return [Problem(case_id, "E_LABEL_VALUE", f"{path} holds the values {unknown}, which the specification does not list; "
-                        f"it lists {known} and 0 for the background")], label
+    if values - {0, *spec.listed_values}:
+        return [Problem(case_id, "E_LABEL_VALUE", f"{path}: {unlisted_values_text(label, spec)}")], label
     if not values - {0, spec.ignore}:
         return [Problem(case_id, "W_LABEL_EMPTY", f"{path} holds background only", "warning")], label
     return [], label
@@ -242,18 +243,18 @@ def _require_folder(folder: Path) -> Files:
     return list_files(folder)
 
 
-def _try_layout(layout: LayoutSpec, files: Files) -> _Match:
-    match = _Match(layout, collect(layout, files))
-    complete = tuple(case_id for case_id in match.found.cases if not _incomplete(case_id, match))
+def _try_layout(layout: LayoutSpec, files: Files) -> Match:
+    match = Match(layout, collect(layout, files))
+    complete = tuple(case_id for case_id in match.found.cases if not incomplete(case_id, match))
     return dataclasses.replace(match, complete=complete)
 
 
-def _best_match(matches: Iterable[_Match]) -> _Match | None:
+def _best_match(matches: Iterable[Match]) -> Match | None:
     """Most files in complete cases, then most files, then the longest literal text in the patterns.
 
     Files, not cases: a pattern of 4-D files takes each channel of `<case>_0000`, `<case>_0001` for a case of its own.
     """
-    def rank(match: _Match) -> tuple[int, int, int]:
+    def rank(match: Match) -> tuple[int, int, int]:
         cases = match.found.cases
         literal = sum(len(pattern) for patterns in match.layout.inputs.values() for pattern in patterns)
         return (sum(len(cases[case_id]) for case_id in match.complete), sum(map(len, cases.values())), literal if cases else 0)
@@ -261,81 +262,24 @@ def _best_match(matches: Iterable[_Match]) -> _Match | None:
     return max(matches, key=rank, default=None)
 
 
-def _incomplete(case_id: str, match: _Match) -> list[Problem]:
-    """What a case lacks in its layout."""
-    files = match.found.cases[case_id]
-    problems = []
-    for role, patterns in match.layout.inputs.items():
-        missing = [pattern for index, pattern in enumerate(patterns) if (role, index) not in files]
-        if len(missing) == len(patterns):
-            problems.append(Problem(case_id, "E_NO_IMAGE", f"no {role} file; expected {', '.join(patterns)}"))
-        elif missing:
-            problems.append(Problem(case_id, "E_CHANNEL_MISSING", f"no {role} file {', '.join(missing)}"))
-    for role, pattern in match.layout.targets.items():
-        if (role, None) not in files:
-            problems.append(Problem(case_id, "E_NO_LABEL", f"no {role} file; expected {pattern}"))
-    return problems
-
-
-def _case(case_id: str, found: Found, groups: GroupTable, problems: list[Problem]) -> Case | None:
-    files = found.cases[case_id]
-    roles = sorted({role for role, index in files if index is not None})
-    inputs = {role: tuple(files[key] for key in sorted(key for key in files if key[0] == role and key[1] is not None))
-              for role in roles}
-    targets = {role: path for (role, index), path in files.items() if index is None}
-    row = groups.row(case_id, found.groups.get(case_id))
-    if isinstance(row, Problem):
-        problems.append(row)
-        return None
-    return Case(case_id, row.group, inputs, targets, row.site, row.date, row.stratum)
-
-
-def _twins(case_ids: Iterable[str]) -> list[Problem]:
-    """Ids that differ in letter case only: one file on many file systems."""
-    by_folded = defaultdict(list)
-    for case_id in sorted(case_ids):
-        by_folded[case_id.casefold()].append(case_id)
-    return [Problem(ids[0], "E_CASE_TWIN", f"the ids {', '.join(ids)} differ in letter case only and would overwrite each "
-                    "other; rename one") for ids in by_folded.values() if len(ids) > 1]
-
-
-def _split_channels(spec: DatasetSpec, cases: Iterable[Case]) -> list[Problem]:
-    """Ids `a_0000`, `a_0001`, `b_0000`, `b_0001`: channels of nnU-Net that would each be taken for a case."""
-    numbers = defaultdict(set)
-    for case in cases:
-        stem, _, number = case.id.rpartition("_")
-        if not (stem and len(number) == 4 and number.isdigit()):
-            return []
-        numbers[stem].add(int(number))
-    counts = set(map(len, numbers.values()))
-    if len(numbers) < 2 or len(counts) > 1 or counts == {1} or any(max(found) + 1 > len(found) for found in numbers.values()):
-        return []
-    count, expected = counts.pop(), sum(len(entry.channels) for entry in spec.inputs)
-    return [Problem(f"{stem}_{number:04d}", "E_CHANNEL_EXTRA", f"the files are named like {count} channels of case {stem}, "
-                    f"and the model reads {expected}; give only the channels that it was trained on")
-            for stem, found in sorted(numbers.items()) for number in sorted(found)]
-
-
 def _without_targets(layout: LayoutSpec) -> LayoutSpec:
-    return dataclasses.replace(layout, targets={})
+    return dataclasses.replace(layout, targets={}, arrays={})
 
 
-def _input_cases(spec: DatasetSpec, match: _Match) -> Scan:
-    problems = [*match.found.problems, *_twins(match.found.cases)]
-    groups, cases = GroupTable(GroupingSpec(), None), []  # patients matter for folds only; new ids need not name one
-    for case_id in sorted(match.found.cases):
-        mistakes = _incomplete(case_id, match)
-        problems += mistakes
-        case = None if mistakes or not is_safe_id(case_id) else _case(case_id, match.found, groups, problems)
-        if case is not None:
-            cases.append(case)
-    problems += _split_channels(spec, cases)
+def _input_cases(spec: DatasetSpec, match: Match) -> Scan:
+    # Patients matter for folds only; new ids need not name one.
+    assembled = assemble(match, list(match.found.cases), GroupTable(GroupingSpec(), None))
+    problems = [*match.found.problems, *twins(match.found.cases), *assembled.problems, *split_channels(spec, assembled.cases)]
     refused = {problem.case for problem in problems}
-    return Scan(tuple(case for case in cases if case.id not in refused), tuple(problems), match.layout.name)
+    return Scan(tuple(case for case in assembled.cases if case.id not in refused), tuple(problems), match.layout.name)
+
+
+def _with_unread(found: Scan, files: Files) -> Scan:
+    return dataclasses.replace(found, problems=(*found.problems, *unread_images(files, found.cases)))
 
 
 def _single_file_case(spec: DatasetSpec, path: Path) -> Case:
-    ending = image_ending(path)
+    ending = picture_ending(path) if spec.inputs[0].lossy else image_ending(path)
     if ending is None:
         raise DatasetError(f"{path} is not an image file that can be read; {format_advice(path.suffix)}", code="E_FORMAT")
     case_id = path.name[:-len(ending)].removesuffix("_0000")
@@ -345,7 +289,7 @@ def _single_file_case(spec: DatasetSpec, path: Path) -> Case:
 
 
 def _is_companion(spec: DatasetSpec, name: str) -> bool:
-    return name == spec.grouping.table or Path(name).name == "dataset.json"
+    return is_table(name, spec.grouping) or Path(name).name == "dataset.json"
 
 
 def _spacing_files(cases: Iterable[Case]) -> set[Path]:

@@ -22,8 +22,23 @@ def read_document(path: Path, most_bytes: int) -> str:
     """The UTF-8 text of a regular file, without byte order mark.
 
     Raises:
-        ReadError: the file does not exist (E_MISSING), is a pipe, device or folder (E_NOT_A_FILE; it is never waited for),
-            has more than `most_bytes` (E_TOO_LARGE), or is not UTF-8.
+        ReadError: see `read_content`; or it is not UTF-8.
+    """
+    content = read_content(path, most_bytes)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ReadError(f"{path} is not UTF-8 text: line {line} holds the byte {content[error.start]:#04x}; save it as UTF-8",
+                        code="E_READ") from error
+
+
+def read_content(path: Path, most_bytes: int) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        ReadError: the file does not exist (E_MISSING), is a pipe, device or folder (E_NOT_A_FILE; it is never waited for), or
+            has more than `most_bytes` (E_TOO_LARGE).
     """
     try:
         _require_regular(path, path.stat())
@@ -39,12 +54,7 @@ def read_document(path: Path, most_bytes: int) -> str:
     if len(content) > most_bytes:
         raise ReadError(f"{path} has {path.stat().st_size} bytes; at most {most_bytes} are read. Is it the right file?",
                         code="E_TOO_LARGE")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ReadError(f"{path} is not UTF-8 text: line {line} holds the byte {content[error.start]:#04x}; save it as UTF-8",
-                        code="E_READ") from error
+    return content
 
 
 def require_plain(document: Any, source: str) -> None:

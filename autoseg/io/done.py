@@ -62,5 +62,11 @@ def read_done(folder: Path) -> dict[str, Any] | None:
     return record if sound else None
 
 
+def is_as_written(path: Path) -> bool | None:
+    """Whether a file is what the finished stage in its folder wrote; None where no stage says that it wrote it."""
+    output = (read_done(path.parent) or {"outputs": {}})["outputs"].get(path.name)
+    return None if output is None else _is_intact(path, output)
+
+
 def _is_intact(path: Path, output: dict[str, Any]) -> bool:
     return path.is_file() and path.stat().st_size == output["bytes"] and sha256_file(path) == output["sha256"]

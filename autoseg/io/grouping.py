@@ -1,35 +1,38 @@
-"""Patient, site, date and stratum of a case: from its id, its path, or a table."""
+"""Patient, site, date, stratum and values of a case: from its id, its path, or tables."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from autoseg.core.errors import DatasetError, ReadError, UnsafeError, unknown_name
-from autoseg.core.spec import DatasetSpec, GroupingSpec
+from autoseg.core.errors import DatasetError, UnsafeError, unknown_name
+from autoseg.core.spec import DatasetSpec, GroupingSpec, LayoutSpec
 from autoseg.core.text import has_control_characters, printable
-from autoseg.io.documents import read_document
 from autoseg.io.patterns import search
 from autoseg.io.problems import Problem
+from autoseg.io.rows import case_rows
 
 # A grouping by guess needs as many patients as there are folds (nnU-Net: five); with fewer it could stop a training.
 _FEWEST_PATIENTS = 5
-# A row per case of some 200 bytes: room for 300,000.
-_MAX_TABLE_BYTES = 2**26
 
 
 @dataclass(frozen=True)
 class GroupRow:
-    """What is known of a case besides its files."""
+    """What is known of a case besides its files.
+
+    Attributes:
+        values: of the table, of the named parts of its paths and of arrays beside it.
+        left_out: why the case is not used; None: it is.
+    """
 
     group: str
     site: str | None = None
     date: str | None = None
     stratum: str | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
+    left_out: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,42 +41,55 @@ class GroupTable:
 
     Attributes:
         table: rows by case id; None: there is no table, or it does not matter here.
+        problems: what is odd about the tables.
     """
 
     grouping: GroupingSpec
-    table: dict[str, dict[str, str]] | None
+    table: Mapping[str, Mapping[str, str]] | None
+    problems: tuple[Problem, ...] = ()
 
-    def row(self, case_id: str, path_group: str | None) -> GroupRow | Problem:
+    def row(self, case_id: str, path_group: str | None, parts: Mapping[str, str]) -> GroupRow | Problem:
         """What is known of a case; without any rule every case is its own patient.
 
         Args:
             path_group: text that `{group}` stood for in the case's paths.
+            parts: what the other named parts stood for.
         """
-        row: dict[str, str] = {}
+        row: Mapping[str, str] = {}
         if self.table is not None:
             if case_id not in self.table:
-                return Problem(case_id, "E_NOT_IN_TABLE", f"the table {self.grouping.table} has no row for this case; add one")
+                return Problem(case_id, "E_NOT_IN_TABLE", f"{' and '.join(self.grouping.files)} have no row for this case; add "
+                               "one, or exclude the case")
             row = self.table[case_id]
+        differing = [name for name in parts if name in row and row[name] != parts[name]]
+        if differing:
+            name = differing[0]
+            return Problem(case_id, "E_VALUE", f"{name} is {printable(row[name][:60])!r} in the table and {parts[name]!r} by the "
+                           "name of the file; correct one, or rename the part in the layout")
+        return self._grouped(case_id, path_group, {**parts, **row})
+
+    def _grouped(self, case_id: str, path_group: str | None, values: dict[str, str]) -> GroupRow | Problem:
+        grouping = self.grouping
         group = path_group
-        if self.grouping.pattern is not None:
-            found = search(self.grouping.pattern, case_id)
+        if grouping.pattern is not None:
+            found = search(grouping.pattern, case_id)
             group = found.group(1) if found else None
             if not group:
-                return Problem(case_id, "E_NO_GROUP", f"the grouping pattern {self.grouping.pattern!r} finds no patient in "
-                               "the id")
-        group = self._cell(row, self.grouping.group_column) or group or case_id
-        site, date, stratum = (self._cell(row, column) for column in (
-            self.grouping.site_column, self.grouping.date_column, self.grouping.stratify_column))
-        if self.grouping.strata:
-            stratum = next((name for name, expression in self.grouping.strata.items() if search(expression, case_id)), None)
+                return Problem(case_id, "E_NO_GROUP", f"the grouping pattern {grouping.pattern!r} finds no patient in the id")
+        columns = (grouping.group_column, grouping.site_column, grouping.date_column, grouping.stratify_column)
+        cells = [(values.get(column) or None) if column is not None else None for column in columns]
+        odd = next((cell for cell in cells if cell and has_control_characters(cell)), None)
+        if odd is not None:
+            return Problem(case_id, "E_TABLE", f"'{printable(odd[:60])}' holds line ends or tabs, and a patient, site, date or "
+                           "stratum is expected; correct the table, or the columns under grouping")
+        group, (site, date, stratum) = cells[0] or group or case_id, cells[1:]
+        if grouping.strata:
+            stratum = next((name for name, expression in grouping.strata.items() if search(expression, case_id)), None)
             if stratum is None:
                 return Problem(case_id, "E_NO_STRATUM", "none of the grouping's strata is found in the id; looked for "
-                               + ", ".join(self.grouping.strata.values()))
-        return GroupRow(group, site, date, stratum)
-
-    @staticmethod
-    def _cell(row: dict[str, str], column: str | None) -> str | None:
-        return (row.get(column) or None) if column is not None else None
+                               + ", ".join(grouping.strata.values()))
+        reason = next((why for column, cells in grouping.leave_out.items() if (why := cells.get(values.get(column, "")))), None)
+        return GroupRow(group, site, date, stratum, values, reason)
 
 
 def patient_in_id(spec: DatasetSpec, case_id: str) -> str:
@@ -85,44 +101,35 @@ def patient_in_id(spec: DatasetSpec, case_id: str) -> str:
     return (found.group(1) or "") if found else ""
 
 
-def read_groups(spec: DatasetSpec, folder: Path) -> GroupTable:
-    """The grouping of the dataset in `folder`, its table read.
+def read_groups(spec: DatasetSpec, folder: Path, layout: LayoutSpec, cases: Collection[str]) -> GroupTable:
+    """The grouping of the dataset in `folder`, its tables read.
 
+    Args:
+        layout: of the folder; its named parts can stand for columns, and its patterns tell the case of a path in a table.
+        cases: ids that the layout found.
     Raises:
-        DatasetError: the table is missing, lacks a column, or has two rows for a case.
+        DatasetError: a table is missing, lacks a column, has two rows for a case or no row for any.
     """
     grouping = spec.grouping
-    if grouping.table is None:
-        return GroupTable(grouping, None)
-    path = folder / grouping.table
-    if Path(grouping.table).is_absolute() or ".." in Path(grouping.table).parts:
-        raise UnsafeError(f"the specification {spec.name} names the table {grouping.table!r}, which lies outside the folder "
-                          f"{folder}; put the table into the folder", code="E_PATH_ESCAPE")
-    try:
-        text = read_document(path, _MAX_TABLE_BYTES)
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",",
-                                strict=True)
-        rows, columns = list(reader), list(reader.fieldnames or ())
-    except (ReadError, csv.Error) as error:
-        raise DatasetError(f"the table {path} of dataset {spec.name} cannot be read: {error}", code="E_TABLE") from error
-    wanted = (grouping.case_column, grouping.group_column, grouping.site_column, grouping.date_column, grouping.stratify_column)
+    for name in grouping.files:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise UnsafeError(f"the specification {spec.name} names the table {name!r}, which lies outside the folder {folder}; "
+                              "put the table into the folder", code="E_PATH_ESCAPE")
+    rows = case_rows(spec, folder, layout, cases) if grouping.files else None
+    columns = () if rows is None else rows.columns
+    _require_columns(spec, columns, layout)
+    return GroupTable(grouping, None if rows is None else rows.by_case, () if rows is None else rows.problems)
+
+
+def _require_columns(spec: DatasetSpec, columns: Sequence[str], layout: LayoutSpec) -> None:
+    """Raises a DatasetError where the grouping names a column that neither the tables nor the paths have."""
+    grouping = spec.grouping
+    known = [*columns, *sorted(layout.parts), *layout.arrays]
+    wanted = (grouping.group_column, grouping.site_column, grouping.date_column, grouping.stratify_column, *grouping.leave_out)
     for column in wanted:
-        if column is not None and column not in columns:
-            raise DatasetError(f"{path}: {unknown_name(column, columns, 'column')}", code="E_TABLE")
-    table: dict[str, dict[str, str]] = {}
-    for number, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            raise DatasetError(f"{path}: row {number} does not have the {len(columns)} cells of the first row; correct it",
-                               code="E_TABLE")
-        odd = next((cell for cell in row.values() if has_control_characters(cell)), None)
-        if odd is not None:
-            raise DatasetError(f"{path}: row {number} holds the cell '{printable(odd[:60])}' with control characters; remove "
-                               "them", code="E_TABLE")
-        case_id = row[grouping.case_column]
-        if case_id in table:
-            raise DatasetError(f"{path} has two rows for case {case_id}; remove one", code="E_TABLE")
-        table[case_id] = row
-    return GroupTable(grouping, table)
+        if column is not None and column not in known and column.rpartition(".")[0] not in layout.arrays:
+            where = ", ".join(grouping.files) or f"the specification {spec.name}"
+            raise DatasetError(f"{where}: {unknown_name(column, known, 'column')}", code="E_TABLE")
 
 
 def likely_grouping(cases: Sequence[str]) -> GroupingSpec:

@@ -11,6 +11,7 @@ import yaml
 
 from autoseg.core.errors import AutosegError, DatasetError, UsageError
 from autoseg.core.spec import ChannelSpec, DatasetSpec, GroupingSpec, InputSpec, LabelSpec, LayoutSpec, NormalizationName
+from autoseg.io.classes import propose_classes
 from autoseg.io.dataset import Scan, scan
 from autoseg.io.foreign import DATASET_JSON, dataset_name, read_dataset_json
 from autoseg.io.grouping import likely_grouping
@@ -63,12 +64,16 @@ def propose_spec(folder: Path, *, name: str | None = None) -> Proposal:
         raise DatasetError(f"{folder} is not a folder; give the folder of the images", code="E_NO_FOLDER")
     files = list_files(folder)
     names = [file for file in files.names if image_ending(Path(file)) is not None]
+    name_or_own = dataset_name(folder, {}) if name is None else name
     if not names:
+        classes = _classified(files, name_or_own)
+        if classes is not None:
+            return classes
         lossy = next((ending for file in files.names if (ending := Path(file).suffix.lower()) in LOSSY_ENDINGS), "")
         raise DatasetError(f"{folder} holds no image file among {len(files.names)} files; {format_advice(lossy)}",
                            code="E_NO_CASES")
     described = _described(folder, name) if (folder / DATASET_JSON).is_file() else None
-    return described or _guessed(files, names, dataset_name(folder, {}) if name is None else name)
+    return described or _guessed(files, names, name_or_own)
 
 
 def proposal_text(proposal: Proposal, folder: Path) -> str:
@@ -77,12 +82,13 @@ def proposal_text(proposal: Proposal, folder: Path) -> str:
     head = {key: form.pop(key) for key in ("format", "name", "task")}
     texts = {key: form.pop(key, "") for key in _TEXTS}
     if "grouping" in form:
-        form["grouping"] = {key: value for key, value in form["grouping"].items() if key != "case_column"}
+        is_needed = proposal.spec.grouping.table is not None
+        form["grouping"] = {key: value for key, value in form["grouping"].items() if is_needed or key != "case_column"}
     document = yaml.safe_dump({**head, **texts, **form}, sort_keys=False, allow_unicode=True, width=10**6)
     notes = {(key, f"{key}:"): text for key, text in _TEXTS.items() if not texts[key]} | proposal.notes
     lines = [f"# First specification of {folder.resolve().name}, made by `autoseg init`. Check the lines with `# ?`: the files",
              "# do not say what stands there. Every key is explained in dataset_specs/README.md.", *_annotated(document, notes)]
-    if "grouping" not in form and not any("{group}" in target for target in proposal.spec.layouts[0].targets.values()):
+    if "grouping" not in form and "group" not in proposal.spec.layouts[0].parts:
         lines += ["# ? Has a patient several cases? Then say how the case id names the patient; folds do not divide patients.",
                   "# grouping:", "#   pattern: \"^([^_]+)_\""]
     return "\n".join(lines) + "\n"
@@ -106,7 +112,11 @@ def _described(folder: Path, name: str | None) -> Proposal | None:
 
 def _guessed(files: Files, names: Sequence[str], name: str) -> Proposal:
     namings = find_namings(names)
-    arranged = arrange(namings) or _by_content(files.folder, namings) or unlabelled(namings)
+    labelled = arrange(namings) or _by_content(files.folder, namings)
+    classes = None if labelled is not None else _classified(files, name)
+    if classes is not None:
+        return classes
+    arranged = labelled or unlabelled(namings)
     arranged, dropped = _without_annotations(files.folder, arranged)
     channels, notes = _channels(files.folder, arranged)
     labels, label_notes, lines = _labels(files.folder, arranged)
@@ -126,6 +136,20 @@ def _guessed(files: Files, names: Sequence[str], name: str) -> Proposal:
         f"label maps  {spec.layouts[0].targets.get('label', 'none found')}", _cases_line(cases),
         f"channels    {', '.join(channel.name for channel in channels)}", *lines,
         *(f"not used    {pattern} (annotations too)" for pattern in others), *_problem_lines(scanned)))
+
+
+def _classified(files: Files, name: str) -> Proposal | None:
+    """From folders of classes, a table or an archive; None where the folder has nothing of these."""
+    classes = propose_classes(files, name)
+    if classes is None:
+        return None
+    scanned = scan(classes.spec, files.folder)
+    cases = [case.id for case in scanned.cases]
+    spec, notes = classes.spec, dict(classes.notes)
+    if spec.grouping.table is None and not any(".npz/" in pattern for pattern in spec.layouts[0].patterns):
+        spec = replace(spec, grouping=likely_grouping(cases))
+        notes |= _grouping_note(spec.grouping, cases)
+    return Proposal(spec, notes, (*classes.found, _cases_line(cases), *_problem_lines(scanned)))
 
 
 def _by_content(folder: Path, namings: Sequence[Naming]) -> Arrangement | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,8 +14,9 @@ import regex
 
 from autoseg.core.spec import DatasetSpec, LayoutSpec
 from autoseg.core.text import has_control_characters, printable
-from autoseg.io.images.endings import ENDINGS, PICTURE_ENDINGS, VOLUME_ENDINGS, image_ending
-from autoseg.io.patterns import compiled, match_whole
+from autoseg.io.entries import list_entries
+from autoseg.io.images.endings import ENDINGS, JPEG_ENDINGS, PICTURE_ENDINGS, VOLUME_ENDINGS, image_ending, picture_ending
+from autoseg.io.patterns import PLACES, filled, match_whole, pattern_regex
 from autoseg.io.problems import Problem
 
 # Role, and the channel's index for an input or None for a target.
@@ -26,9 +27,6 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 # nnU-Net's number of a channel, at the end of a name.
 _CHANNEL_NUMBER = re.compile(r"_\d{4}(?=\.)")
-_TOKENS = re.compile(r"\{(?P<name>[a-z_]+)(?::(?P<shape>[^{}/]+))?\}|\*\*/|\*\*|\*")
-# Inside the braces after the colon: any text, one character, one character of a set.
-_SHAPE_TOKENS = re.compile(r"\*|\?|\[!?[^\]]+\]")
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,7 @@ class Found:
         groups: case id -> text that `{group}` stood for.
         unused: names that match no pattern.
         left_out: names that the layout leaves out, and why.
+        values: case id -> what the other named parts of its paths stood for, and its rows in arrays of its archive.
     """
 
     cases: dict[str, dict[FileKey, Path]]
@@ -65,6 +64,7 @@ class Found:
     problems: tuple[Problem, ...]
     unused: tuple[str, ...]
     left_out: tuple[tuple[str, str], ...] = ()
+    values: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def is_safe_id(case_id: str) -> bool:
@@ -97,24 +97,29 @@ def list_files(folder: Path) -> Files:
 
 
 def collect(layout: LayoutSpec, files: Files) -> Found:
-    """Every file that matches a pattern of `layout`, by case; a folder of masks counts as one file.
+    """Every file, or entry of an archive, that matches a pattern of `layout`, by case; a folder of masks counts as one file.
 
     Of several patterns the one with most literal text counts: `a_seg.png` is `{case}_seg.png` and not also `{case}.png`.
+
+    Raises:
+        ReadError: an archive that the layout speaks of cannot be read; see `entries.list_entries`.
     """
+    entries = list_entries(layout, files.folder, files.names)
     patterns = _patterns(layout)
     compiled_patterns = [(key, pattern_regex(pattern), pattern.endswith("/")) for key, pattern in patterns]
-    literal = {key: len(_TOKENS.sub("", pattern)) for key, pattern in patterns}
+    literal = {key: len(PLACES.sub("", pattern)) for key, pattern in patterns}
     reasons = [(pattern_regex(pattern), reason) for pattern, reason in layout.leave_out.items()]
     found = Found({}, {}, (), ())
-    problems, unused, left_out = [], [], []
-    for name in sorted((*files.names, *files.irregular)):
+    problems, unused, left_out = [], list(entries.unused), []
+    names = [name for name in (*files.names, *files.irregular) if name not in entries.archives]
+    for name in [*sorted(names), *entries.values]:
         reason = next((reason for pattern, reason in reasons if match_whole(pattern, name)), None)
         if reason is not None:
             left_out.append((name, reason))
             continue
         path = files.folder / name
         matches = [(key, match, path.parent if is_folder else path) for key, pattern, is_folder in compiled_patterns
-                   if (image_ending(path) or not is_folder) and (match := match_whole(pattern, name))]
+                   if (not is_folder or image_ending(path)) and (match := match_whole(pattern, name))]
         most = max((literal[key] for key, _, _ in matches), default=0)
         matches = [(key, match, place) for key, match, place in matches if literal[key] == most]
         if name in files.irregular:
@@ -123,7 +128,7 @@ def collect(layout: LayoutSpec, files: Files) -> Found:
         if not matches:
             unused.append(name)
         for key, match, place in matches:
-            problems += _add(found, key, layout.case_id, match, place)
+            problems += _add(found, key, layout.case_id, match, place, entries.values.get(name, {}))
     problems += [problem for name in unused for problem in _extra_channel(layout, found, files.folder, name)]
     return replace(found, problems=tuple(problems), unused=tuple(unused), left_out=tuple(left_out))
 
@@ -140,30 +145,12 @@ def _extra_channel(layout: LayoutSpec, found: Found, folder: Path, name: str) ->
     for role, written in layout.inputs.items():
         for pattern in dict.fromkeys(_CHANNEL_NUMBER.sub("_{channel_number:[0-9][0-9][0-9][0-9]}", entry) for entry in written):
             match = match_whole(pattern_regex(pattern), name) if "{channel_number:" in pattern else None
-            case_id = None if match is None else _case_id(layout.case_id, match)
+            case_id = None if match is None else filled(layout.case_id, match)
             if case_id in found.cases:
                 return [Problem(case_id, "E_CHANNEL_EXTRA", f"{folder / name} is named like a channel of {role}, of which the "
-                                f"specification has {len(written)}; list the channel, remove the file, or state under leave_out "
-                                "of the layout why it does not count")]
+                                f"specification has {len(written)}; remove the file. In a specification of your own you can also "
+                                "list the channel, or state under leave_out of the layout why it does not count")]
     return []
-
-
-@lru_cache(maxsize=256)
-def pattern_regex(pattern: str) -> regex.Pattern[str]:
-    """The regular expression that a pattern stands for; matches the whole relative name.
-
-    A pattern that ends in `/` matches every file in that folder.
-    """
-    if pattern.endswith("/"):
-        pattern += "*"
-    tokens = list(_TOKENS.finditer(pattern))
-    shapes = {token["name"]: token["shape"] for token in reversed(tokens) if token["shape"]}
-    seen: set[str] = set()
-    parts, end = [], 0
-    for token in tokens:
-        parts += [re.escape(pattern[end:token.start()]), _token_regex(token, shapes, seen)]
-        end = token.end()
-    return compiled("".join(parts) + re.escape(pattern[end:]))
 
 
 def layout_values(spec: DatasetSpec, layout: LayoutSpec) -> DatasetSpec:
@@ -193,7 +180,7 @@ def nnunet_layout(spec: DatasetSpec, files: Files) -> list[LayoutSpec]:
     roles = [entry for entry in spec.inputs if entry.kind == "image"]
     if len(roles) != 1:
         return []
-    endings = {ending for name in files.names if (ending := image_ending(Path(name)))}
+    endings = {ending for name in files.names if (ending := picture_ending(Path(name)))}
     counts = {len(roles[0].channels), *([1] if _has_whole_files(spec, roles[0].role) else [])}
     return [LayoutSpec(f"nnunet {ending}", {roles[0].role: tuple(f"{{case}}_{index:04d}{ending}" for index in range(count))})
             for ending in _expected_endings(spec, roles[0].role) if ending in endings for count in sorted(counts, reverse=True)]
@@ -219,9 +206,10 @@ def single_files(spec: DatasetSpec, files: Files) -> Found | None:
 
 def _expected_endings(spec: DatasetSpec, role: str) -> tuple[str, ...]:
     """Volumes or pictures, as the specification's own layouts say: a preview beside a volume is not a case."""
-    written = {image_ending(Path(pattern)) for layout in spec.layouts for pattern in layout.inputs.get(role, ())}
-    kinds = [kind for kind in (VOLUME_ENDINGS, PICTURE_ENDINGS) if written & set(kind)]
-    return kinds[0] if len(kinds) == 1 else ENDINGS
+    written = {picture_ending(Path(pattern)) for layout in spec.layouts for pattern in layout.inputs.get(role, ())}
+    lossy = JPEG_ENDINGS if spec.input(role).lossy else ()
+    kinds = [kind for kind in (VOLUME_ENDINGS, (*PICTURE_ENDINGS, *lossy)) if written & set(kind)]
+    return kinds[0] if len(kinds) == 1 else (*ENDINGS, *lossy)
 
 
 def _has_whole_files(spec: DatasetSpec, role: str) -> bool:
@@ -229,49 +217,32 @@ def _has_whole_files(spec: DatasetSpec, role: str) -> bool:
     return any(len(layout.inputs.get(role, ())) == 1 for layout in spec.layouts)
 
 
-def _token_regex(token: re.Match[str], shapes: dict[str, str], seen: set[str]) -> str:
-    name = token["name"]
-    if name is None:
-        return {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*"}[token.group()]
-    if name in seen:
-        return f"(?P={name})"
-    seen.add(name)
-    return f"(?P<{name}>{_shape_regex(shapes[name]) if name in shapes else '[^/]+'})"
-
-
-def _shape_regex(shape: str) -> str:
-    parts, end = [], 0
-    for token in _SHAPE_TOKENS.finditer(shape):
-        wild = {"*": "[^/]*", "?": "[^/]"}.get(token.group()) or token.group().replace("[!", "[^")
-        parts += [re.escape(shape[end:token.start()]), wild]
-        end = token.end()
-    return "".join(parts) + re.escape(shape[end:])
-
-
-def _case_id(template: str, match: regex.Match[str]) -> str:
-    named = match.groupdict()
-    return _TOKENS.sub(lambda token: named.get(token["name"]) or "", template)
-
-
 def _not_read(path: Path, reason: str, match: regex.Match[str], template: str) -> Problem:
     code = "E_FILE_NAME" if has_control_characters(str(path)) else "E_NOT_A_FILE"
-    return Problem(printable(_case_id(template, match) or path.name), code, f"{printable(str(path))}: {reason}")
+    return Problem(printable(filled(template, match) or path.name), code, f"{printable(str(path))}: {reason}")
 
 
-def _add(found: Found, key: FileKey, template: str, match: regex.Match[str], path: Path) -> list[Problem]:
-    named = match.groupdict()
-    case_id = _case_id(template, match) or path.name
+def _add(found: Found, key: FileKey, template: str, match: regex.Match[str], path: Path,
+         rows: Mapping[str, str]) -> list[Problem]:
+    named = {name: text for name, text in match.groupdict().items() if text is not None}
+    case_id = filled(template, match) or path.name
     if not is_safe_id(case_id):
         return [Problem(case_id, "E_CASE_ID", f"{path}: {case_id!r} cannot be a case id; letters, digits, '.', '_' and '-' are "
                         "allowed, at most 128, the first a letter or a digit. Rename the file")]
     files = found.cases.setdefault(case_id, {})
     problems = []
     if files.setdefault(key, path) != path:
-        problems.append(Problem(case_id, "E_DUPLICATE", f"two files for one channel: {files[key]} and {path}; remove one"))
+        problems.append(Problem(case_id, "E_DUPLICATE", f"two files for one channel: {files[key]} and {path}; remove one, or, if "
+                                "they are different cases, say under case_id of the layout what tells them apart"))
     group = named.get("group")
     if group and found.groups.setdefault(case_id, group) != group:
         problems.append(Problem(case_id, "E_GROUP", f"files of one case lie under two patients, {found.groups[case_id]} and "
                                 f"{group}"))
+    values = found.values.setdefault(case_id, {})
+    for name, text in {**named, **rows}.items():
+        if name not in ("case", "group") and values.setdefault(name, text) != text:
+            problems.append(Problem(case_id, "E_VALUE", f"{path}: {name} is {text!r} there, and {values[name]!r} by another file "
+                                    "of the case; correct the names of the files"))
     return problems
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from autoseg.core.errors import AutosegError
 from autoseg.core.modality import intensity_kind
-from autoseg.io.images import PICTURE_ENDINGS, grids_agree, image_ending, read_image, read_label_map
+from autoseg.io.images import Accepted, grids_agree, picture_ending, read_image, read_label_map
+from autoseg.io.images.endings import VOLUME_ENDINGS
 
 # Label maps that are opened: enough to meet a label that every seventh case has with 95 % probability.
 SAMPLED_LABELS = 20
@@ -74,14 +75,14 @@ def looks_like_labels(paths: Sequence[Path]) -> bool:
     return bool(values.min() == 0 and len(values) <= MOST_LABELS and all(_is_patchy(label) for label in maps))
 
 
-def content_of(paths: Sequence[Path]) -> Content:
-    """What the images hold.
+def content_of(paths: Sequence[Path], *, lossy: bool = False) -> Content:
+    """What the images hold; `lossy`: JPEG files are read too.
 
     Raises:
         AutosegError: one cannot be read.
     """
-    images = [read_image([path]).voxels for path in paths]
-    is_colour = len(images[0]) == 3 and image_ending(paths[0]) in PICTURE_ENDINGS
+    images = [read_image([path], accepted=Accepted(lossy), notes=[]).voxels for path in paths]
+    is_colour = len(images[0]) == 3 and picture_ending(paths[0]) not in VOLUME_ENDINGS
     is_grey = is_colour and all((voxels == voxels[:1]).all() for voxels in images)
     return Content(len(images[0]), is_colour, bool(is_grey), len(images[0]) == 1 and all(map(_is_ct, images)))
 

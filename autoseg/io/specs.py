@@ -229,4 +229,5 @@ def _without_empty(document: dict[str, Any]) -> dict[str, Any]:
 
 def _written_input(entry: dict[str, Any]) -> dict[str, Any]:
     channels = [channel["name"] if channel["normalization"] == "auto" else channel for channel in entry["channels"]]
-    return ({} if entry["kind"] == "image" else {"kind": entry["kind"]}) | {"channels": channels}
+    defaults = {"kind": "image", "lossy": False, "colour": "refuse"}
+    return {key: entry[key] for key, default in defaults.items() if entry[key] != default} | {"channels": channels}

@@ -144,9 +144,10 @@ def _with_nan(plain: Any, error: ValidationError) -> Any:
     for entry in error.errors(include_url=False):
         if entry["type"] != "float_type" or entry["input"] is not None:
             continue
-        parent = _follow(filled, entry["loc"][:-1])
+        place = _without_tags(filled, entry["loc"])
+        parent = _follow(filled, place[:-1])
         if isinstance(parent, (dict, list)):
-            parent[entry["loc"][-1]] = math.nan  # type: ignore[index]
+            parent[place[-1]] = math.nan  # type: ignore[index]
     return filled
 
 
@@ -162,13 +163,18 @@ def _follow(plain: Any, path: Sequence[int | str]) -> Any:
 def _describe(error: ValidationError, plain: Any, kind: Any) -> str:
     sentences = []
     for entry in error.errors(include_url=False):
-        where = _path_text(plain, entry["loc"])
+        where = _path_text(plain, _without_tags(plain, entry["loc"]))
         if entry["type"] in _UNKNOWN_KEY:
             path = where.rpartition(".")[0]
             known = _field_names(kind, entry["loc"][:-1])
             sentences.append(unknown_name(where, [f"{path}.{name}" if path else name for name in known], "key"))
         elif entry["type"] in ("missing", "missing_argument"):
             sentences.append(f"key {where!r} is missing")
+        elif entry["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            context = entry["ctx"]
+            key = f"{where}.{context['discriminator'].strip(chr(39))}"
+            sentences.append(f"key {key!r} is missing" if "tag" not in context else
+                             f"{key} is {context['tag']!r}, expected one of {context['expected_tags']}")
         elif entry["type"] == "value_error":
             sentences.append(f"{where + ': ' if where else ''}{entry['msg'].removeprefix('Value error, ')}")
         else:
@@ -176,15 +182,30 @@ def _describe(error: ValidationError, plain: Any, kind: Any) -> str:
     return "; ".join(sentences)
 
 
+def _without_tags(plain: Any, location: Sequence[int | str]) -> list[int | str]:
+    """A place of pydantic without the tags of unions (`network.plain_unet.strides`), which stand for no key."""
+    kept: list[int | str] = []
+    for number, step in enumerate(location, start=1):
+        below = _follow(plain, kept)
+        if not (isinstance(below, dict) and isinstance(step, str) and step not in below and number < len(location)):
+            kept.append(step)
+    return kept
+
+
 def _field_names(kind: Any, location: Sequence[int | str]) -> list[str]:
     """Fields of the dataclass that stands at `location` inside `kind`; empty where there is none."""
     for step in location:
+        tagged = [member for member in get_args(kind) if dataclasses.is_dataclass(member)
+                  and step in get_args(get_type_hints(member).get("kind"))]
+        if tagged:
+            kind = tagged[0]
+            continue
         if dataclasses.is_dataclass(kind):
             kind = get_type_hints(kind).get(str(step))
         else:
             kind = next((argument for argument in reversed(get_args(kind)) if argument is not Ellipsis), None)
         members = [argument for argument in get_args(kind) if dataclasses.is_dataclass(argument)]
-        if get_origin(kind) in (Union, UnionType) and members:
+        if get_origin(kind) in (Union, UnionType) and len(members) == 1:
             kind = members[0]
     return [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
 

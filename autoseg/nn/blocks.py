@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from autoseg.core.errors import choose
+
 # nnU-Net's constants (reference: Isensee et al. 2021, supplementary note 2; dynamic-network-architectures).
 NORM_EPS = 1e-5
 LEAKY_SLOPE = 0.01
+# Fewest features of a group: the 8 that plans mean by `group`; Wu and He 2018 (arXiv 1803.08494), table 3, lose nothing
+# from 8 to 64 a group.
+GROUP_FEATURES = 8
 
 _CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_MAX_POOLS: dict[int, Callable[..., nn.Module]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_BATCH_NORMS: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _POOLS: dict[int, Callable[..., nn.Module]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
@@ -59,13 +68,68 @@ class PointwiseConv(nn.Module):
         return functional.linear(features.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
 
 
-class ConvBlock(nn.Sequential):
-    """Convolution (padding (k - 1) / 2, bias), instance norm, leaky ReLU of slope 0.01."""
+Norm: TypeAlias = Callable[[int], nn.Module]
+# The stages of an encoder, each (B, C, *places) -> (B, F, *places), with the F of each.
+Stages: TypeAlias = list[tuple[nn.Module, int]]
 
-    def __init__(self, in_channels: int, out_channels: int, *, kernel: Sequence[int], stride: Sequence[int]) -> None:
-        convolution = _CONVOLUTIONS[len(kernel)](
-            in_channels, out_channels, tuple(kernel), tuple(stride), tuple((size - 1) // 2 for size in kernel))
-        super().__init__(convolution, InstanceNorm(out_channels), nn.LeakyReLU(LEAKY_SLOPE, inplace=True))
+
+def norm_of(kind: str, dims: int) -> Norm:
+    """What makes an affine norm of a number of features: over the batch (`batch`), the image (`instance`) or `group`s.
+
+    Groups have at least 8 features, and more where 8 do not divide them.
+    """
+    norms: dict[str, Norm] = {"batch": partial(_BATCH_NORMS[dims], eps=NORM_EPS), "instance": InstanceNorm, "group": group_norm}
+    return choose(norms, kind, "norm")
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Norm over as many equal groups of at least 8 features as there can be."""
+    most = max(1, channels // GROUP_FEATURES)
+    return GroupNorm(next(count for count in range(most, 0, -1) if channels % count == 0), channels, eps=NORM_EPS)
+
+
+class GroupNorm(nn.GroupNorm):
+    """Norm over groups of features; in a trace by its formula, as OpenVINO 2026.4.1 crashes on torch's operator."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, *places) to the same shape."""
+        if not torch.jit.is_tracing():
+            return super().forward(features)
+        shape = features.shape
+        groups = features.reshape(shape[0], self.num_groups, -1)
+        centred = groups - groups.mean(2, keepdim=True)
+        scaled = (centred / torch.sqrt(centred.square().mean(2, keepdim=True) + self.eps)).reshape(shape)
+        affine = (-1, *(1,) * (features.ndim - 2))
+        return scaled * self.weight.reshape(affine) + self.bias.reshape(affine)
+
+
+def convolution(in_channels: int, out_channels: int, *, kernel: Sequence[int], stride: Sequence[int] = (),
+                bias: bool = False) -> nn.Module:
+    """Convolution of an odd kernel with padding (k - 1) / 2; without a stride every size stays."""
+    return _CONVOLUTIONS[len(kernel)](in_channels, out_channels, tuple(kernel), tuple(stride) or 1,
+                                      tuple((size - 1) // 2 for size in kernel), bias=bias)
+
+
+def max_pool(stride: Sequence[int]) -> nn.Module:
+    """Largest of 3 along every axis that strides; nothing where none does."""
+    if all(step == 1 for step in stride):
+        return nn.Identity()
+    kernel = tuple(3 if step > 1 else 1 for step in stride)
+    return _MAX_POOLS[len(stride)](kernel, tuple(stride), tuple(size // 2 for size in kernel))
+
+
+def mean_pool(stride: Sequence[int]) -> nn.Module:
+    """Means over boxes of the size of the stride; nothing where it is 1."""
+    return nn.Identity() if all(step == 1 for step in stride) else _POOLS[len(stride)](tuple(stride), tuple(stride))
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution (padding (k - 1) / 2, bias), instance norm or another, leaky ReLU of slope 0.01."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, kernel: Sequence[int], stride: Sequence[int],
+                 norm: Norm = InstanceNorm) -> None:
+        super().__init__(convolution(in_channels, out_channels, kernel=kernel, stride=stride, bias=True), norm(out_channels),
+                         nn.LeakyReLU(LEAKY_SLOPE, inplace=True))
 
 
 class ResidualBlock(nn.Module):
@@ -75,17 +139,18 @@ class ResidualBlock(nn.Module):
     where it changes the width. Source: nnU-Net's residual encoder (Isensee et al. 2024, arXiv 2404.09556).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, kernel: Sequence[int], stride: Sequence[int]) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, kernel: Sequence[int], stride: Sequence[int],
+                 norm: Norm = InstanceNorm) -> None:
         super().__init__()
         unit = (1,) * len(kernel)
-        first = ConvBlock(in_channels, out_channels, kernel=kernel, stride=stride)
-        convolution, norm, _ = ConvBlock(out_channels, out_channels, kernel=kernel, stride=unit)
-        self.main = nn.Sequential(first, convolution, norm)
+        first = ConvBlock(in_channels, out_channels, kernel=kernel, stride=stride, norm=norm)
+        second, normed, _ = ConvBlock(out_channels, out_channels, kernel=kernel, stride=unit, norm=norm)
+        self.main = nn.Sequential(first, second, normed)
         shortcut: list[nn.Module] = []
         if any(step > 1 for step in stride):
-            shortcut.append(_POOLS[len(kernel)](tuple(stride), tuple(stride)))
+            shortcut.append(mean_pool(stride))
         if in_channels != out_channels:
-            shortcut += [PointwiseConv(in_channels, out_channels, len(kernel)), InstanceNorm(out_channels)]
+            shortcut += [PointwiseConv(in_channels, out_channels, len(kernel)), norm(out_channels)]
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -95,7 +160,7 @@ class ResidualBlock(nn.Module):
 
 def conv_stage(
         in_channels: int, out_channels: int, *, count: int, kernel: Sequence[int], stride: Sequence[int],
-        block: type[ConvBlock] | type[ResidualBlock] = ConvBlock,
+        block: Callable[..., nn.Module] = ConvBlock,
 ) -> nn.Sequential:
     """`count` blocks; the first one strides and changes the width."""
     unit = (1,) * len(kernel)
@@ -107,6 +172,11 @@ def conv_stage(
 def upsampling(in_channels: int, out_channels: int, stride: Sequence[int]) -> nn.Module:
     """Transposed convolution whose kernel is its stride: every input voxel paints its own box."""
     return _TRANSPOSED[len(stride)](in_channels, out_channels, tuple(stride), tuple(stride))
+
+
+def embedding(in_channels: int, out_channels: int, stride: Sequence[int]) -> nn.Module:
+    """Convolution whose kernel is its stride: every box of the input becomes one vector."""
+    return _CONVOLUTIONS[len(stride)](in_channels, out_channels, tuple(stride), tuple(stride))
 
 
 def initialise(network: nn.Module) -> None:

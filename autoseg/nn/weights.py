@@ -7,10 +7,11 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from autoseg.core.errors import IncompatibleError, ReadError, UnsafeError
-from autoseg.io.atomic import write_bytes
+from autoseg.core.networks import Start
+from autoseg.io.atomic import sha256_bytes, write_bytes
 from autoseg.io.tensors import StoredTensor, stored_tensors
 
 # Names that safetensors has for torch's types.
@@ -36,9 +37,53 @@ def load_weights(path: Path, module: nn.Module) -> None:
     """
     path = Path(path)
     _require_same(path, stored_tensors(path), module)
+    module.load_state_dict(_tensors(path, _content(path)))
+
+
+def load_start(path: Path, network: nn.Module, start: Start) -> list[str]:
+    """Copy the weights in `path` that `start` names and that fit into `network`; names of the tensors that got them.
+
+    A tensor fits that has the name and shape of one of the network, after these changes where they are needed: 2-D kernels
+    are repeated along a third axis and divided by its size (I3D: Carreira and Zisserman 2017, arXiv 1705.07750, section 2.3.2),
+    kernels over one channel are repeated for several and divided by their number, and kernels over several are summed to one.
+    An image that is constant along the new axis, or equal in all channels, gives the features that it gave before.
+
+    Raises:
+        ReadError: the file is missing, torn or no safetensors file.
+        UnsafeError: a pickle, another file than the plan's, or weights that are not finite.
+        IncompatibleError: nothing fits, or not every tensor of these parts where some of them stay untrained.
+    """
+    path = Path(path)
+    stored_tensors(path)  # refuses pickles and false headers before anything large is read
+    content = _content(path)
+    if sha256_bytes(content) != start.sha256:
+        raise UnsafeError(f"weights {path} are refused: they are not those that the plan starts from (SHA-256 "
+                          f"{sha256_bytes(content)}, and the plan says {start.sha256})", code="E_DIGEST",
+                          hint="plan again with the weights as they are now")
+    own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(start.parts)}
+    found = {name: tensor for name, tensor in _tensors(path, content).items() if name.startswith(start.parts)}
+    fitted = {name: tensor for name in own if name in found and (tensor := _fitted(found[name], own[name])) is not None}
+    missing = [name for name in own if name not in fitted]
+    if not fitted or (missing and start.trained != "all"):
+        raise IncompatibleError(_misfit(path, start, found, own, missing or list(own)), code="E_START",
+                                hint="take another start, or name other parts of it; with trained = all, what does not fit is "
+                                     "trained afresh")
+    network.load_state_dict(fitted, strict=False)
+    return list(fitted)
+
+
+def _content(path: Path) -> bytes:
     try:
-        tensors = safetensors.torch.load(path.read_bytes())
-    except (OSError, SafetensorError) as error:
+        return path.read_bytes()
+    except OSError as error:
+        raise ReadError(f"weights {path} cannot be read ({error}); train again or restore the file") from error
+
+
+def _tensors(path: Path, content: bytes) -> dict[str, Tensor]:
+    """Tensors by name, all of them finite."""
+    try:
+        tensors = safetensors.torch.load(content)
+    except SafetensorError as error:
         raise ReadError(f"weights {path} cannot be read ({error}); train again or restore the file") from error
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -46,7 +91,35 @@ def load_weights(path: Path, module: nn.Module) -> None:
             raise UnsafeError(f"weights {path} are refused: {count} of {tensor.numel()} values of tensor {name!r} are not "
                               "finite, so every prediction would be empty or wrong", code="E_NONFINITE_WEIGHTS",
                               hint="train again, or take the model from where it was made")
-    module.load_state_dict(tensors)
+    return tensors
+
+
+def _fitted(found: Tensor, own: Tensor) -> Tensor | None:
+    """The tensor in the shape of the network's own; None where it has no way there."""
+    if found.is_floating_point() != own.is_floating_point():
+        return None
+    if found.ndim == 4 and own.ndim == 5:
+        depth = own.shape[2]
+        found = found.unsqueeze(2).expand(-1, -1, depth, -1, -1) / depth
+    if found.ndim == own.ndim >= 4 and found.shape[1] != own.shape[1]:
+        count = own.shape[1]
+        if found.shape[1] == 1:
+            found = found.expand(-1, count, *found.shape[2:]) / count
+        elif count == 1:
+            found = found.sum(1, keepdim=True)
+    return found if found.shape == own.shape else None
+
+
+def _misfit(path: Path, start: Start, found: dict[str, Tensor], own: dict[str, Tensor], missing: list[str]) -> str:
+    """What is in the way, for the first of the network's tensors that got nothing."""
+    parts = ", ".join(repr(part) for part in start.parts)
+    if not found or not own:
+        where = "the file" if not found else "the network"
+        return f"weights {path} give the network nothing: no tensor of {where} has a name that begins with {parts}"
+    name = missing[0]
+    inside = f"shape {tuple(found[name].shape)}" if name in found else "no such tensor"
+    return (f"weights {path} do not fit the network: {len(missing)} of its {len(own)} tensors below {parts} get no weights, the "
+            f"first is {name!r} of shape {tuple(own[name].shape)}, and the file has {inside}")
 
 
 def _require_same(path: Path, found: dict[str, StoredTensor], module: nn.Module) -> None:

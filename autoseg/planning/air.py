@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from autoseg.core.fingerprint import Fingerprint
@@ -27,9 +29,23 @@ def plan_air(fingerprint: Fingerprint, *, follow_nnunet: bool = False) -> Air:
 
 def cropped(fingerprint: Fingerprint, air: Air) -> Fingerprint:
     """The fingerprint with shapes and sizes after the crop to what is not air."""
+    if air == "nothing":
+        return _whole(fingerprint)
     return fingerprint.inside_corners() if air == "corners" else fingerprint
 
 
 def cropped_as_planned(fingerprint: Fingerprint, inputs: tuple[InputPlan, ...]) -> Fingerprint:
     """The fingerprint as the inputs of a plan are cropped."""
-    return cropped(fingerprint, "corners" if any(entry.air == "corners" for entry in inputs) else "zero")
+    asked = {entry.air for entry in inputs}
+    return cropped(fingerprint, "nothing" if "nothing" in asked else "corners" if "corners" in asked else "zero")
+
+
+def _whole(fingerprint: Fingerprint) -> Fingerprint:
+    """The fingerprint of uncropped images. Their volumes are known; their proportions are taken to be those of the crop."""
+    shapes = []
+    for shape, share in zip(fingerprint.shapes_after_crop, fingerprint.relative_sizes, strict=True):
+        long = sum(size > 1 for size in shape)
+        factor = (1 / share) ** (1 / max(long, 1))
+        z, y, x = (round(size * factor) if size > 1 else size for size in shape)
+        shapes.append((z, y, x))
+    return replace(fingerprint, shapes_after_crop=tuple(shapes), relative_sizes=(1.0,) * len(shapes))

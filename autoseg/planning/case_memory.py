@@ -28,8 +28,8 @@ def volume_bytes(configuration: Configuration, grid: Grid | None = None, target:
     """Bytes of a median case beside its network.
 
     On the model grid the image in 32 bits, sums of windows for as many planes as the patch has, and those of them that are
-    being released. On a CPU also, of the case as it is stored, its image in 32 bits and its labels; an image of one channel in
-    16-bit integers takes half of that.
+    being released; a network that sees images whole has no sums. On a CPU also, of the case as it is stored, its image in
+    32 bits and its labels; an image of one channel in 16-bit integers takes half of that.
 
     Args:
         grid: knows how large cases are before they are cropped; None: as on the model grid.
@@ -40,5 +40,6 @@ def volume_bytes(configuration: Configuration, grid: Grid | None = None, target:
     stored = max(0.0 if grid is None else grid.stored_voxels, math.prod(configuration.median_shape))
     plane = configuration.network.out_channels * height * width * FLOAT_BYTES
     sums, released = configuration.patch_size[0] * plane, min(configuration.patch_size[0], max(1, SLAB_BYTES // plane)) * plane
-    return int(depth * height * width * FLOAT_BYTES * channels + (sums if sums <= LARGEST_SUMS_BYTES else sums / 2) + released
+    outputs = 0 if configuration.whole_image else (sums if sums <= LARGEST_SUMS_BYTES else sums / 2) + released
+    return int(depth * height * width * FLOAT_BYTES * channels + outputs
                + (stored * (FLOAT_BYTES * channels + 1) if target == "cpu" else 0))

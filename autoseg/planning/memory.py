@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoseg.core.errors import ResourceError
-from autoseg.core.plan import Network
+from autoseg.core.networks import Classifier, Network
 from autoseg.planning.topology import SMALLEST_EDGE, Topology, initial_patch, plan_topology
 
 # nnU-Net 2.8.1, default_experiment_planner.py:48-72: feature-map values per sample that fill 8 GB, and at which batch.
@@ -162,8 +162,14 @@ def low_resolution_spacing(spacing_mm: Sequence[float], median_shape: Sequence[f
     return tuple(float(value) for value in target) if is_smaller else None
 
 
-def parameter_count(network: Network) -> int:
-    """Weights and biases of a U-Net: convolutions, affine norms, transposed convolutions, 1 x 1 outputs."""
+def parameter_count(network: Network | Classifier) -> int:
+    """Weights and biases of a U-Net: convolutions, affine norms, transposed convolutions, 1 x 1 outputs.
+
+    Of a classifier a bound from above, for disk and memory: every block counts as two convolutions of its stage's full width.
+    Dense layers, bottlenecks and tokens take less.
+    """
+    if isinstance(network, Classifier):
+        return _most_parameters(network)
     count, width = 0, network.in_channels
     for features, kernel, convs in zip(network.features, network.kernel_sizes, network.convs_encoder, strict=True):
         count += _stage_parameters(network.kind, width, features, math.prod(kernel), convs)
@@ -176,6 +182,18 @@ def parameter_count(network: Network) -> int:
         if stage == 0 or network.deep_supervision:
             count += network.out_channels * (features + 1)
     return count
+
+
+def _most_parameters(network: Classifier) -> int:
+    """Bound from above for a classifier; wide 1 x 1 convolutions and attention within a block count as 12 squares of the width,
+    as in a block of a vision transformer (Dosovitskiy et al. 2021)."""
+    count, width = 0, network.in_channels
+    for features, kernel, blocks in zip(network.features, network.kernel_sizes, network.blocks, strict=True):
+        grown = features + network.growth * blocks
+        size = max(math.prod(kernel), 12)
+        count += size * (width + grown) * grown + blocks * 2 * size * grown**2
+        width = grown
+    return count + (width + 1) * network.out_channels
 
 
 def _stage_parameters(kind: str, width: int, features: int, kernel_voxels: int, convs: int) -> int:

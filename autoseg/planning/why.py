@@ -29,6 +29,9 @@ def explain_configuration(configuration: Configuration, blueprint: Blueprint, fi
             "maps and linear for logits; nearest along an axis more than 3 times as coarse (which a single slice does not have)",
             "nnU-Net 2.8.1 experiment planner"),
         "task_values": Reason("dataset specification", "the task counts its labels there", "dataset specification"),
+        "whole_image": Reason("every voxel is to be answered for", "cases keep a spacing and are seen in patches",
+                              "nnU-Net 2.8.1 experiment planner"),
+        "start": Reason("no weights were given", "fresh weights, drawn by the seed", "nnU-Net 2.8.1 trains from fresh weights"),
         "oversample_foreground": Reason("none", "the last third of each batch is drawn around a label, so that small labels "
                                         "are seen in every step", recipes.NNUNET_TRAINER),
         **_size_reasons(configuration, blueprint, budget),

@@ -188,23 +188,33 @@ def overlay(scene: Scene, backdrop: Backdrop, box: Box, axis: int, index: int, p
 
     Pixels are square in millimetres. Letters are left out where the place in the patient is not known.
     """
+    part, shape = shown_part(scene.geometry, box, axis, pixel_mm)
+    pixels = drawing.resize(np.ascontiguousarray(backdrop.slice(axis, index)[part]), shape)
+    planes = [drawing.enlarge(view(labels, axis, index)[part], shape) for labels in scene.label_maps]
+    is_fine = min(mm for a, mm in enumerate(scene.geometry.spacing_mm) if a != axis) / pixel_mm < THIN_BELOW_PX
+    pixels = draw_structures(pixels, planes, scene.structures, THIN_LINES_PX if is_fine else LINES_PX)
+    return with_letters_and_scale(pixels, scene.geometry, box, axis)
+
+
+def shown_part(geometry: Geometry, box: Box, axis: int, pixel_mm: float) -> tuple[tuple[slice, slice], tuple[int, int]]:
+    """Rows and columns of a slice as it is looked at (`view`) that lie in a box, and the rows and columns of its picture."""
     row, column = (a for a in range(3) if a != axis)
-    spacing = scene.geometry.spacing_mm
-    rows, columns = box[row], box[column]
+    spacing, rows, columns = geometry.spacing_mm, box[row], box[column]
     if axis != 0:  # such slices are turned upside down to be looked at
-        rows = (scene.geometry.shape[row] - rows[1], scene.geometry.shape[row] - rows[0])
-    cut = (slice(*rows), slice(*columns))
+        rows = (geometry.shape[row] - rows[1], geometry.shape[row] - rows[0])
     shape = (max(1, round((rows[1] - rows[0]) * spacing[row] / pixel_mm)),
              max(1, round((columns[1] - columns[0]) * spacing[column] / pixel_mm)))
-    pixels = drawing.resize(np.ascontiguousarray(backdrop.slice(axis, index)[cut]), shape)
-    planes = [drawing.enlarge(view(labels, axis, index)[cut], shape) for labels in scene.label_maps]
-    is_fine = min(spacing[row], spacing[column]) / pixel_mm < THIN_BELOW_PX
-    pixels = draw_structures(pixels, planes, scene.structures, THIN_LINES_PX if is_fine else LINES_PX)
-    if is_placed(scene.geometry):
-        pixels = drawing.draw_letters(pixels, side_letters(scene.geometry.direction, axis))
-    units_per_pixel = (columns[1] - columns[0]) * spacing[column] / shape[1]
-    length = scale_bar_length(shape[1] * units_per_pixel)
-    text = length_text(length) if has_size(scene.geometry) else f"{length:g} px"
+    return (slice(*rows), slice(*columns)), shape
+
+
+def with_letters_and_scale(pixels: NDArray[np.uint8], geometry: Geometry, box: Box, axis: int) -> NDArray[np.uint8]:
+    """A picture of the slice across `axis` inside a box with the letters of the patient's sides and a scale bar."""
+    column = 1 if axis == 2 else 2
+    units_per_pixel = (box[column][1] - box[column][0]) * geometry.spacing_mm[column] / pixels.shape[1]
+    if is_placed(geometry):
+        pixels = drawing.draw_letters(pixels, side_letters(geometry.direction, axis))
+    length = scale_bar_length(pixels.shape[1] * units_per_pixel)
+    text = length_text(length) if has_size(geometry) else f"{length:g} px"
     return drawing.draw_scale_bar(pixels, round(length / units_per_pixel), text)
 
 

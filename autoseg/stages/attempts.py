@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from autoseg.core.case import Case
+from autoseg.core.case import Unit
 from autoseg.core.errors import AutosegError
 from autoseg.io.values import read_value, write_value
 from autoseg.stages.workers import LostWorkerError
@@ -45,9 +45,9 @@ class Track:
                         "it is left out now" if ends >= MOST_ENDS else "the others come first now")
             self._keep(Attempts("", self._attempts.ends | {case_id: ends}))
 
-    def sorted(self, cases: Sequence[Case]) -> list[Case]:
-        """The cases in their order, those at which a command ended last."""
-        return sorted(cases, key=lambda case: self._attempts.ends.get(case.id, 0))
+    def sorted(self, units: Sequence[Unit]) -> list[Unit]:
+        """The units in their order, those at which a command ended last."""
+        return sorted(units, key=lambda unit: self._attempts.ends.get(unit.id, 0))
 
     @contextmanager
     def of(self, case_id: str) -> Iterator[None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from autoseg.core.case import Unit
 from autoseg.core.progress import Progress
 from autoseg.core.report import Record, Report
 from autoseg.core.spec import DatasetSpec
-from autoseg.core.task import Inputs, Task
+from autoseg.core.task import Arrays, Inputs, Task
+from autoseg.io.arrays import read_arrays, write_arrays
 from autoseg.io.atomic import hash_values
+from autoseg.io.bundles import BASELINE
 from autoseg.io.done import is_done, mark_done
 from autoseg.io.values import read_value, write_value
 from autoseg.planning.splits import Fold
@@ -20,42 +23,84 @@ from autoseg.stages.prepare import read_inputs
 from autoseg.stages.summary import make_report
 from autoseg.training.loop import Interrupted
 
-# Raised whenever a task's baseline would score differently on the same data.
-BASELINE_RULES = 1
+# Raised whenever a task's baseline would score differently on the same data, or other files are kept of it.
+BASELINE_RULES = 2
 
 
-def run_baseline(task: Task, spec: DatasetSpec, units: Mapping[str, Unit], fold: Fold, fingerprint_hash: str,
-                 folder: Path, *, seed: int, progress: Progress, should_stop: Callable[[], bool]) -> Report:
+@dataclass(frozen=True)
+class BaselineRun:
+    """The cheap model of one fold.
+
+    Attributes:
+        units: all units by id.
+        measured: digest of the fingerprint.
+        folder: receives `baseline.safetensors`, `summary.json` and `done.json`.
+    """
+
+    task: Task
+    spec: DatasetSpec
+    units: Mapping[str, Unit]
+    fold: Fold
+    measured: str
+    folder: Path
+    seed: int
+
+    def inputs_hash(self) -> str:
+        """Digest of all that decides the model and its scores."""
+        return hash_values(BASELINE_RULES, self.spec, self.fold, self.measured, self.seed)
+
+    @property
+    def is_finished(self) -> bool:
+        return is_done(self.folder, self.inputs_hash())
+
+    def arrays(self) -> Arrays:
+        """The finished model."""
+        return read_arrays(self.folder / BASELINE)
+
+
+def run_baseline(run: BaselineRun, *, progress: Progress, should_stop: Callable[[], bool]) -> Report:
     """Scores of the task's baseline, fitted on the fold's training units, on its validation units.
 
     Raises:
         Interrupted: `should_stop` said so between two cases; the baseline takes seconds and begins anew.
     """
-    inputs = hash_values(BASELINE_RULES, spec, fold, fingerprint_hash, seed)
-    if is_done(folder, inputs):
-        return read_value(folder / "summary.json", Report)
-    rng = np.random.default_rng([seed, len(fold.train)])
-    total = len(fold.train) + len(fold.validation)
+    if run.is_finished:
+        return read_value(run.folder / "summary.json", Report)
+    rng = generator(run.seed, run.fold.train)
+    total = len(run.fold.train) + len(run.fold.validation)
+    arrays = fit(run, run.fold.train, rng, lambda done, name: progress("baseline", done, total, name), should_stop)
+    records = []
+    for place, name in enumerate(run.fold.validation):
+        _stop_if_asked(should_stop)
+        images = read_inputs(run.units[name], run.spec)
+        target = run.task.read_target(run.units[name], run.spec)
+        prediction = run.task.apply_baseline(arrays, images, run.spec)
+        records.append(Record(name, run.task.score(prediction, target, run.spec, next(iter(images.values()))),
+                              run.units[name].group))
+        progress("baseline", len(run.fold.train) + place + 1, total, name)
+    report = make_report(run.task, records, rng)
+    write_arrays(run.folder / BASELINE, arrays)
+    write_value(run.folder / "summary.json", report)
+    mark_done(run.folder, run.inputs_hash(), [run.folder / BASELINE, run.folder / "summary.json"])
+    return report
+
+
+def fit(run: BaselineRun, names: Sequence[str], rng: np.random.Generator, tell: Callable[[int, str], None],
+        should_stop: Callable[[], bool] = lambda: False) -> Arrays:
+    """The task's baseline fitted on the units called `names`; `tell` hears how many of them were read."""
 
     def samples() -> Iterator[tuple[Unit, Inputs, object]]:
-        for place, name in enumerate(fold.train):
+        for place, name in enumerate(names):
             _stop_if_asked(should_stop)
-            progress("baseline", place + 1, total, name)
-            yield units[name], read_inputs(units[name], spec), task.read_target(units[name], spec)
+            tell(place + 1, name)
+            yield run.units[name], read_inputs(run.units[name], run.spec), run.task.read_target(run.units[name], run.spec)
 
-    predict = task.baseline(samples(), spec, rng)
-    records = []
-    for place, name in enumerate(fold.validation):
-        _stop_if_asked(should_stop)
-        images = read_inputs(units[name], spec)
-        target = task.read_target(units[name], spec)
-        scores = task.score(predict(images), target, spec, next(iter(images.values())))
-        records.append(Record(name, scores, units[name].group))
-        progress("baseline", len(fold.train) + place + 1, total, name)
-    report = make_report(task, records, rng)
-    write_value(folder / "summary.json", report)
-    mark_done(folder, inputs, [folder / "summary.json"])
-    return report
+    return run.task.fit_baseline(samples(), run.spec, rng)
+
+
+def generator(seed: int, names: Sequence[str]) -> np.random.Generator:
+    """The random numbers that a baseline is fitted with on these units."""
+    return np.random.default_rng([seed, len(names)])
 
 
 def _stop_if_asked(should_stop: Callable[[], bool]) -> None:

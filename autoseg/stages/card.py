@@ -84,10 +84,10 @@ def text(value: str) -> str:
 def _intended_use(facts: CardFacts) -> list[str]:
     spec = facts.spec
     channels = ", ".join(text(channel.name) for entry in spec.inputs for channel in entry.channels)
-    outputs = ", ".join(text(label.name) for label in spec.labels)
-    regions = ", ".join(f"{text(region.name)} ({' + '.join(map(text, region.labels))})" for region in spec.regions)
+    learned = facts.task.facts(spec, tuple(facts.units.values()))
     return [f"Research on images like those it was trained on: {channels}, within the ranges below.",
-            *([f"It gives {outputs}" + (f", and the regions {regions}." if regions else ".")] if outputs else []),
+            *(["", "What it learned to tell:", "", *(f"- {text(name)}: {text(value)}" for name, value in learned.items()), ""]
+              if learned else []),
             *([f"Dataset: {text(spec.description)}"] if spec.description else []),
             "", "Not for diagnosis, treatment, triage or any other decision about a patient. A person has to look at every "
             "result."]
@@ -188,7 +188,7 @@ def _limits(facts: CardFacts) -> list[str]:
     if found < FEW_PATIENTS:
         lines.append(f"- Scores rest on {counted(found, 'patient')}; with fewer than {FEW_PATIENTS} the intervals are too "
                      "narrow.")
-    headline = facts.task.headline
+    headline = facts.task.case_headline
     values = [record.scores[headline] for record in facts.records if math.isfinite(record.scores.get(headline, math.nan))]
     if values:
         lines.append(f"- Cases differ: {headline} from {min(values):.4f} to {max(values):.4f}.")

@@ -20,12 +20,12 @@ from autoseg.io.problems import absent_labels_text
 from autoseg.planning.splits import FOLDS
 from autoseg.reporting.numbers import counted
 from autoseg.stages import suspects
-from autoseg.stages.parallel import map_cases
+from autoseg.stages.parallel import map_cases, require_all
 
 # Patients from which on every fold is trained on more than one.
 FEWEST_PATIENTS = 3
 # Warnings whose text is the same for every case.
-ABOUT_ALL = ("W_MODALITY", "W_NO_GEOMETRY", "W_NO_SPACING", "W_UNIT")
+ABOUT_ALL = ("W_ENDING", "W_GREY", "W_LUMINANCE", "W_MODALITY", "W_NO_GEOMETRY", "W_NO_SPACING", "W_UNIT")
 
 
 @dataclass(frozen=True)
@@ -58,23 +58,38 @@ def run_check(task: Task, spec: DatasetSpec, scan: Scan, units: Sequence[Unit], 
     ids = [case for case, _ in results]
     found["warning"] += suspects.channel_warnings(spec, ids, [facts.profiles for _, facts in results])
     found["warning"] += suspects.copy_warnings(suspects.find_copies(ids, [facts.content for _, facts in results]))
+    for failure in task.examine(units, spec):
+        found["warning" if is_warning(failure) else "error"].append(failure)
     groups = {unit.group for unit in units}
     found["warning"] += [*divided_patients(spec, [unit.id for unit in units], len(groups)), *few_patients(units),
                          *links_outside(scan.outside, folder)]
     channels = ", ".join(f"{entry.role}: {' + '.join(c.name for c in entry.channels)}" for entry in spec.inputs)
-    labels = ", ".join(f"{label.value} {label.name}" for label in spec.labels)
     lines = (
         f"dataset    {spec.name} ({spec.task}), layout '{scan.layout}', in {folder}",
         f"cases      {len(scan.cases)}, of {len(groups)} patients, {sum(bool(c.targets) for c in scan.cases)} with reference",
         *([f"folds      {len(groups)}, one patient left out in each"] if 1 < len(groups) < FOLDS else []),
         f"inputs     {channels}",
-        f"labels     0 background, {labels}" if labels else "labels     none",
-        *([] if spec.ignore is None else [f"ignored    {spec.ignore}: voxels that nobody annotated"]),
-        *(f"region     {region.name}: {' + '.join(region.labels)}" for region in spec.regions),
+        *(f"{name:<10} {value}" for name, value in task.facts(spec, units).items()),
         f"licence    {spec.licence or 'not stated'}",
         f"source     {spec.source or 'not stated'}",
     )
     return Understanding(lines, tuple(found["error"]), tuple(found["warning"]), scan.ignored)
+
+
+def is_warning(failure: Failure) -> bool:
+    """Whether a failure stops nothing, by its code."""
+    return failure.code.startswith("W_")
+
+
+def require_sound_units(task: Task, spec: DatasetSpec, units: Sequence[Unit]) -> list[Failure]:
+    """The task's warnings about all units together.
+
+    Raises:
+        DatasetError: the task finds something in them that no plan can be made of; everything found is listed.
+    """
+    found = task.examine(units, spec)
+    require_all([failure for failure in found if not is_warning(failure)], f"dataset {spec.name!r}")
+    return [failure for failure in found if is_warning(failure)]
 
 
 def divided_patients(spec: DatasetSpec, ids: Sequence[str], group_count: int) -> list[Failure]:

@@ -6,14 +6,20 @@ import math
 from pathlib import Path
 
 from autoseg.core.errors import ResourceError
-from autoseg.core.plan import Configuration, Network
+from autoseg.core.networks import Classifier, Network
+from autoseg.core.plan import Configuration
 from autoseg.core.task import Task
-from autoseg.io.atomic import sha256_file
-from autoseg.io.done import read_done
+from autoseg.io.done import is_as_written
 from autoseg.training.device import detect_device
 
 # Parameters are kept in 32 bits whatever the precision; training keeps them, their gradients and at least one state.
 PARAMETER_BYTES, COPIES_IN_TRAINING = 4, 3
+# Classifiers whose convolutions are those of a U-Net's encoder.
+ENCODERS = ("plain_encoder", "residual_encoder")
+# Weights of a block of other classifiers over the square of its width, from below: a bottleneck of a quarter of the width has two
+# 1 x 1 convolutions (He et al. 2016), attention four square matrices (Vaswani et al. 2017); a dense layer depends on its growth
+# (Huang et al. 2017), and Inception's widths are its own.
+LEAST_SHARE = {"resnet": 0.5, "vit": 4.0, "densenet": 0.0, "inception": 0.0}
 
 
 def require_training_fits(task: Task, configuration: Configuration, plan_file: Path, device: str) -> None:
@@ -24,7 +30,7 @@ def require_training_fits(task: Task, configuration: Configuration, plan_file: P
     """
     found = detect_device(device)
     least = least_bytes(configuration, configuration.batch_size, training=True)
-    if least <= found.memory_bytes and _is_as_written(plan_file):
+    if least <= found.memory_bytes and is_as_written(plan_file):
         return
     if least <= found.memory_bytes:
         from autoseg.training.memory import predict_peaks
@@ -51,22 +57,22 @@ def least_bytes(configuration: Configuration, batch: int, *, training: bool) -> 
     """
     network = configuration.network
     voxels = batch * math.prod(configuration.patch_size)
-    features = voxels // math.prod(network.strides[0]) * network.features[0]
+    # Classifiers of every kind begin in a way of their own.
+    features = 0 if isinstance(network, Classifier) else voxels // math.prod(network.strides[0]) * network.features[0]
     bytes_per_value = 4 if configuration.optimization.precision == "fp32" and configuration.inference.precision == "fp32" else 2
     copies = COPIES_IN_TRAINING if training else 1
     return PARAMETER_BYTES * copies * least_parameters(network) + 4 * voxels * network.in_channels + bytes_per_value * features
 
 
-def least_parameters(network: Network) -> int:
-    """Weights of the encoder's convolutions, without biases and norms."""
+def least_parameters(network: Network | Classifier) -> int:
+    """Weights of the encoder's convolutions, without biases and norms; of a classifier what its kind cannot do without."""
+    if isinstance(network, Classifier) and network.kind not in ENCODERS:
+        per_block = sum(count * width**2 for count, width in zip(network.blocks, network.features, strict=True))
+        return network.out_channels + int(LEAST_SHARE[network.kind] * per_block) + network.growth**2 * sum(network.blocks)
+    blocks = network.blocks if isinstance(network, Classifier) else network.convs_encoder
     widths = (network.in_channels, *network.features)
     return sum(math.prod(kernel) * after * (before + (count - 1) * after) for kernel, before, after, count in zip(
-        network.kernel_sizes, widths, network.features, network.convs_encoder, strict=False))
-
-
-def _is_as_written(plan_file: Path) -> bool:
-    record = read_done(plan_file.parent)
-    return record is not None and record["outputs"].get(plan_file.name, {}).get("sha256") == sha256_file(plan_file)
+        network.kernel_sizes, widths, network.features, blocks, strict=False))
 
 
 def _require(needed: int, free: int, what: str, device: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.core.case import Case, Unit
+from autoseg.core.case import Case, Unit, single_units
 from autoseg.core.errors import AutosegError
 from autoseg.core.fingerprint import CaseFingerprint, Fingerprint, measure_channel, sum_fingerprints
 from autoseg.core.geometry import Box, Shape
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 # Raised whenever a case's measurement would change; cached ones are then measured anew.
 FINGERPRINT_RULES = 4
-# Beside `fingerprint.json`: units with equal images, which folds keep together.
+# Beside `fingerprint.json`: cases with equal images, which folds keep together.
 COPIES = "copies.json"
 
 
@@ -63,11 +63,13 @@ class MeasureUnit:
 
 def run_fingerprint(task: Task, spec: DatasetSpec, units: Sequence[Unit], folder: Path, *, executor: Executor | None,
                     progress: Progress) -> Fingerprint:
-    """The fingerprint of a dataset; `folder` receives `fingerprint.json`, a cache per case and `done.json`.
+    """The fingerprint of a dataset, over the cases of all units; `folder` receives `fingerprint.json`, a cache per case and
+    `done.json`.
 
     Raises:
         DatasetError: cases cannot be read; the message lists all of them and nothing is written but the cache.
     """
+    units = single_units(units)
     results, failures = map_cases(MeasureUnit(task, spec, folder / "cases"), units, [unit.id for unit in units],
                                   stage="fingerprint", executor=executor, progress=progress)
     require_all(failures, f"dataset {spec.name!r}")
@@ -114,8 +116,18 @@ def _extent(box: Box, image: Image) -> tuple[Shape, float]:
 
 
 def digest_unit(unit: Unit) -> str:
-    """Digest over the content of all files of a unit, those with the spacing of an image among them."""
-    return hash_values([[sha256_path(path) for path in case_files(case)] for case in unit.cases])
+    """Digest of a unit: that of its case, or of all of its cases."""
+    return join_digests([digest_case(case) for case in unit.cases])
+
+
+def join_digests(digests: Sequence[str]) -> str:
+    """The digest of a unit from those of its cases."""
+    return digests[0] if len(digests) == 1 else hash_values(digests)
+
+
+def digest_case(case: Case) -> str:
+    """Digest over the content of all files of a case, those with the spacing of an image among them, and over its values."""
+    return hash_values([[sha256_path(path) for path in case_files(case)]], *([case.values] if case.values else []))
 
 
 def unit_files(unit: Unit) -> list[Path]:

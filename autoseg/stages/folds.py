@@ -36,6 +36,16 @@ class Splits:
             sorted((*fold.train, *fold.validation)) == sorted(ids) for fold in self.folds)
 
 
+def copied_units(units: Sequence[Unit], copies: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    """Sets of units that hold copies of one image; `copies` are sets of cases."""
+    holders: dict[str, list[str]] = {}
+    for unit in units:
+        for case in unit.cases:
+            holders.setdefault(case.id, []).append(unit.id)
+    sets = (tuple(dict.fromkeys(holder for name in names for holder in holders.get(name, ()))) for names in copies)
+    return tuple(found for found in sets if len(found) > 1)
+
+
 def dataset_folds(path: Path, units: Sequence[Unit], copies: Sequence[Sequence[str]]) -> tuple[Fold, ...]:
     """The folds in `path`, which may be edited.
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from autoseg.core.case import Case, Unit
+from autoseg.core.case import Case, Unit, single_units
 from autoseg.core.errors import AutosegError, ResourceError
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.geometry import Shape
@@ -65,9 +65,9 @@ def largest_case_bytes(units: Sequence[Unit], spec: DatasetSpec, configurations:
 
 def largest_case_voxels(units: Sequence[Unit], configurations: Sequence[Configuration] = ()) -> float:
     """Voxels of one channel of the largest case, on its own grid or on those of the configurations given."""
-    steps = [configuration.spacing_mm for configuration in configurations]
-    most = 0.0
-    for unit in units:
+    steps = [configuration.spacing_mm for configuration in configurations if not configuration.whole_image]
+    most = float(max((math.prod(c.patch_size) for c in configurations if c.whole_image), default=0))
+    for unit in single_units(units):
         try:
             grid = read_geometry(next(iter(unit.cases[0].inputs.values()))[0])
         except AutosegError:
@@ -108,6 +108,8 @@ def store_bytes(fingerprint: Fingerprint, plan: Plan, configuration: Configurati
 
 def model_shape(shape: Shape, spacing_mm: Sequence[float], plan: Plan, configuration: Configuration) -> Shape:
     """Shape of a cropped case on the model grid, model axis order."""
+    if configuration.whole_image:
+        return configuration.patch_size
     z, y, x = plan.transpose
     own = (spacing_mm[z], spacing_mm[y], spacing_mm[x])
     planned = configuration.spacing_mm

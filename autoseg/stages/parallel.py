@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -26,6 +27,8 @@ Result = TypeVar("Result")
 MEMORY_CODE = "E_MEMORY"
 # What says nothing about a case's files: with more memory, or on a faster disk, the same case may do.
 CIRCUMSTANCES = frozenset({MEMORY_CODE, LostWorkerError.default_code, OverdueError.default_code})
+# How often in the time after which a slow case is named somebody looks.
+LOOKS = 10
 NO_LIMIT_HERE = "stop it and name the case under 'exclude', or repeat the command with --jobs 2, where cases have a time limit"
 
 
@@ -42,35 +45,50 @@ def map_cases(function: Callable[[Item], Result], items: Sequence[Item], names: 
         ResourceError: the disk is full or cannot be written to, which every other case would meet too; or a pool gave all
             its cases up because one process died, with the cases that were under way.
     """
-    results: dict[int, Result] = {}
-    failures: dict[int, Failure] = {}
-    lost: list[int] = []
-    futures = [executor.submit(function, item) for item in items] if executor else None
+    if executor is None:
+        with naming_slow_cases() as begin:
+            def here(place: int, call: Callable[[Item], Result]) -> Result:
+                begin(names[place])
+                return call(items[place])
+
+            with_one_thread = partial(one_thread, function)
+            return _collect(partial(here, call=function), partial(here, call=with_one_thread), names, stage, progress)
+    futures = [executor.submit(function, item) for item in items]
     try:
-        for place, name in enumerate(names):
-            try:
-                results[place] = futures[place].result() if futures else _watched(function, items[place], name)
-            except (LostWorkerError, MemoryError) as error:
-                log.warning("%s, case %s: %s; it is tried again alone when the others are done", stage, name, _reason(error))
-                lost.append(place)
-            except AutosegError as error:
-                failures[place] = failure_of(name, error)
-            progress(stage, place + 1 - len(lost), len(names), name)
-        for number, place in enumerate(lost, start=1):
-            tried = _try_alone(function, items[place], names[place], executor)
-            if isinstance(tried, Failure):
-                failures[place] = tried
-            else:
-                results[place] = tried[0]
-            progress(stage, len(names) - len(lost) + number, len(names), names[place])
+        return _collect(lambda place: futures[place].result(),
+                        lambda place: executor.submit(one_thread, function, items[place]).result(), names, stage, progress)
     except BrokenProcessPool as error:
-        waiting = ", ".join(_unfinished(futures or [], names)[:4])
+        waiting = ", ".join(_unfinished(futures, names)[:4])
         raise ResourceError(
             f"a worker of stage '{stage}' died without a word, which usually means that the system killed it for "
             f"memory; under way were {waiting}", hint="repeat the command with --jobs 1; it resumes") from error
     finally:
-        for future in futures or ():
+        for future in futures:
             future.cancel()  # of use only after an error: nobody waits for the cases not yet begun
+
+
+def _collect(result: Callable[[int], Result], alone: Callable[[int], Result], names: Sequence[str], stage: str,
+             progress: Progress) -> tuple[list[Result], list[Failure]]:
+    """What `result` says of each place, and where it fails for want of memory what `alone` says when the others are done."""
+    results: dict[int, Result] = {}
+    failures: dict[int, Failure] = {}
+    lost: list[int] = []
+    for place, name in enumerate(names):
+        try:
+            results[place] = result(place)
+        except (LostWorkerError, MemoryError) as error:
+            log.warning("%s, case %s: %s; it is tried again alone when the others are done", stage, name, _reason(error))
+            lost.append(place)
+        except AutosegError as error:
+            failures[place] = failure_of(name, error)
+        progress(stage, place + 1 - len(lost), len(names), name)
+    for number, place in enumerate(lost, start=1):
+        try:
+            results[place] = alone(place)
+        except (AutosegError, MemoryError) as error:
+            again = " again, alone and with one thread" if isinstance(error, (LostWorkerError, MemoryError)) else ""
+            failures[place] = failure_of(names[place], error, again)
+        progress(stage, len(names) - len(lost) + number, len(names), names[place])
     return [results[place] for place in sorted(results)], [failures[place] for place in sorted(failures)]
 
 
@@ -120,31 +138,35 @@ def one_thread(function: Callable[[Item], Result], item: Item) -> Result:
 
 
 @contextmanager
-def naming_slow_cases(name: str, seconds: float = SHORTEST_LIMIT_SECONDS, *, advice: str = NO_LIMIT_HERE) -> Iterator[None]:
-    """Inside the block, a warning after some time that names the case: what hangs in this process cannot be ended by it."""
-    timer = threading.Timer(seconds, log.warning, (
-        "case %s has been under way for %.0f s; if its file hangs the program, %s", name, seconds, advice))
-    timer.daemon = True
-    timer.start()
+def naming_slow_cases(seconds: float = SHORTEST_LIMIT_SECONDS, *, advice: str = NO_LIMIT_HERE) -> Iterator[Callable[[str], None]]:
+    """A function to call with the name of each case that begins: one that is under way for long is named in a warning, once.
+
+    What hangs in this process cannot be ended by it. One thread looks after all cases; starting one for each took 0.1 ms.
+
+    Args:
+        seconds: the warning comes after these, and at most a tenth later.
+    """
+    under_way: list[tuple[str, ...]] = [()]  # a tuple of its own for each case, as names may come again
+    ended = threading.Event()
+
+    def look() -> None:
+        seen, looks = under_way[0], 0
+        while not ended.wait(seconds / LOOKS):
+            looks = looks + 1 if under_way[0] is seen else 0
+            seen = under_way[0]
+            if looks == LOOKS and seen:
+                log.warning("case %s has been under way for %.0f s; if its file hangs the program, %s", seen[0], seconds, advice)
+
+    def begin(name: str) -> None:
+        under_way[0] = (name,)
+
+    watcher = threading.Thread(target=look, name="slow cases", daemon=True)
+    watcher.start()
     try:
-        yield
+        yield begin
     finally:
-        timer.cancel()
-
-
-def _watched(function: Callable[[Item], Result], item: Item, name: str) -> Result:
-    with naming_slow_cases(name):
-        return function(item)
-
-
-def _try_alone(function: Callable[[Item], Result], item: Item, name: str,
-               executor: Executor | None) -> Failure | tuple[Result]:
-    """The result of a second try, in a tuple of its own; or why it failed again."""
-    try:
-        return (executor.submit(one_thread, function, item).result() if executor else one_thread(function, item),)
-    except (AutosegError, MemoryError) as error:
-        again = " again, alone and with one thread" if isinstance(error, (LostWorkerError, MemoryError)) else ""
-        return failure_of(name, error, again)
+        ended.set()
+        watcher.join()
 
 
 def _reason(error: Exception) -> str:

@@ -6,7 +6,7 @@ mirroring, a processor without a faster precision. What is measured costs less t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -18,7 +18,7 @@ from autoseg.core.bundle import Decisions
 from autoseg.core.geometry import Shape
 from autoseg.core.plan import Inference, Precision
 from autoseg.core.progress import Progress
-from autoseg.core.report import Record
+from autoseg.core.report import Estimate, Record
 from autoseg.core.task import Context, Task
 from autoseg.inference.engine import in_use, usable_precision
 from autoseg.inference.sliding_window import window_starts
@@ -26,8 +26,8 @@ from autoseg.io.atomic import hash_values
 from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_weights
 from autoseg.stages.prepare import read_inputs
-from autoseg.stages.train import Run, fresh_network, predict_unit
-from autoseg.stages.trained import Trained, mean_score, parts_of
+from autoseg.stages.train import Run, predict_unit, seeded_network
+from autoseg.stages.trained import Trained, mean_in, mean_score, parts_of, summary_of
 
 TILE_STEPS = (0.5, 0.75, 1.0)
 # The standard error of n differences is itself uncertain by 1 / sqrt(2 (n - 1)): a sixth with twenty, a third with five.
@@ -83,10 +83,10 @@ def decide_passes(task: Task, runs: Sequence[Trained], decisions: Decisions, con
     if others:
         chosen = evenly(samples, count)
         records = [measured(task, chosen, applied(rules, candidate), context, progress) for candidate in (planned, *others)]
-        scores = np.array([[record.scores.get(task.headline, np.nan) for record in found] for found in records])
+        scores = np.array([[record.scores.get(task.case_headline, np.nan) for record in found] for found in records])
         place = cheapest_within_one_error(scores, [candidate.cost for candidate in (planned, *others)])
         best = (planned, *others)[place]
-        lines = [f"{candidate}: {task.headline} {mean_score(found, task.headline):.4f} on {count} cases"
+        lines = [f"{candidate}: {task.case_headline} {mean_score(found, task.case_headline):.4f} on {count} cases"
                  f"{', kept: the cheapest within one standard error of the best' if candidate is best else ''}"
                  for candidate, found in zip((planned, *others), records, strict=True)]
         decisions = _because(replace(decisions, tile_step=best.tile_step, mirror=best.mirror), *lines)
@@ -159,25 +159,25 @@ def reduced_precision(planned: Precision, device: str) -> Precision | None:
     return reduced if usable_precision(reduced, device) == reduced else None
 
 
-def loses_little(full: Sequence[Record], reduced: Sequence[Record], headline: str) -> bool:
-    """True when the mean headline score falls by less than `LARGEST_LOSS` and none of its parts by more than allowed.
+def loses_little(full: Mapping[str, Estimate], reduced: Mapping[str, Estimate], headline: str) -> bool:
+    """True when the headline of a summary falls by less than `LARGEST_LOSS` and none of its parts by more than allowed.
 
-    A score that is defined with one precision and for no case with the other counts as lost.
+    A score that is defined with one precision and not with the other counts as lost.
     """
     def loss(name: str) -> float:
-        before, after = mean_score(full, name), mean_score(reduced, name)
+        before, after = mean_in(full, name), mean_in(reduced, name)
         return 0.0 if np.isnan(before) and np.isnan(after) else before - after
 
-    return loss(headline) < LARGEST_LOSS and all(loss(part) <= LARGEST_LOSS_OF_A_PART for part in parts_of(headline, full[0]))
+    return loss(headline) < LARGEST_LOSS and all(loss(part) <= LARGEST_LOSS_OF_A_PART for part in parts_of(headline, full))
 
 
 def _decide_precision(task: Task, samples: Sequence[Sample], rules: Inference, reduced: Precision, decisions: Decisions,
                       context: Context, progress: Progress) -> Decisions:
-    before, after = (measured(task, samples, replace(rules, precision=precision), context, progress)
+    before, after = (summary_of(task, measured(task, samples, replace(rules, precision=precision), context, progress))
                      for precision in ("fp32", reduced))
     small = loses_little(before, after, task.headline)
-    line = (f"{reduced} instead of fp32: {task.headline} {mean_score(before, task.headline):.4f} -> "
-            f"{mean_score(after, task.headline):.4f} on {len(samples)} cases, "
+    line = (f"{reduced} instead of fp32: {task.headline} {mean_in(before, task.headline):.4f} -> "
+            f"{mean_in(after, task.headline):.4f} on {len(samples)} cases, "
             f"{'kept for processors that have it' if small else 'not kept'}")
     return _because(replace(decisions, precision=reduced if small else "fp32"), line)
 
@@ -210,7 +210,7 @@ def applied(rules: Inference, candidate: Candidate) -> Inference:
 
 
 def _network(run: Run, rules: Inference, context: Context) -> nn.Module:
-    network = fresh_network(run)
+    network = seeded_network(run)
     load_weights(run.folder / "training" / "model.safetensors", network)
     return in_use(network, rules, context.device, context.engine)
 

@@ -22,8 +22,8 @@ from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.plan import Configuration, Plan
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import PlanRequest, Probe, Task
-from autoseg.io.atomic import hash_values, sha256_file
-from autoseg.io.done import DONE, is_done, mark_done, read_done
+from autoseg.io.atomic import hash_values
+from autoseg.io.done import DONE, is_as_written, is_done, mark_done
 from autoseg.io.plans import read_plan
 from autoseg.io.values import read_json, read_value, write_value
 from autoseg.stages.prepare import grid_hash
@@ -97,9 +97,8 @@ def read_made_plan(folder: Path) -> Plan:
         IncompatibleError: it was edited since, with what; or it is a copy that carries the name of another plan, whose runs
             it would overwrite.
     """
-    path, record = folder / "plan.json", read_done(folder)
-    made = (record or {"outputs": {}})["outputs"].get(path.name)
-    if made is not None and sha256_file(path) != made["sha256"]:
+    path = folder / "plan.json"
+    if is_as_written(path) is False:
         earlier = read_json(folder / AS_MADE) if (folder / AS_MADE).exists() else None
         found = "" if earlier is None else ": " + "; ".join(list(differences(earlier, read_json(path)))[:MOST_DIFFERENCES])
         raise IncompatibleError(f"{path} was edited after it was made{found}", code="E_PLAN_EDITED",

@@ -13,45 +13,49 @@ from numpy.typing import NDArray
 from torch import nn
 
 from autoseg.core.bundle import Bundle, Decisions
-from autoseg.core.case import Case, Unit
+from autoseg.core.case import Unit
 from autoseg.core.errors import AutosegError, IncompatibleError, UsageError, unknown_name
 from autoseg.core.geometry import Geometry, Spacing
 from autoseg.core.image import Image
 from autoseg.core.plan import Configuration
 from autoseg.core.progress import Progress
 from autoseg.core.report import Failure
-from autoseg.core.task import Context, Inputs, Task
+from autoseg.core.task import Arrays, Context, Given, Inputs, Refinement, Task
 from autoseg.inference.engine import in_use, usable_precision
-from autoseg.io.atomic import hash_values, sha256_file
-from autoseg.io.images import image_ending, unchanged
+from autoseg.io.arrays import read_arrays
+from autoseg.io.atomic import hash_values, sha256_file, sha256_path
+from autoseg.io.bundles import BASELINE
+from autoseg.io.images import unchanged, written_ending
+from autoseg.io.spreadsheet import cell, write_table
 from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_weights
 from autoseg.stages.attempts import Track
-from autoseg.stages.fingerprint import case_files
+from autoseg.stages.fingerprint import case_files, unit_files
 from autoseg.stages.parallel import failure_of, naming_slow_cases
 from autoseg.stages.prepare import prepare_inputs, read_inputs
 
 log = logging.getLogger(__name__)
 
 FINISHED = "predictions.json"
+# What a task says of every prediction in numbers, a row each.
+TABLE = "predictions.csv"
+# The first column of that table.
+UNIT_COLUMN = "case"
 T = TypeVar("T")
 
 
 class Predictor:
     """A bundle with its networks in memory, ready to predict any number of cases; see `pipeline.load_predictor`."""
 
-    def __init__(self, bundle: Bundle, networks: Sequence[nn.Module], task: Task, context: Context) -> None:
+    def __init__(self, bundle: Bundle, networks: Sequence[nn.Module], task: Task, context: Context,
+                 baseline: Arrays | None = None) -> None:
         self.bundle = bundle
         self.task = task
         self.context = context
         self._networks = networks
+        self._baseline = baseline
         self.configuration = decided(bundle.plan.configuration(bundle.members[0].configuration), bundle.decisions, context)
-        known = {refinement.name: refinement for refinement in task.refinements(bundle.spec)}
-        unknown = [name for name in bundle.decisions.refinements if name not in known]
-        if unknown:
-            raise IncompatibleError(unknown_name(unknown[0], list(known), "post-processing") + " The bundle asks for it; update "
-                                    "autoseg, or take the bundle again from where it was made.")
-        self._refinements = [known[name] for name in bundle.decisions.refinements]
+        self._refinements = kept_refinements(bundle, task)
 
     @classmethod
     def load(cls, folder: Path, bundle: Bundle, task: Task, context: Context) -> Predictor:
@@ -73,15 +77,21 @@ class Predictor:
             network = task.build_network(configuration)
             load_weights(folder / member.weights, network)
             networks.append(in_use(network, configuration.inference, context.device, context.engine))
-        return cls(bundle, networks, task, context)
+        needs_baseline = any(refinement.uses_baseline for refinement in kept_refinements(bundle, task))
+        return cls(bundle, networks, task, context, read_arrays(folder / BASELINE) if needs_baseline else None)
 
     def predict(self, inputs: Inputs) -> Any:
         """The task's prediction on the canonical grid of the inputs (images by role)."""
         arrays, record = prepare_inputs(inputs, self.bundle.plan, self.configuration)
         raw = self.task.infer(self._networks, arrays, self.configuration, self.context)
         prediction = self.task.restore(raw, record, self.configuration, self.context)
+        cheap = None
+        if self._baseline is not None:  # it was fitted on images of floats
+            floats = {role: replace(image, voxels=image.voxels.astype(np.float32)) for role, image in inputs.items()}
+            cheap = self.task.apply_baseline(self._baseline, floats, self.bundle.spec)
         for refinement in self._refinements:
-            prediction = refinement.apply(prediction, self.bundle.spec)
+            given = Given(self.bundle.decisions.fitted.get(refinement.name, {}), cheap if refinement.uses_baseline else None)
+            prediction = refinement.apply(prediction, self.bundle.spec, given)
         return prediction
 
     def predict_array(self, voxels: NDArray, spacing_mm: Spacing) -> Any:
@@ -96,6 +106,27 @@ class Predictor:
         shape = voxels.shape[1:]
         image = Image.canonical(voxels, Geometry((shape[0], shape[1], shape[2]), spacing_mm))
         return self.predict({self.bundle.plan.inputs[0].role: image})
+
+
+def kept_refinements(bundle: Bundle, task: Task) -> list[Refinement]:
+    """The post-processing steps of a bundle, in order.
+
+    Raises:
+        IncompatibleError: the task does not know a step, or what a step works with is not in the bundle.
+    """
+    known = {refinement.name: refinement for refinement in task.refinements(bundle.spec)}
+    for name in bundle.decisions.refinements:
+        if name not in known:
+            what = unknown_name(name, list(known), "post-processing")
+        elif known[name].uses_baseline and not bundle.baseline:
+            what = f"post-processing {name!r} needs the cheap model, which is missing."
+        elif known[name].fit is not None and name not in bundle.decisions.fitted:
+            what = f"post-processing {name!r} needs numbers, which are missing."
+        else:
+            continue
+        raise IncompatibleError(f"{what} The bundle asks for it; update autoseg, or take the bundle again from where it was "
+                                "made.")
+    return [known[name] for name in bundle.decisions.refinements]
 
 
 def decided(configuration: Configuration, decisions: Decisions, context: Context) -> Configuration:
@@ -120,15 +151,16 @@ def _first(asked: T | None, found: T | None, planned: T) -> T:
 
 @dataclass(frozen=True)
 class PredictedCase:
-    """A finished case: digests of what went in and of what came out."""
+    """A finished unit: digests of what went in and of what came out, and its cells in the table."""
 
     inputs: dict[str, str]
     outputs: dict[str, str]
+    row: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class PredictionManifest:
-    """What a folder of predictions was made with, and which cases are finished.
+    """What a folder of predictions was made with, and which units are finished.
 
     Attributes:
         made_with: digest of the bundle and the options.
@@ -139,12 +171,12 @@ class PredictionManifest:
     failures: tuple[Failure, ...] = ()
 
 
-def run_predict(predictor: Predictor, cases: Sequence[Case], folder: Path, *, refused: Sequence[Failure],
+def run_predict(predictor: Predictor, units: Sequence[Unit], folder: Path, *, refused: Sequence[Failure],
                 progress: Progress) -> PredictionManifest:
-    """Predicts every case into `folder`; finished cases are skipped, an unreadable one does not stop the others.
+    """Predicts every unit into `folder`; finished ones are skipped, an unreadable one does not stop the others.
 
-    The manifest `predictions.json` is written after every case; a case counts as finished when the same inputs were
-    predicted with the same bundle and options, and its outputs are still what was written.
+    The manifest `predictions.json` is written after every unit, the table `predictions.csv` when the run ends. A unit counts as
+    finished when the same inputs were predicted with the same bundle and options, and its outputs are still what was written.
 
     Args:
         refused: cases that cannot even be tried (a channel is missing); listed with the failures.
@@ -153,23 +185,34 @@ def run_predict(predictor: Predictor, cases: Sequence[Case], folder: Path, *, re
     made_with = hash_values([member.sha256 for member in predictor.bundle.members], predictor.bundle.plan,
                             predictor.bundle.decisions, context.mirror, context.probabilities, context.engine,
                             context.tile_step, context.precision)
-    manifest = _earlier_manifest(folder / FINISHED, made_with)
-    finished, failures = dict(manifest.finished), list(refused)
+    finished, failures = dict(_earlier_manifest(folder / FINISHED, made_with).finished), list(refused)
+    manifest = PredictionManifest(made_with, finished, tuple(failures))
+    write_value(folder / FINISHED, manifest)  # where no case can even be tried, that has to be said too
     track = Track(folder)
-    for place, case in enumerate(track.sorted(cases)):
-        try:
-            if not _is_finished(finished.get(case.id), case, folder):
-                finished.pop(case.id, None)  # what an earlier run recorded holds no longer
-                with track.of(case.id), naming_slow_cases(case.id, advice="stop it and take the case out of the folder"):
-                    finished[case.id] = _predict_case(predictor, case, folder)
-        except (AutosegError, MemoryError, RuntimeError) as error:
-            failures.append(failure_of(case.id, error))
-            log.warning("%s was not predicted: %s", case.id, failures[-1].message)
-        # In an order of their own: a run that was taken up again writes the bytes of an undisturbed one.
-        manifest = PredictionManifest(made_with, dict(sorted(finished.items())), tuple(failures))
-        write_value(folder / FINISHED, manifest)
-        progress("predict", place + 1, len(cases), case.id)
+    (folder / TABLE).unlink(missing_ok=True)  # of an earlier run; written again below, however this one ends
+    try:
+        with naming_slow_cases(advice="stop it and take the case out of the folder") as begin:
+            for place, unit in enumerate(track.sorted(units)):
+                begin(unit.id)
+                earlier = finished.pop(unit.id, None)
+                try:
+                    finished[unit.id] = _finished_unit(predictor, unit, folder, earlier, track)
+                except (AutosegError, MemoryError, RuntimeError) as error:
+                    failures.append(failure_of(unit.id, error))  # listed at the end; until then in the manifest
+                # In an order of their own: a run that was taken up again writes the bytes of an undisturbed one.
+                manifest = PredictionManifest(made_with, dict(sorted(finished.items())), tuple(failures))
+                write_value(folder / FINISHED, manifest)
+                progress("predict", place + 1, len(units), unit.id)
+    finally:
+        write_predictions_table(folder / TABLE, manifest)
     return manifest
+
+
+def write_predictions_table(path: Path, manifest: PredictionManifest) -> None:
+    """A row per finished unit, with the columns of all of them."""
+    columns = dict.fromkeys(column for found in manifest.finished.values() for column in found.row)
+    rows = [{**found.row, UNIT_COLUMN: name} for name, found in manifest.finished.items()]
+    write_table(path, [UNIT_COLUMN, *(column for column in columns if column != UNIT_COLUMN)], rows)
 
 
 def _earlier_manifest(path: Path, made_with: str) -> PredictionManifest:
@@ -180,23 +223,39 @@ def _earlier_manifest(path: Path, made_with: str) -> PredictionManifest:
     return PredictionManifest(made_with)
 
 
-def _is_finished(predicted: PredictedCase | None, case: Case, folder: Path) -> bool:
-    if predicted is None or predicted.inputs != _input_digests(case):
-        return False
-    return all((folder / name).is_file() and sha256_file(folder / name) == digest
+def _finished_unit(predictor: Predictor, unit: Unit, folder: Path, earlier: PredictedCase | None, track: Track) -> PredictedCase:
+    """What an earlier run made of the unit where that still holds, else what is made of it now."""
+    if earlier is not None and _is_finished(earlier, unit, folder):
+        return earlier
+    with track.of(unit.id):
+        return predict_into(predictor, unit, folder)
+
+
+def _is_finished(predicted: PredictedCase, unit: Unit, folder: Path) -> bool:
+    return predicted.inputs == _input_digests(unit) and all((folder / name).is_file() and sha256_file(folder / name) == digest
                for name, digest in predicted.outputs.items())
 
 
-def _input_digests(case: Case) -> dict[str, str]:
-    return {path.name: sha256_file(path) for path in case_files(case)}
+def _input_digests(unit: Unit) -> dict[str, str]:
+    """Digest of every file by its name, with its case where there are several; and of what is known of a case besides."""
+    digests: dict[str, str] = {}
+    for case in unit.cases:
+        within = f"{case.id}/" if len(unit.cases) > 1 else ""
+        digests |= {f"{within}{path.name}": sha256_path(path) for path in case_files(case)}
+        if case.values:
+            digests[f"{within}values"] = hash_values(case.values)
+    return digests
 
 
-def _predict_case(predictor: Predictor, case: Case, folder: Path) -> PredictedCase:
-    with unchanged(case_files(case)):
-        inputs = read_inputs(Unit(case.id, (case,), case.group), predictor.bundle.spec, compact=True, varied=True)
-        digests = _input_digests(case)
+def predict_into(predictor: Predictor, unit: Unit, folder: Path) -> PredictedCase:
+    """Reads a unit, predicts it and writes the prediction."""
+    task, spec = predictor.task, predictor.bundle.spec
+    with unchanged(unit_files(unit)):
+        inputs = read_inputs(unit, spec, compact=True, varied=True)
+        digests = _input_digests(unit)
     prediction = predictor.predict(inputs)
-    ending = image_ending(next(iter(case.inputs.values()))[0])
-    outputs = predictor.task.write(prediction, predictor.bundle.spec, next(iter(inputs.values())),
-                                   folder / f"{case.id}{ending}")
-    return PredictedCase(digests, {path.name: sha256_file(path) for path in outputs})
+    ending = written_ending(next(iter(unit.cases[0].inputs.values()))[0])
+    image = next(iter(inputs.values()))
+    outputs = task.write(prediction, spec, image, folder / f"{unit.id}{ending}")
+    row = {column: cell(value) for column, value in task.row(prediction, spec, image).items()}
+    return PredictedCase(digests, {path.name: sha256_file(path) for path in outputs}, row)

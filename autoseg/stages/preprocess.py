@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoseg.core.case import Unit
+from autoseg.core.case import Unit, single_units
 from autoseg.core.plan import Configuration, Plan
 from autoseg.core.progress import Progress
 from autoseg.core.spec import DatasetSpec
@@ -25,7 +25,7 @@ from autoseg.stages.prepare import prepare_inputs, read_inputs
 
 @dataclass(frozen=True)
 class PrepareUnit:
-    """Prepares one unit and stores it, unless it is stored already, undamaged and from the same files."""
+    """Prepares a unit of one case and stores it, unless it is stored already, undamaged and from the same files."""
 
     task: Task
     spec: DatasetSpec
@@ -61,13 +61,15 @@ class CheckUnit:
 
 def run_preprocess(task: Task, spec: DatasetSpec, units: Sequence[Unit], plan: Plan, configuration: Configuration,
                    folder: Path, *, executor: Executor | None, progress: Progress) -> Store:
-    """The store of one configuration's grid; nothing is written where all cases are there, whole and from the same files.
+    """The store of one configuration's grid with the cases of all units.
+
+    Nothing is written where all of them are there, whole and from the same files.
 
     Raises:
         DatasetError: cases cannot be prepared; all of them are listed, the others are stored.
         LockedError: a case would have to be stored anew that a live run trains on.
     """
-    store = Store(folder)
+    store, units = Store(folder), single_units(units)
     found = [unit for unit in units if store.is_recorded(unit.cases[0].id)]
     checked, failures = map_cases(CheckUnit(folder), found, [unit.id for unit in found],
                                   stage=f"check {configuration.name}", executor=executor, progress=progress)

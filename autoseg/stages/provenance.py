@@ -10,8 +10,8 @@ from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.plan import Plan
 from autoseg.core.provenance import Manifest, Origin
 from autoseg.io.atomic import hash_values, sha256_file
+from autoseg.io.images import files_by_case
 from autoseg.io.manifests import MANIFEST, digests_of, write_manifest
-from autoseg.stages.evaluate import files_by_case
 
 if TYPE_CHECKING:  # planning writes a manifest, too, and must not wait for torch
     from autoseg.stages.predict import PredictionManifest, Predictor
@@ -51,6 +51,7 @@ def record_report(page: Path, plan: Plan, runs: Sequence[Trained], origin: Origi
 def record_predictions(folder: Path, predictor: Predictor, made: PredictionManifest, origin: Origin) -> None:
     """Of a folder of predictions: bundle, plan, rules of prediction, digests of what went in and came out."""
     from autoseg.inference.engine import usable_precision
+    from autoseg.stages.predict import TABLE
 
     context, rules, bundle = predictor.context, predictor.configuration.inference, predictor.bundle
     settings = {"device": context.device, "engine": context.engine,
@@ -59,14 +60,26 @@ def record_predictions(folder: Path, predictor: Predictor, made: PredictionManif
                 "signature": bundle.signed}
     inputs = {f"{case}/{name}": digest for case, found in made.finished.items() for name, digest in found.inputs.items()}
     outputs = {name: digest for found in made.finished.values() for name, digest in found.outputs.items()}
+    if (folder / TABLE).is_file():
+        outputs[TABLE] = sha256_file(folder / TABLE)
     write_manifest(folder, Manifest("predict", origin, hash_values(bundle.plan), bundle.digest, bundle.plan.seed, settings,
                                     inputs, outputs))
 
 
 def record_evaluation(folder: Path, predictions: Path, references: Path, origin: Origin) -> None:
-    """Of a folder with scores: every file that was compared, and the manifest that says how the predictions were made."""
-    inputs = {f"predictions/{path.name}": sha256_file(path) for path in files_by_case(predictions).values()}
-    inputs |= {f"references/{path.name}": sha256_file(path) for path in files_by_case(references).values()}
+    """Of a folder with scores: every file that was compared, and the manifest that says how the predictions were made.
+
+    Where results are no images, these are all files that lie there; references may be one file.
+    """
+    inputs = {f"predictions/{path.name}": sha256_file(path) for path in _compared_files(predictions)}
+    inputs |= {f"references/{path.name}": sha256_file(path) for path in _compared_files(references)}
     if (predictions / MANIFEST).is_file():
         inputs[f"predictions/{MANIFEST}"] = sha256_file(predictions / MANIFEST)
     write_manifest(folder, Manifest("evaluate", origin, inputs=inputs, outputs=digests_of(folder, ("scores.json",))))
+
+
+def _compared_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    return [*files_by_case(path).values()] or sorted(
+        found for found in path.iterdir() if found.is_file() and not found.name.startswith("."))

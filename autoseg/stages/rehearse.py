@@ -16,19 +16,15 @@ from typing import Any
 
 from autoseg.core.budget import CaseTime
 from autoseg.core.bundle import Bundle, Decisions, Member
-from autoseg.core.case import Unit
+from autoseg.core.case import Unit, single_units
 from autoseg.core.fingerprint import sum_fingerprints
 from autoseg.core.plan import Configuration, Plan
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Context, Task
 from autoseg.inference.engine import in_use
-from autoseg.io.atomic import sha256_file
-from autoseg.io.images import image_ending
 from autoseg.io.store import Store
 from autoseg.planning.splits import Fold
-from autoseg.stages.fingerprint import unit_files
-from autoseg.stages.predict import Predictor
-from autoseg.stages.prepare import read_inputs
+from autoseg.stages.predict import Predictor, predict_into
 from autoseg.stages.preprocess import PrepareUnit
 from autoseg.stages.train import Run, validate_unit
 from autoseg.training.device import Stopwatch
@@ -51,7 +47,7 @@ class Pilots:
     seconds: tuple[float, ...]
 
     def voxels(self, unit: Unit) -> int:
-        """Of a unit on the model grid."""
+        """Of a unit's first case on the model grid."""
         return math.prod(self.store.record(unit.cases[0].id).model_shape)
 
     @property
@@ -62,9 +58,14 @@ class Pilots:
 
 def prepare_pilots(task: Task, spec: DatasetSpec, plan: Plan, configuration: Configuration, units: Sequence[Unit],
                    folder: Path, *, enough_seconds: float) -> Pilots:
-    """Prepares units in turn, at least one; after `enough_seconds` no further one begins."""
+    """Prepares units in turn, all cases of each, at least one; after `enough_seconds` no further one begins."""
     prepare = PrepareUnit(task, spec, plan, configuration, folder)
-    seconds = seconds_of([partial(prepare, unit) for unit in units], "cpu", enough_seconds=enough_seconds)
+
+    def prepare_all(unit: Unit) -> None:
+        for single in single_units([unit]):
+            prepare(single)
+
+    seconds = seconds_of([partial(prepare_all, unit) for unit in units], "cpu", enough_seconds=enough_seconds)
     return Pilots(tuple(units[:len(seconds)]), Store(folder), tuple(seconds))
 
 
@@ -82,7 +83,7 @@ def time_cases(task: Task, spec: DatasetSpec, plan: Plan, configuration: Configu
     watched = _Watched(task, network)
     predictor = _predictor(watched.task, spec, plan, configuration, network)
     predicted = _repeated(lambda number: watched.beside_network(
-        lambda: _predict(predictor, unit, folder / f"predicted_{number}"), device), enough_seconds)
+        lambda: predict_into(predictor, unit, folder / f"predicted_{number}"), device), enough_seconds)
     known = watched.with_known_prediction()
     validated = _repeated(lambda number: (seconds_of([lambda: validate_unit(
         Run(known, spec, plan, configuration, Fold((), ()), "0", {unit.id: unit}, {}, pilots.store, folder / f"run_{number}"),
@@ -153,13 +154,3 @@ def _predictor(task: Task, spec: DatasetSpec, plan: Plan, configuration: Configu
     channels = sum(len(entry.channels) for entry in plan.inputs)
     bundle = Bundle(spec, plan, (Member(configuration.name, "0", "", ""),), Decisions(), sum_fingerprints([], channels), "")
     return Predictor(bundle, [network], task, Context(plan.budget.target))
-
-
-def _predict(predictor: Predictor, unit: Unit, folder: Path) -> None:
-    """Reads, predicts and writes a unit, with the digests that a manifest takes."""
-    inputs = read_inputs(unit, predictor.bundle.spec, compact=True, varied=True)
-    ending = image_ending(next(iter(unit.cases[0].inputs.values()))[0])
-    written = predictor.task.write(predictor.predict(inputs), predictor.bundle.spec, next(iter(inputs.values())),
-                                   folder / f"{unit.id}{ending}")
-    for path in (*unit_files(unit), *written):
-        sha256_file(path)

@@ -24,10 +24,11 @@ from autoseg.reporting.curves import dot_plot, line_chart
 from autoseg.reporting.numbers import counted, has_interval, score
 from autoseg.reporting.page import CasePictures, Fact, ReportPage, plan_rows, render
 from autoseg.stages.prepare import read_inputs
-from autoseg.stages.report_tables import Scored, case_columns, case_rows, headline_rows, patient_rows, score_of
-from autoseg.stages.select import best_configuration, read_validation
+from autoseg.stages.refine import read_validation
+from autoseg.stages.report_tables import Scored, case_columns, case_rows, headline_rows, metric_of, patient_rows, score_of
+from autoseg.stages.select import best_configuration
 from autoseg.stages.summary import per_patient
-from autoseg.stages.trained import Trained, mean_score
+from autoseg.stages.trained import Trained, mean_in, summary_of
 from autoseg.training.log import read_metrics
 
 # The worst cases are what a reader must see, the median and the best one say how typical they are.
@@ -59,26 +60,25 @@ def run_report(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerpri
         subtitle=f"Plan '{plan.name}', {best}, fold {', '.join(run.fold for run in chosen)}; every scored case was predicted "
                  "by a network that did not see it.",
         highlights=_highlights(plan, scored, runs),
-        dataset=_dataset_facts(spec, cropped_as_planned(fingerprint, plan.inputs), units),
+        dataset=_dataset_facts(task, spec, cropped_as_planned(fingerprint, plan.inputs), units),
         headline=main,
         further=further,
-        headline_name=task.headline,
+        headline_name=task.case_headline,
         case_columns=tuple(case_columns(scored)),
         cases=case_rows(scored),
         patients=patient_rows(scored),
         pictures=_pictures(task, spec, units, chosen),
-        charts=(*_curves(runs), *_score_charts(scored)),
+        charts=(*_curves(runs), *_score_charts(scored),
+                *(Markup(chart) for chart in task.charts(records, tuple(scored.baseline.values()), spec))),
         plan=plan_rows(plan),
-        notes=_notes(scored, best, runs),
+        notes=(*task.notes(spec), *_notes(scored, best, runs)),
         provenance=tuple(Fact(name, value) for name, value in provenance.items()))
     write_text(layout.report, render(page))
     return layout.report
 
 
 def _notes(scored: Scored, best: str, runs: Sequence[Trained]) -> tuple[str, ...]:
-    notes = ["A label that neither prediction nor reference contains has no score and is not counted. Where only one of them "
-             "contains it, overlaps count as 0; distances are then infinite and left out of the means, so read them beside the "
-             "overlaps."]
+    notes = []
     if has_groups(scored.records):
         patients = counted(len({record.patient for record in scored.records}), "patient")
         notes.append(f"{counted(len(scored.records), 'case')} of {patients}; intervals are 95 % bootstrap intervals, for which "
@@ -89,7 +89,8 @@ def _notes(scored: Scored, best: str, runs: Sequence[Trained]) -> tuple[str, ...
     notes += [f"Fold {run.fold} of {run.configuration}: {note}." for run in runs for note in run.report.notes.values()]
     for name in sorted({run.configuration for run in runs} - {best}):
         records = [record for run in runs if run.configuration == name for record in run.report.records]
-        notes.append(f"Configuration {name}: {scored.task.headline} {score(mean_score(records, scored.task.headline))} on "
+        found = mean_in(summary_of(scored.task, records), scored.task.headline)
+        notes.append(f"Configuration {name}: {scored.task.headline} {score(found)} on "
                      f"{len(records)} cases; {best} is shown because it scores higher.")
     return tuple(notes)
 
@@ -113,14 +114,14 @@ def _estimate_fact(name: str, estimate: Estimate, unit: str) -> Fact:
     return Fact(name, score(estimate.mean), f"{interval}{counted(estimate.count, unit)}")
 
 
-def _dataset_facts(spec: DatasetSpec, fingerprint: Fingerprint, units: Mapping[str, Unit]) -> tuple[Fact, ...]:
+def _dataset_facts(task: Task, spec: DatasetSpec, fingerprint: Fingerprint, units: Mapping[str, Unit]) -> tuple[Fact, ...]:
     shape = np.median(fingerprint.shapes_after_crop, axis=0)
     spacing = np.median(fingerprint.spacings_mm, axis=0)
     patients = len({unit.group for unit in units.values()})
     return (Fact("description", spec.description),
             Fact("cases", f"{fingerprint.case_count:,}", "" if patients == len(units) else f"of {patients:,} patients"),
             Fact("channels", ", ".join(channel.name for entry in spec.inputs for channel in entry.channels)),
-            Fact("labels", ", ".join(f"{label.value} {label.name}" for label in spec.labels)),
+            *(Fact(name, value) for name, value in task.facts(spec, tuple(units.values())).items()),
             Fact("median shape", " x ".join(f"{size:g}" for size in shape), "voxels, z y x, after cropping"),
             Fact("median spacing", " x ".join(f"{size:.3g}" for size in spacing), "mm, z y x"),
             Fact("licence", spec.licence), Fact("source", spec.source))
@@ -142,23 +143,24 @@ def _curves(runs: Sequence[Trained]) -> list[Markup]:
 
 def _score_charts(scored: Scored) -> list[Markup]:
     """The headline score of model and baseline, and the same measure of every part."""
-    headline = scored.task.headline
+    headline = scored.task.case_headline
     whole = {"model": {record.unit: scored.headline_of(record) for record in scored.records}}
     if scored.baseline:
         whole["baseline"] = {unit: scored.headline_of(record) for unit, record in scored.baseline.items()}
     charts = [dot_plot(whole, title=f"{headline} per case", x_label=headline)]
-    names = [f"{part}.{scored.headline_metric}" for part in scored.parts[1:]]
+    names = scored.of_parts
     if 1 < len(names) <= PLOTTED_PARTS:
         model, cheap = ({name.rpartition(".")[0]: {record.unit: score_of(record, name) for record in records} for name in names}
                         for records in (scored.records, scored.baseline.values()))
-        charts.append(dot_plot(model, title=f"{scored.headline_metric} per label; hollow: baseline",
-                               x_label=scored.headline_metric, baseline=cheap if scored.baseline else None))
+        metric = metric_of(headline)
+        charts.append(dot_plot(model, title=f"{metric} per label; hollow: baseline", x_label=metric,
+                               baseline=cheap if scored.baseline else None))
     return charts
 
 
 def _pictures(task: Task, spec: DatasetSpec, units: Mapping[str, Unit], runs: Sequence[Trained]) -> tuple[CasePictures, ...]:
     """The worst cases, then the median and the best one."""
-    scored = [(score_of(record, task.headline), run, record) for run in runs for record in run.report.records]
+    scored = [(score_of(record, task.case_headline), run, record) for run in runs for record in run.report.records]
     ranked = sorted((entry for entry in scored if not math.isnan(entry[0])), key=lambda entry: entry[0])
     pictures: list[CasePictures] = []
     for place in shown_places(len(ranked), WORST_FLAT_CASES):
@@ -169,7 +171,7 @@ def _pictures(task: Task, spec: DatasetSpec, units: Mapping[str, Unit], runs: Se
         unit = units[record.unit]
         image = next(iter(read_inputs(unit, spec).values()))
         drawn = task.figures(read_validation(task, spec, run, unit), task.read_target(unit, spec), image, spec)
-        remark = f"{task.headline} {score(value)}, {_rank(place, len(ranked))}, fold {run.fold}"
+        remark = f"{task.case_headline} {score(value)}, {_rank(place, len(ranked))}, fold {run.fold}"
         pictures.append(CasePictures(unit.id, drawn, remark))
     return tuple(pictures)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from autoseg.core.report import Record
+from autoseg.core.report import Estimate, Record
 from autoseg.core.task import Task
 from autoseg.metrics.bootstrap import bootstrap_mean
 from autoseg.metrics.patients import has_groups, patient_records
@@ -38,31 +38,35 @@ class Scored:
     baseline: Mapping[str, Record]
 
     @cached_property
-    def parts(self) -> list[str]:
-        """What is scored (labels), the headline's part first."""
-        names = self.records[0].scores if self.records else {}
-        return list(dict.fromkeys([self.task.headline.rpartition(".")[0], *(name.rpartition(".")[0] for name in names)]))
-
-    @cached_property
-    def metrics(self) -> list[str]:
-        """The measures shown, the headline's first."""
-        names = self.records[0].scores if self.records else {}
-        found = dict.fromkeys([self.headline_metric, *(name.rpartition(".")[2] for name in names)])
-        leading = [metric for metric in LEADING_METRICS if metric in found]
-        return list(dict.fromkeys([self.headline_metric, *(leading or found)]))
-
-    @property
-    def headline_metric(self) -> str:
-        return self.task.headline.rpartition(".")[2]
-
-    @property
     def columns(self) -> list[str]:
-        """Names of the scores shown, part by part."""
-        present = self.records[0].scores if self.records else {}
-        return [f"{part}.{metric}" for part in self.parts for metric in self.metrics if f"{part}.{metric}" in present]
+        """Names of the scores of a case that are shown, part by part."""
+        return shown_names(self.records[0].scores if self.records else (), self.task.case_headline)
+
+    @property
+    def of_parts(self) -> list[str]:
+        """The case headline's metric of every part (label), whether it is there or not."""
+        names = self.records[0].scores if self.records else ()
+        whole, _, metric = self.task.case_headline.rpartition(".")
+        parts = dict.fromkeys(name.rpartition(".")[0] for name in names)
+        return [f"{part}.{metric}" for part in parts if part != whole]
 
     def headline_of(self, record: Record | None) -> float:
-        return score_of(record, self.task.headline)
+        return score_of(record, self.task.case_headline)
+
+
+def shown_names(names: Iterable[str], headline: str) -> list[str]:
+    """The scores among `names` that are shown, part by part: the headline's part and its measure first."""
+    present = dict.fromkeys(names)
+    whole, _, metric = headline.rpartition(".")
+    parts = dict.fromkeys([whole, *(name.rpartition(".")[0] for name in present)])
+    found = dict.fromkeys([metric, *(metric_of(name) for name in present)])
+    metrics = dict.fromkeys([metric, *([leading for leading in LEADING_METRICS if leading in found] or found)])
+    return [f"{part}.{shown}" for part in parts for shown in metrics if f"{part}.{shown}" in present]
+
+
+def metric_of(name: str) -> str:
+    """The measure of a score: `dice` of `mean.dice`."""
+    return name.rpartition(".")[2]
 
 
 def score_of(record: Record | None, name: str) -> float:
@@ -73,24 +77,36 @@ def score_of(record: Record | None, name: str) -> float:
 def headline_rows(scored: Scored, rng: np.random.Generator) -> tuple[tuple[HeadlineRow, ...], tuple[HeadlineRow, ...]]:
     """Rows of the table of metrics, and those that are folded away where there are more than `MAIN_ROWS`.
 
-    The headline's metric of every part and all metrics of the headline's part stay.
+    The headline's metric of every part and all metrics of the headline's part stay. A score that cannot be said of one case
+    (an area under a curve) is compared with the baseline's without an interval.
     """
     if not scored.records:
         return (), ()
     model = scored.task.summarise(scored.records, rng)
     cheap = scored.task.summarise(list(scored.baseline.values()), rng) if scored.baseline else {}
     patients = per_patient(scored.task, scored.records, rng)
-    groups = [record.patient for record in scored.records]
+    whole, _, leading = scored.task.headline.rpartition(".")
     rows = []
-    for column in scored.columns:
+    for column in shown_names(model, scored.task.headline):
         part, _, metric = column.rpartition(".")
-        paired = [_difference(record, scored.baseline.get(record.unit), column) for record in scored.records]
         rows.append(HeadlineRow(part, metric, model[column], cheap.get(column),
-                                bootstrap_mean(paired, rng, groups=groups) if cheap else None, patients.get(column)))
+                                _compared(scored, column, model, cheap, rng), patients.get(column)))
     if len(rows) <= MAIN_ROWS:
         return tuple(rows), ()
-    main = tuple(row for row in rows if row.metric == scored.headline_metric or row.label == scored.parts[0])
+    main = tuple(row for row in rows if row.metric == leading or row.label == whole)
     return main, tuple(rows)
+
+
+def _compared(scored: Scored, name: str, model: Mapping[str, Estimate], cheap: Mapping[str, Estimate],
+              rng: np.random.Generator) -> Estimate | None:
+    """Model minus baseline, paired by case where cases have the score; None where there is no baseline."""
+    if name not in cheap:
+        return None
+    if not any(name in record.scores for record in scored.records):
+        difference = model[name].mean - cheap[name].mean
+        return Estimate(difference, math.nan, math.nan, math.nan, model[name].count)
+    paired = [_difference(record, scored.baseline.get(record.unit), name) for record in scored.records]
+    return bootstrap_mean(paired, rng, groups=[record.patient for record in scored.records])
 
 
 def _difference(record: Record, other: Record | None, name: str) -> float:
@@ -101,9 +117,10 @@ def _difference(record: Record, other: Record | None, name: str) -> float:
 def case_columns(scored: Scored) -> list[str]:
     """Scores beside the headline in the table of cases: all of them, or the headline's metric of every part, or else only
     the headline's part, so that at most `CASE_COLUMNS` stand there."""
-    everything = [column for column in scored.columns if column != scored.task.headline]
-    of_parts = [column for column in everything if column.rpartition(".")[2] == scored.headline_metric]
-    of_whole = [column for column in everything if column.rpartition(".")[0] == scored.parts[0]]
+    whole, _, metric = scored.task.case_headline.rpartition(".")
+    everything = [column for column in scored.columns if column != scored.task.case_headline]
+    of_parts = [column for column in everything if metric_of(column) == metric]
+    of_whole = [column for column in everything if column.rpartition(".")[0] == whole]
     return next((columns for columns in (everything, of_parts) if len(columns) <= CASE_COLUMNS), of_whole)
 
 
@@ -123,10 +140,9 @@ def patient_rows(scored: Scored) -> tuple[CaseRow, ...]:
 
 def _row(scored: Scored, record: Record, remark: str) -> CaseRow:
     columns = case_columns(scored)
-    of_parts = [f"{part}.{scored.headline_metric}" for part in scored.parts[1:]]
-    known = [name for name in of_parts if not math.isnan(score_of(record, name))]
+    known = [name for name in scored.of_parts if not math.isnan(score_of(record, name))]
     remarks = [remark] if remark else []
-    if known and not set(of_parts) <= set(columns):
+    if known and not set(scored.of_parts) <= set(columns):
         worst = min(known, key=lambda name: record.scores[name])
         remarks.append(f"lowest: {worst.rpartition('.')[0]} {score(record.scores[worst])}")
     return CaseRow(record.unit, scored.headline_of(record), tuple(score_of(record, column) for column in columns),

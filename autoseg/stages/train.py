@@ -14,20 +14,21 @@ import torch
 from torch import nn
 
 from autoseg.core.case import Unit
+from autoseg.core.errors import IncompatibleError
 from autoseg.core.plan import Configuration, Plan
 from autoseg.core.progress import Progress
 from autoseg.core.report import Record, Report
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import CaseStore, Context, Task
 from autoseg.inference.engine import in_use
-from autoseg.io.atomic import hash_values
+from autoseg.io.atomic import hash_values, sha256_file
 from autoseg.io.done import is_done, mark_done
-from autoseg.io.images import image_ending
+from autoseg.io.images import written_ending
 from autoseg.io.values import read_value, write_value
-from autoseg.nn.weights import load_weights, save_weights
+from autoseg.nn.weights import load_start, load_weights, save_weights
 from autoseg.planning.splits import Fold
 from autoseg.stages.limits import require_space, training_bytes
-from autoseg.stages.prepare import read_inputs
+from autoseg.stages.prepare import read_inputs, stored_inputs
 from autoseg.stages.summary import make_report
 from autoseg.training.device import Stopwatch
 from autoseg.training.loader import BatchLoader
@@ -50,6 +51,7 @@ class Run:
         fold_name: `0` to `4`, or `all`.
         units: all units by id.
         sources: digest of the files of each unit, by id: other data make another run.
+        plan_folder: where the plan lies, and weights that it starts from.
         folder: receives `checkpoint/`, `metrics.jsonl`, `training/model.safetensors`, `validation/`, `summary.json`, `done.json`.
     """
 
@@ -63,6 +65,7 @@ class Run:
     sources: Mapping[str, str]
     store: CaseStore
     folder: Path
+    plan_folder: Path = Path()
 
     @property
     def stream(self) -> tuple[int, int]:
@@ -102,10 +105,11 @@ def run_train(run: Run, *, device: str, workers: int, progress: Progress,
     if is_done(run.folder, inputs):
         return read_value(run.folder / "summary.json", Report)
     weights = run.folder / "training" / "model.safetensors"
-    network = fresh_network(run)
     if is_done(run.folder / "training", inputs):
+        network = seeded_network(run)
         load_weights(weights, network)
     else:
+        network = fresh_network(run)
         needed, largest = training_bytes(run.configuration)
         require_space(run.folder, needed, "the checkpoints of this run", largest_bytes=largest)
         _train_network(run, network, device=device, workers=workers, progress=progress, should_stop=should_stop)
@@ -130,6 +134,24 @@ def _skipped_steps(metrics: Path) -> dict[str, str]:
 
 
 def fresh_network(run: Run) -> nn.Module:
+    """The run's network as its training begins: seeded, then with the weights that the plan starts from, if any.
+
+    Raises:
+        IncompatibleError: their file beside the plan is missing or another one, or holds no such weights.
+    """
+    network, start = seeded_network(run), run.configuration.start
+    if start is not None:
+        path = run.plan_folder / start.weights
+        if not path.is_file() or sha256_file(path) != start.sha256:
+            raise IncompatibleError(f"{path}, the weights that the plan {run.plan.name!r} starts from, is missing or another "
+                                    "file than was planned with", code="E_START",
+                                    hint="put the file back, or plan again with the bundle that it came from")
+        taken = load_start(path, network, start)
+        log.info("%d tensors start from %s", len(taken), path)
+    return network
+
+
+def seeded_network(run: Run) -> nn.Module:
     """The run's network with weights that depend on its seed and fold only."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(np.random.default_rng([*run.stream, 0]).integers(2**62)))
@@ -185,7 +207,7 @@ def validate_unit(run: Run, network: nn.Module, unit: Unit, context: Context) ->
     prediction = predict_unit(run, network, unit, run.configuration, context)
     inputs = read_inputs(unit, run.spec)
     image = next(iter(inputs.values()))
-    path = scored / f"{unit.id}{image_ending(next(iter(unit.cases[0].inputs.values()))[0])}"
+    path = scored / f"{unit.id}{written_ending(next(iter(unit.cases[0].inputs.values()))[0])}"
     outputs = run.task.write(prediction, run.spec, image, path)
     scores = run.task.score(prediction, run.task.read_target(unit, run.spec), run.spec, image)
     record = Record(unit.id, scores, unit.group)
@@ -195,12 +217,10 @@ def validate_unit(run: Run, network: nn.Module, unit: Unit, context: Context) ->
 
 
 def predict_unit(run: Run, network: nn.Module, unit: Unit, configuration: Configuration, context: Context) -> Any:
-    """The task's prediction for a preprocessed unit by one network.
+    """The task's prediction for a unit of preprocessed cases by one network.
 
     Args:
         configuration: the run's own, or one that differs from it in the rules of inference.
     """
-    case_id = unit.cases[0].id
-    roles = [entry.role for entry in run.plan.inputs]
-    raw = run.task.infer([network], {role: run.store.array(case_id, role) for role in roles}, configuration, context)
-    return run.task.restore(raw, run.store.record(case_id), configuration, context)
+    raw = run.task.infer([network], stored_inputs(run.store, unit, run.plan), configuration, context)
+    return run.task.restore(raw, run.store.record(unit.cases[0].id), configuration, context)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from autoseg.core.report import Record, Report
+from autoseg.core.report import Estimate, Record, Report
+from autoseg.core.task import Task
 from autoseg.io.done import is_done
 from autoseg.io.values import read_value
 from autoseg.stages.train import Run
@@ -41,12 +42,22 @@ def weights_of(run: Trained) -> Path:
 
 
 def mean_score(records: Sequence[Record], name: str) -> float:
-    """Mean over the units for which a score is defined, nan for none."""
+    """Mean over the units for which a score of units is defined, nan for none."""
     values = [record.scores[name] for record in records if np.isfinite(record.scores.get(name, np.nan))]
     return float(np.mean(values)) if values else float("nan")
 
 
-def parts_of(headline: str, record: Record) -> list[str]:
+def summary_of(task: Task, records: Sequence[Record]) -> dict[str, Estimate]:
+    """The task's summary for comparing models; empty where there is no record. Its intervals are not looked at."""
+    return task.summarise(records, np.random.default_rng(0)) if records else {}
+
+
+def mean_in(summary: Mapping[str, Estimate], name: str) -> float:
+    """A score of a summary, nan where it is not there."""
+    return summary[name].mean if name in summary else float("nan")
+
+
+def parts_of(headline: str, names: Iterable[str]) -> list[str]:
     """Names of the scores that the headline is made of: its metric for each label."""
     metric = headline.rpartition(".")[2]
-    return [name for name in record.scores if name.endswith(f".{metric}") and name != headline]
+    return [name for name in names if name.endswith(f".{metric}") and name != headline]

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Moving average of parameters over steps.
+    """Moving average over steps of parameters, and of what norms keep of batches (means and variances; not their counts).
+
+    Averaged weights with the statistics of the last ones would be normalised by another network's features.
 
     The weight of step n (1, 2, ...) is max(1 - decay, 1 / n): a plain mean until the window of the decay is full, so
     that the first random weights leave no trace (as a bias correction does for Adam's moments).
@@ -18,8 +20,9 @@ class WeightAverage:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.parameters = list(network.parameters())
-        self.average = [parameter.detach().clone() for parameter in self.parameters]
+        # Parameters first: checkpoints of networks without such statistics name the same tensors as before they were averaged.
+        self.parameters: list[Tensor] = [*network.parameters(), *(b for b in network.buffers() if b.is_floating_point())]
+        self.average = [tensor.detach().clone() for tensor in self.parameters]
 
     @torch.no_grad()
     def update(self, step: int) -> None:

@@ -138,7 +138,7 @@ def train(
     resumed_at = tally.iteration
     if log is not None:
         log.truncate(tally.iteration)
-    network.train()
+    stepper.train()
     while tally.iteration < optimization.iterations:
         watch = Stopwatch()
         batch = None if should_stop() else _draw(draw, tally, optimization, should_stop)
@@ -226,7 +226,7 @@ def _end_epoch(
     if on_epoch is not None:
         with stepper.average.applied() if stepper.average is not None else nullcontext():
             scores = on_epoch(epoch, stepper.network) or {}
-        stepper.network.train()
+        stepper.train()
     if log is not None:
         log.append({"epoch": epoch, "iteration": tally.iteration, "seconds": round(tally.seconds, 3),
                     "learning_rate": learning_rate(tally.iteration - 1, stepper.optimization), **losses, **scores,

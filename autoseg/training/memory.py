@@ -156,7 +156,7 @@ def run_step(task: Task, configuration: Configuration, watch: LiveBytes) -> None
             optimization = replace(optimization, precision="bf16")
         batch = task.blank_batch(configuration)
         stepper = Stepper(task.build_network(configuration), task.phases(configuration), optimization, device="cpu")
-        stepper.network.train()
+        stepper.train()
         for iteration in range(STEPS):
             stepper.step(iteration, batch)
 

@@ -117,5 +117,9 @@ def _factor(gram: Tensor) -> Tensor:
 
 
 def kernels_of(network: nn.Module) -> set[int]:
-    """Identities (`id`) of the weights that Muon moves: those of convolutions, outputs and upsampling left out."""
-    return {id(module.weight) for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Conv3d))}
+    """Identities (`id`) of the weights that Muon moves: those of convolutions and of linear layers between others.
+
+    Outputs and upsampling are left out, as modules of other kinds, and so are recurrent networks, whose one matrix holds those
+    of several gates.
+    """
+    return {id(module.weight) for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.Linear))}

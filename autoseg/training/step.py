@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -59,22 +60,35 @@ class Stepper:
         self.optimization = optimization
         self.phases = tuple(phases)
         self.parameters = [list(phase.parameters(network)) for phase in phases]
+        _freeze_others(network, self.parameters)
         kernels = kernels_of(network)
         self.optimizers = [_optimizer(parameters, optimization, kernels) for parameters in self.parameters]
+        for phase, parameters, optimizer in zip(phases, self.parameters, self.optimizers, strict=True):
+            if phase.rates is not None:
+                _split_by_rate(optimizer, parameters, list(phase.rates(network)))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=optimization.precision == "fp16")
         self.average = None if optimization.ema_decay is None else WeightAverage(network, optimization.ema_decay)
+
+    def train(self) -> None:
+        """Puts the network into training mode, but for layers that no phase moves: their averages stay as they are, too."""
+        self.network.train()
+        for module in self.network.modules():
+            own = list(module.parameters(recurse=False))
+            if own and not any(parameter.requires_grad for parameter in own):
+                module.eval()
 
     def step(self, iteration: int, batch: Batch) -> dict[str, float]:
         """Losses by name after one step of every phase; with several phases the names start with the phase's.
 
         Raises:
             DivergedError: a loss or gradient is not finite; names iteration, losses and the batch's `cases`. The weights of
-                this phase are as before the step, and the next step may be tried.
+                this phase, and what norms keep of batches, are as before the step, and the next step may be tried.
         """
         placed = _place(batch, self.device)
         named: dict[str, float] = {}
         for phase, parameters, optimizer in zip(self.phases, self.parameters, self.optimizers, strict=True):
-            losses = self._move(phase, parameters, optimizer, iteration, placed)
+            with _statistics_kept(self.network):
+                losses = self._move(phase, parameters, optimizer, iteration, placed)
             named |= {name if len(self.phases) == 1 else f"{phase.name}.{name}": v for name, v in losses.items()}
         if self.average is not None:
             self.average.update(iteration + 1)
@@ -130,7 +144,7 @@ class Stepper:
             self, phase: Phase, parameters: list[nn.Parameter], optimizer: Optimizer, iteration: int, batch: Batch,
     ) -> dict[str, float]:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(iteration, self.optimization)
+            group["lr"] = learning_rate(iteration, self.optimization) * group.get("rate", 1.0)
         optimizer.zero_grad(set_to_none=True)
         with autocast(self.device.type, self.optimization.precision):
             losses = phase.step(self.network, batch)
@@ -148,7 +162,6 @@ class Stepper:
         self.scaler.update()
         return values
 
-
     def _is_usable(self, norm: Tensor) -> bool:
         """Whether the optimiser may see gradients of this norm. A loss scaler skips a step that left the range of fp16 and
         halves its scale; below a scale of 1 that range is not the reason."""
@@ -158,6 +171,18 @@ class Stepper:
             return True
         self.scaler.update()  # so that the next step may ask it again
         return False
+
+
+@contextmanager
+def _statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Where a step diverges inside, its forward pass has moved the running statistics of norms: they are put back."""
+    before = [buffer.clone() for buffer in network.buffers()]
+    try:
+        yield
+    except DivergedError:
+        for buffer, kept in zip(network.buffers(), before, strict=True):
+            buffer.copy_(kept)
+        raise
 
 
 def autocast(device_type: str, precision: Precision) -> torch.autocast:
@@ -187,6 +212,24 @@ def _optimizer(parameters: list[nn.Parameter], optimization: Optimization, kerne
     groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
               {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
     return AdamW([group for group in groups if group["params"]], rate, betas=optimization.betas, fused=True)
+
+
+def _freeze_others(network: nn.Module, moved: Sequence[Sequence[nn.Parameter]]) -> None:
+    """Lets no gradient be computed for parameters that no phase moves."""
+    kept = {id(parameter) for parameters in moved for parameter in parameters}
+    for parameter in network.parameters():
+        parameter.requires_grad_(id(parameter) in kept)
+
+
+def _split_by_rate(optimizer: Optimizer, parameters: Sequence[nn.Parameter], rates: Sequence[float]) -> None:
+    """Divides the groups of an optimiser by the factors of their parameters' learning rate, in place; `rate` holds it."""
+    rate_of = {id(parameter): float(rate) for parameter, rate in zip(parameters, rates, strict=True)}
+    groups = []
+    for group in optimizer.param_groups:
+        for rate in dict.fromkeys(rate_of[id(parameter)] for parameter in group["params"]):
+            chosen = [parameter for parameter in group["params"] if rate_of[id(parameter)] == rate]
+            groups.append({**group, "params": chosen, "rate": rate})
+    optimizer.param_groups[:] = groups
 
 
 def _on_device(network: nn.Module, device: torch.device) -> nn.Module:

@@ -28,7 +28,7 @@ def seconds_per_step(
         enough_seconds: no further step begins after that; where not even a second one did, the first one counts.
     """
     stepper = Stepper(network, phases, optimization, device=device)
-    network.train()
+    stepper.train()
     iterations = iter(range(1 + steps))
 
     def step() -> None:

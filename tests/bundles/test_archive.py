@@ -22,7 +22,8 @@ from autoseg.cli.app import run
 from autoseg.core.errors import UnsafeError
 from autoseg.io import archive as archives
 from autoseg.io.archive import PIECE_BYTES, read_archive
-from autoseg.stages.exchange import run_export
+from autoseg.io.atomic import sha256_file
+from autoseg.stages.exchange import run_export, run_import
 
 
 def import_code(path, target, capsys, *more):
@@ -258,3 +259,37 @@ def test_export_wants_its_own_ending_and_a_sound_bundle(home, bundle, tmp_path, 
     (bundle / "plan.json").write_text("{}")
     assert run(["export", str(tmp_path / "a.autoseg"), "-b", str(bundle), *root]) == 8
     assert not (tmp_path / "a.autoseg").exists() and not (tmp_path / "scan.nii.gz").exists()
+
+
+@pytest.mark.slow
+def test_a_bundle_of_more_than_four_gigabytes_leaves_and_arrives(bundle, tmp_path):
+    """Sizes and places beyond 32 bits (zip64): the weights take 4.1 GiB, and documents come after them."""
+    if shutil.disk_usage(tmp_path).free < 12 * 2**30:
+        pytest.skip("12 GB of disk are needed")
+    values = 2**30 + 2**25 + 3
+    weights = next((bundle / "members").iterdir())
+    header = json.dumps({"w": {"dtype": "F32", "shape": [values], "data_offsets": [0, 4 * values]}}).encode()
+    with weights.open("wb") as file:  # zeros that take no disk, with something after 4 GiB
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.truncate(8 + len(header) + 4 * values)
+        file.seek(-11, os.SEEK_END)
+        file.write(b"at the end.")
+    index = json.loads((bundle / "bundle.json").read_text())
+    name = f"members/{weights.name}"
+    index["digests"][name] = index["members"][0]["sha256"] = sha256_file(weights)
+    (bundle / "bundle.json").write_text(json.dumps(index))
+    exported, imported = tmp_path / "large.autoseg", tmp_path / "imported"
+    try:
+        run_export(bundle, exported, key=None)
+        with zipfile.ZipFile(exported) as archive:
+            assert archive.getinfo(name).file_size > 2**32 and archive.getinfo("spec.yaml").header_offset > 2**32
+        run_import(exported, imported, [])
+        assert (imported / name).stat().st_size == weights.stat().st_size
+        with (imported / name).open("rb") as file:
+            file.seek(-11, os.SEEK_END)
+            assert file.read() == b"at the end."
+        rest = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*.*")} - {name}
+        assert all((imported / other).read_bytes() == (bundle / other).read_bytes() for other in rest if "lock" not in other)
+    finally:  # kept folders of tests would keep them
+        exported.unlink(missing_ok=True)
+        shutil.rmtree(imported, ignore_errors=True)

@@ -56,7 +56,7 @@ def test_predictions_name_bundle_plan_inputs_outputs_versions_seed_and_command(h
     assert manifest.stage == "predict" and manifest.seed == plan.seed and manifest.plan == hash_values(plan)
     assert manifest.bundle == digest(home.bundle / "bundle.json")
     assert manifest.inputs == {f"{name.removesuffix('.nii.gz')}/{name}": digest(given / "images" / name) for name in names}
-    assert manifest.outputs == {name: digest(tmp_path / "out" / name) for name in names}
+    assert manifest.outputs == {name: digest(tmp_path / "out" / name) for name in (*names, "predictions.csv")}
     assert manifest.origin.command == "autoseg predict -b PATH -i PATH -o PATH --root PATH --tile-step=0.75 --device cpu"
     assert set(manifest.origin.versions) == {"python", "autoseg", "torch", "numpy", "scipy"}
     assert manifest.settings["tile_step"] == "0.75" and manifest.settings["signature"] == "not signed"

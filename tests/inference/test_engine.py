@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from nn.classifiers import KINDS, built, small
 from torch import nn
 
 from autoseg.core.errors import IncompatibleError, UsageError
@@ -54,6 +55,27 @@ def test_openvino_gives_the_numbers_of_torch(kind, dims, shape, layout):
 
 
 @needs_openvino
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("dims", "shape"), [(2, (3, 1, 16, 32)), (3, (3, 1, 16, 8, 24))])
+def test_openvino_gives_the_vectors_of_torch(kind, dims, shape):
+    described, batch = small(kind, dims, attention="cbam", pooling="attention"), windows(*shape)
+    expected = logits(in_use(built(described), RULES, "cpu", "torch"), RULES, batch)
+    found = logits(in_use(built(described), RULES, "cpu", "openvino"), RULES, batch)
+    assert found.dtype == torch.float32 and found.shape == expected.shape == (3, 3)
+    assert (found - expected).abs().max() < 1e-3 * expected.std(0).max()
+
+
+@needs_openvino
+@pytest.mark.parametrize(("pooling", "recurrence"), [("log_sum_exp", "gru"), ("recurrent", "gru"), ("recurrent", "lstm")])
+def test_openvino_gives_the_vectors_of_networks_over_slices(pooling, recurrence):
+    described = small("resnet", slices=True, pooling=pooling, recurrence=recurrence, attention="squeeze_excitation")
+    batch = windows(2, 1, 5, 16, 24)
+    expected = logits(in_use(built(described), RULES, "cpu", "torch"), RULES, batch)
+    found = logits(in_use(built(described), RULES, "cpu", "openvino"), RULES, batch)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+@needs_openvino
 def test_batches_of_any_size_give_the_numbers_of_single_windows():
     module, batch = in_use(network(), RULES, "cpu", "openvino"), windows(3, 2, 4, 12, 8)
     together = logits(module, RULES, batch)
@@ -94,6 +116,13 @@ class Unconvertible(nn.Module):
         return torch.linalg.eigvals(batch).abs()[..., None].expand_as(batch) + batch
 
 
+class OneRow(nn.Module):
+    """Neither of the window's size nor one vector."""
+
+    def forward(self, batch):
+        return batch.mean(2)
+
+
 class TwoOutputs(nn.Module):
     def forward(self, batch):
         return batch, batch + 1
@@ -109,7 +138,7 @@ def test_a_network_that_does_not_convert_is_left_to_torch_with_a_warning(caplog)
 
 
 @needs_openvino
-@pytest.mark.parametrize("module", [Unconvertible(), TwoOutputs()])
+@pytest.mark.parametrize("module", [Unconvertible(), TwoOutputs(), OneRow()])
 def test_a_network_that_does_not_convert_is_an_error_with_the_reason_where_openvino_was_asked_for(module):
     with pytest.raises(IncompatibleError, match="cannot run this network on windows of") as error:
         logits(in_use(module, RULES, "cpu", "openvino"), RULES, windows(2, 1, 6, 6))

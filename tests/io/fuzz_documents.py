@@ -7,11 +7,14 @@ A process of its own, because libFuzzer ends the process that it runs in. Ends w
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import sys
 from pathlib import Path
 
 SECONDS_PER_INPUT = 20
+# More than any run takes beside its own seconds; then a process that stands still says where.
+MOST_SECONDS_BESIDE = 120
 GOLDEN = Path(__file__).resolve().parents[1] / "tasks" / "segmentation" / "golden" / "hippocampus_nnunet_format_1.json"
 DATASET = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2],
            "numTraining": 2, "file_ending": ".nii.gz"}
@@ -52,6 +55,7 @@ def main() -> None:
             if read_spec(folder / "back.yaml") != value:
                 raise AssertionError("a specification that was written is read as another")
 
+    faulthandler.dump_traceback_later(int(seconds) + MOST_SECONDS_BESIDE, exit=True)
     atheris.Setup([sys.argv[0], str(corpus), f"-max_total_time={seconds}", f"-seed={seed}", f"-timeout={SECONDS_PER_INPUT}",
                    "-max_len=6000", f"-artifact_prefix={folder}/"], one)
     atheris.Fuzz()

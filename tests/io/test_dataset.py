@@ -323,7 +323,7 @@ def test_reading_every_file_finds_every_problem(dataset):
         ("moved", "E_GRID"),
         ("nan", "E_NONFINITE"),
     ]
-    assert "[3]" in problems[1].message and "{1: 'one', 5: 'five'}" in problems[1].message
+    assert "label values 3 (1 voxel) are not" in problems[1].message and "1 one, 5 five" in problems[1].message
 
 
 def test_a_folder_of_masks_is_checked_file_by_file(dataset):
@@ -337,7 +337,7 @@ def test_a_folder_of_masks_is_checked_file_by_file(dataset):
     spec = replace(spec, layouts=(layout,), labels=spec.labels[:1])
     [case] = scan(spec, folder).cases
     [problem] = check_case(spec, case)
-    assert problem.code == "E_LABEL_VALUE" and "[5]" in problem.message
+    assert problem.code == "E_LABEL_VALUE" and "label values 5 (1 voxel) are not" in problem.message
 
 
 def test_problems_are_raised_as_one_error_that_lists_them(dataset):
@@ -349,6 +349,15 @@ def test_problems_are_raised_as_one_error_that_lists_them(dataset):
     assert lines[0] == "dataset Toy: 3 cases have problems:"
     assert [line.split(":")[0].strip() for line in lines[1:4]] == ["label", "moved", "nan"]
     assert caught.value.hint == "autoseg check -d Toy"
+
+
+def test_one_problem_of_many_cases_is_one_line(dataset):
+    problems = [Problem(f"c{number}", "E_NOT_IN_TABLE", "has no row") for number in range(9)] + [Problem("z", "E_GRID", "moved")]
+    with pytest.raises(DatasetError) as caught:
+        require_no_problems(problems, dataset[0])
+    assert str(caught.value).splitlines()[:3] == [
+        "dataset Toy: 10 cases have problems:", "  c0, c1, c2, c3, c4 and 4 more: has no row [E_NOT_IN_TABLE]",
+        "  z: moved [E_GRID]"]
 
 
 def test_warnings_do_not_stop(dataset):

@@ -160,7 +160,8 @@ def test_a_table_outside_the_folder_is_not_opened(tmp_path, table):
 @pytest.mark.parametrize(("content", "words"), [
     ("case,patient\na,p,q\n", "row 2 does not have the 2 cells"), ("case,patient\na\n", "row 2 does not have the 2 cells"),
     ("case,patient\na,\x1b[2J\n", "control characters"), ("case,patient\n\"a,p\n", "cannot be read"),
-    ("case,patient\n" + "a" * 200_000 + ",p\n", "cannot be read"), ("", "column 'case'"),
+    ("case,patient\n" + "a" * 200_000 + ",p\n", "cannot be read"), ("", "names no column"),
+        ("name,patient\na,p\n", "column 'case'"),
 ])
 def test_a_damaged_table_is_refused(tmp_path, content, words):
     touch(tmp_path, "i/a_0000.nii", "l/a.nii")

@@ -14,7 +14,7 @@ from autoseg.core.case import Unit
 from autoseg.core.spec import ChannelSpec, DatasetSpec, InputSpec, LabelSpec, LayoutSpec
 from autoseg.io.dataset import check_case, list_inputs, scan
 from autoseg.io.foreign import read_dataset_json
-from autoseg.stages.evaluate import files_by_case
+from autoseg.io.images import files_by_case
 from autoseg.stages.fingerprint import digest_unit
 
 GREY = np.arange(15, dtype=np.uint8).reshape(3, 5)
@@ -91,8 +91,8 @@ def test_a_preview_beside_a_volume_is_not_a_case(tmp_path):
 @pytest.mark.parametrize(("mask", "values", "words"), [
     (MASK * 255, (1,), None),
     (MASK * 255, (255,), None),
-    (MASK * 255, (1, 2), r"the values \[255\], which the specification does not list"),
-    (MASK * 200, (1,), r"the values \[200\], which the specification does not list"),
+    (MASK * 255, (1, 2), r"label values 255 \(\d+ voxels\) are not in the specification"),
+    (MASK * 200, (1,), r"label values 200 \(\d+ voxels\) are not in the specification"),
     (np.repeat(MASK[:, :, None], 3, axis=2) * 255, (1,), None),
     (COLOUR, (1,), "colour image.*8-bit greyscale"),
 ])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from autoseg.core.errors import IncompatibleError, ReadError
+from autoseg.core.networks import Classifier, Start
 from autoseg.io.plans import read_plan
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tasks" / "segmentation" / "golden" / "hippocampus_nnunet_format_1.json"
@@ -32,7 +33,7 @@ def test_a_sound_plan_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(("place", "value", "words"), [
-    ("format", 2, ["format 2", "update autoseg"]), ("format", 0, ["format 0"]),
+    ("format", 3, ["format 3", "update autoseg"]), ("format", 0, ["format 0"]),
     ("extra", 1, ["'extra'", "not known"]), (f"{FULL}.patchsize", [8, 8, 8], ["patchsize", "Did you mean", "patch_size"]),
     (f"{FULL}.network.kind", "os.system", ["network.kind", "os.system", "plain_unet"]),
     (f"{FULL}.network.kind", "torch.hub.load", ["plain_unet"]), (f"{FULL}.network.norm", "builtins.eval", ["norm"]),
@@ -78,3 +79,47 @@ def test_a_document_that_is_no_plan_is_refused(tmp_path, document):
     (tmp_path / "plan.json").write_text(document)
     with pytest.raises(IncompatibleError, match=r"plan\.json"):
         read_plan(tmp_path / "plan.json")
+
+
+CLASSIFIER = {"kind": "densenet", "dims": 3, "in_channels": 1, "out_channels": 2, "features": [8, 16], "growth": 4,
+              "strides": [[1, 1, 1], [2, 2, 2]], "kernel_sizes": [[3, 3, 3], [3, 3, 3]], "blocks": [2, 2]}
+START = {"weights": "start.safetensors", "sha256": "0" * 64, "parts": ["encoder."]}
+
+
+def test_a_classifier_of_whole_images_is_read_whatever_their_size(tmp_path):
+    plan = read_plan(edited(tmp_path, {f"{FULL}.network": CLASSIFIER, f"{FULL}.patch_size": [41, 57, 39],
+                                       f"{FULL}.whole_image": True, f"{FULL}.start": START}))
+    configuration = plan.configurations["3d_fullres"]
+    assert isinstance(configuration.network, Classifier) and configuration.network.blocks == (2, 2)
+    assert configuration.whole_image and configuration.start == Start(START["weights"], START["sha256"], ("encoder.",))
+
+
+@pytest.mark.parametrize(("key", "value", "words"), [
+    ("network.blocks", [2], ["features has 2 stages", "blocks"]),
+    ("network.blok", [2], ["network.blok", "Did you mean", "blocks"]),
+    ("network.features", [8, 0], ["network.features", "greater than or equal to 1"]),
+    ("network.growth", 0, ["a densenet grows by 1 or more"]), ("network.slices", True, ["dims is 3"]),
+    ("network.bottleneck", True, ["bottleneck is for a resnet"]), ("network.kernel_sizes.0", [2, 3, 3], ["must be odd"]),
+    ("network.output_bias", [0.5], ["output_bias has 1 values"]), ("start.weights", "../../etc/passwd", ["beside the plan"]),
+    ("start.weights", "/x.safetensors", ["beside the plan"]), ("start.weights", "start.pt", [".safetensors file"]),
+    ("start.sha256", "abc", ["no SHA-256 digest"]), ("start.parts", [], ["start.parts must name"]),
+    ("start.parts", [""], ["start.parts must name"]), ("start.rate_decay", 0.0, ["rate_decay", "greater than 0"]),
+])
+def test_an_edited_classifier_is_refused_by_key(tmp_path, key, value, words):
+    first = json.loads(edited(tmp_path, {f"{FULL}.network": CLASSIFIER, f"{FULL}.start": START}).read_text())
+    entry = first["configurations"]["3d_fullres"]
+    *above, last = key.split(".")
+    for step in above:
+        entry = entry[step]
+    entry[int(last) if isinstance(entry, list) else last] = value
+    (tmp_path / "plan.json").write_text(json.dumps(first))
+    with pytest.raises(IncompatibleError) as caught:
+        read_plan(tmp_path / "plan.json")
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_network_for_every_voxel_cannot_see_images_of_one_size(tmp_path):
+    with pytest.raises(IncompatibleError, match="whole_image is for networks that answer with a vector"):
+        read_plan(edited(tmp_path, {f"{FULL}.whole_image": True}))
+    with pytest.raises(IncompatibleError, match=r"key 'configurations.3d_fullres.network.kind' is missing"):
+        read_plan(edited(tmp_path, {f"{FULL}.network": {key: value for key, value in CLASSIFIER.items() if key != "kind"}}))

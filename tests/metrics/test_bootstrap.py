@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from autoseg.core.report import Estimate
-from autoseg.metrics.bootstrap import bootstrap_mean
+from autoseg.metrics import bootstrap
+from autoseg.metrics.bootstrap import bootstrap_difference, bootstrap_mean, bootstrap_statistic
+from autoseg.metrics.roc import auc, auc_difference, auc_interval, resampled_aucs
 
 
 def rng() -> np.random.Generator:
@@ -87,3 +89,94 @@ def test_groups_of_one_change_nothing_and_undefined_patients_do_not_count():
     assert bootstrap_mean(scores, rng(), groups=["d", "c", "b", "a"]) == bootstrap_mean(scores, rng())
     estimate = bootstrap_mean([0.1, 0.4, math.nan, 0.9], rng(), groups=["a", "a", "b", "c"])
     assert (estimate.count, estimate.undefined, estimate.groups) == (3, 1, 2)
+
+
+def scored(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    truths = (random.random(count) < 0.4).astype(float)
+    return random.normal(truths, 1.0), truths
+
+
+def test_statistic_of_all_resamples_at_once_is_that_of_one_by_one():
+    scores, truths = scored(80)
+    groups = [f"p{k // 3}" for k in range(80)]
+    options = {"groups": groups, "draws": 200}
+    slow = bootstrap_statistic(auc, scores, truths, rng(), **options)
+    fast = bootstrap_statistic(auc, scores, truths, rng(), resampled=resampled_aucs, **options)
+    assert (fast.lower, fast.upper, fast.mean) == pytest.approx((slow.lower, slow.upper, auc(scores, truths)))
+    assert (fast.count, fast.groups) == (80, 27) and math.isnan(fast.median)
+
+
+def test_statistic_that_is_a_mean_has_the_interval_of_the_mean():
+    scores, groups = np.random.default_rng(2).normal(0, 1, 60), [f"{k // 2}" for k in range(60)]
+    found = bootstrap_statistic(lambda s, t: float((s - t).mean()), scores, np.zeros(60), rng(), groups=groups)
+    known = bootstrap_mean(scores, rng(), groups=groups)
+    assert (found.mean, found.lower, found.upper) == pytest.approx((known.mean, known.lower, known.upper), abs=0.02)
+
+
+def test_interval_of_the_auc_is_nearly_that_of_delong():
+    scores, truths = scored(600)
+    found = bootstrap_statistic(auc, scores, truths, rng(), resampled=resampled_aucs)
+    assert (found.mean, found.lower, found.upper) == pytest.approx(auc_interval(scores, truths), abs=0.004)
+
+
+def test_copies_of_patients_do_not_narrow_the_interval():
+    scores, truths = scored(60)
+    alone = bootstrap_statistic(auc, scores, truths, rng(), resampled=resampled_aucs)
+    copied = bootstrap_statistic(auc, np.tile(scores, 4), np.tile(truths, 4), rng(), resampled=resampled_aucs,
+                                 groups=[*map(str, range(60))] * 4)
+    assert copied.upper - copied.lower == pytest.approx(alone.upper - alone.lower, rel=0.1)
+    assert (copied.count, copied.groups) == (240, 60)
+
+
+def test_units_without_a_truth_are_left_out_and_counted():
+    scores, truths = scored(40)
+    known = bootstrap_statistic(auc, scores, truths, rng())
+    found = bootstrap_statistic(auc, [*scores, 1.0], [*truths, math.nan], rng())
+    assert (found.mean, found.lower, found.upper, found.undefined) == (known.mean, known.lower, known.upper, 1)
+    nothing = bootstrap_statistic(auc, [1.0], [math.nan], rng())
+    assert (nothing.count, nothing.undefined) == (0, 1) and math.isnan(nothing.mean)
+    assert bootstrap_statistic(auc, [], [], rng()).count == 0
+
+
+def test_units_with_several_truths_stay_while_one_is_known():
+    scores, truths = np.zeros((3, 2)), np.array([[1.0, math.nan], [math.nan, math.nan], [0.0, 1.0]])
+    assert bootstrap_statistic(lambda s, t: float(np.nanmean(t)), scores, truths, rng()).count == 2
+
+
+def test_too_few_positive_patients_give_no_interval():
+    # a share of (1 - 1/30)^30 = 36 % of the draws has no positive patient
+    one = bootstrap_statistic(auc, np.arange(30.0), [*[0] * 29, 1], rng(), resampled=resampled_aucs)
+    assert one.mean == 1.0 and math.isnan(one.lower) and math.isnan(one.upper)
+    # (1 - 4/30)^30 = 1.4 %
+    four = bootstrap_statistic(auc, np.arange(30.0), [*[0] * 20, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1], rng(), resampled=resampled_aucs)
+    assert four.lower < four.mean < four.upper
+
+
+def test_paired_difference_has_the_interval_of_delong_and_is_narrower_than_unpaired():
+    scores, truths = scored(500)
+    others = scores + np.random.default_rng(4).normal(0, 0.5, 500)
+    found = bootstrap_difference(auc, scores, others, truths, rng(), resampled=resampled_aucs)
+    assert (found.mean, found.lower, found.upper) == pytest.approx(auc_difference(scores, others, truths), abs=0.003)
+    slow = bootstrap_difference(auc, scores, others, truths, rng(), draws=100)
+    fast = bootstrap_difference(auc, scores, others, truths, rng(), draws=100, resampled=resampled_aucs)
+    assert (slow.lower, slow.upper) == pytest.approx((fast.lower, fast.upper))
+    apart = bootstrap_statistic(auc, scores, truths, rng())
+    assert found.upper - found.lower < apart.upper - apart.lower
+
+
+def test_same_seed_gives_the_same_draws_and_blocks_cover_all_of_them(monkeypatch):
+    scores, truths = scored(50)
+    whole = bootstrap_statistic(auc, scores, truths, rng(), resampled=resampled_aucs)
+    again = bootstrap_statistic(auc, scores, truths, rng(), resampled=resampled_aucs)
+    assert (again.lower, again.upper) == (whole.lower, whole.upper)
+    seen = []
+    monkeypatch.setattr(bootstrap, "BLOCK_UNITS", 1000)
+
+    def watched(scores, truths, counts):
+        seen.append(counts)
+        return resampled_aucs(scores, truths, counts)
+
+    bootstrap_statistic(auc, scores, truths, rng(), resampled=watched)
+    assert sum(len(counts) for counts in seen) == bootstrap.DRAWS and len(seen) == 100
+    assert all((counts.sum(axis=1) == 50).all() for counts in seen)

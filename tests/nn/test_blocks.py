@@ -124,3 +124,16 @@ def test_a_residual_block_that_keeps_its_width_and_size_adds_the_input_itself():
     block.main[-1].weight.data.zero_()
     image = torch.randn(1, 4, 6, 5)
     assert torch.equal(block(image), nn.functional.leaky_relu(image, 0.01))
+
+
+def test_a_traced_group_norm_says_what_torchs_does():
+    from autoseg.nn.blocks import group_norm
+
+    norm = group_norm(24)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    features = torch.randn(2, 24, 5, 4, 3) * 3 + 7
+    traced = torch.jit.trace(norm, features)
+    expected = torch.nn.functional.group_norm(features, 3, norm.weight, norm.bias, norm.eps)
+    assert torch.allclose(traced(features), expected, atol=1e-5) and "group_norm" not in str(traced.graph)

@@ -50,3 +50,15 @@ def test_fingerprints_of_before_count_as_cropped_to_nonzero():
     both = earlier + fingerprint(0.3)
     assert both.shapes_inside_corners == ((100, 10, 10), (30, 10, 10))
     assert both == fingerprint(0.3) + earlier
+
+
+def test_images_without_air_have_their_whole_volume_and_flat_ones_stay_flat():
+    def whole(shape, share):
+        case = CaseFingerprint(shape, (1.0, 1.0, 1.0), share, (NOTHING,), ({},))
+        found = cropped_as_planned(sum_fingerprints([case], 1), 
+                                   (InputPlan("image", (), "nothing"), InputPlan("other", (), "zero")))
+        return found.shapes_after_crop[0], found.relative_sizes
+
+    assert whole((40, 20, 10), 0.125) == ((80, 40, 20), (1.0,))
+    assert whole((1, 30, 50), 0.25) == ((1, 60, 100), (1.0,))
+    assert whole((40, 20, 10), 1.0) == ((40, 20, 10), (1.0,))

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from autoseg.reporting import curves
+from autoseg.reporting import axes, curves
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -73,12 +73,12 @@ def test_constant_curve_has_an_axis_of_more_than_one_value():
     (-1.0, 1.0, [-1.0, -0.5, 0.0, 0.5, 1.0]), (5.0, 5.0, [5.0, 6.0]),
 ])
 def test_ticks_are_round_and_enclose_the_values(low, high, expected):
-    assert curves.ticks(low, high) == pytest.approx(expected)
+    assert axes.ticks(low, high) == pytest.approx(expected)
 
 
 def test_log_ticks_are_powers_of_ten_that_enclose_the_values():
-    assert curves.log_ticks(2e-4, 3e-2) == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1])
-    assert curves.log_ticks(1.0, 1.0) == pytest.approx([1.0, 10.0])
+    assert axes.log_ticks(2e-4, 3e-2) == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1])
+    assert axes.log_ticks(1.0, 1.0) == pytest.approx([1.0, 10.0])
 
 
 def test_dot_plot_has_one_dot_per_defined_score_and_the_mean():

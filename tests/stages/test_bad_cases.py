@@ -61,6 +61,33 @@ def test_prediction_names_every_bad_case_and_finishes_the_others(toy, bundle, tm
     assert written == {"a_sound", "z_sound"}
 
 
+def test_a_bad_case_is_named_once_and_nobody_is_sent_to_a_specification(bundle, tmp_path, capfd):
+    (tmp_path / "in").mkdir()
+    holed = VOXELS.copy()
+    holed[3, 4, 5] = np.nan
+    for name, voxels in (("a_sound", VOXELS), ("holed", holed)):
+        (tmp_path / "in" / f"{name}.nii.gz").write_bytes(gzip.compress(nifti_bytes(voxels)))
+    capfd.readouterr()
+    code = run(["predict", "-b", str(bundle), "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--engine", "torch"])
+    shown = "".join(capfd.readouterr())
+    assert code == 4 and shown.count("voxels are not finite numbers") == 1 and shown.count("holed.nii.gz") == 1
+    assert "[E_NONFINITE]" in shown and "exclude" not in shown
+
+
+def test_images_of_formats_that_are_not_read_are_listed_as_they_are_when_named_alone(bundle, tmp_path, capsys):
+    for folder, names in (("some", ("a.nii.gz", "b.mgz", "c.img", "c.hdr", "README.txt")), ("none", ("b.mgz", "README.txt"))):
+        (tmp_path / folder / "in").mkdir(parents=True)
+        for name in names:
+            (tmp_path / folder / "in" / name).write_bytes(gzip.compress(nifti_bytes(VOXELS)))
+    code, document = predicted(bundle, tmp_path / "some" / "in", capsys)
+    assert code == 4 and set(document["cases"]) == {"a"}
+    assert {failure["unit"]: failure["code"] for failure in document["failures"]} == {"b": "E_FORMAT", "c": "E_FORMAT"}
+    code, document = predicted(bundle, tmp_path / "none" / "in", capsys)
+    assert code == 4 and document["cases"] == {} and [failure["unit"] for failure in document["failures"]] == ["b"]
+    recorded = json.loads((tmp_path / "none" / "out" / "predictions.json").read_text())
+    assert recorded["failures"] == document["failures"]
+
+
 def test_images_of_few_voxels_are_predicted_on_their_own_grid(bundle, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     rng = np.random.default_rng(0)

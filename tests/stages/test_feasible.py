@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from autoseg.core.errors import ResourceError
-from autoseg.core.plan import Network
+from autoseg.core.networks import Classifier, Network
 from autoseg.io.plans import read_plan
+from autoseg.planning.memory import parameter_count
 from autoseg.stages.feasible import least_bytes, least_parameters, require_prediction_fits, require_training_fits
 
 
@@ -20,6 +21,21 @@ def test_the_least_is_that_of_a_hand_calculation(toy):
     assert least_bytes(configuration, 3, training=True) == 4 * 3 * parameters + 4 * voxels + 4 * voxels * 4
     half = replace(configuration, optimization=replace(configuration.optimization, precision="bf16"))
     assert least_bytes(half, 3, training=False) == 4 * parameters + 4 * voxels + 2 * voxels * 4
+
+
+@pytest.mark.parametrize(("kind", "more", "expected"), [
+    ("plain_encoder", {}, 27 * (1 * 4 + 4 * 4) + 27 * 4 * 8), ("vit", {}, 3 + 4 * (2 * 16 + 64)),
+    ("resnet", {}, 3 + (2 * 16 + 64) // 2), ("densenet", {"growth": 5}, 3 + 25 * 3), ("inception", {}, 3)])
+def test_the_least_of_a_classifier_is_that_of_a_hand_calculation(kind, more, expected):
+    network = Classifier(kind, 3, 1, 3, (4, 8), ((1, 1, 1), (2, 2, 2)), ((3, 3, 3),) * 2, (2, 1), **more)
+    assert least_parameters(network) == expected
+    assert parameter_count(network) > expected
+
+
+def test_an_absurd_classifier_is_refused_before_anything_is_allocated(toy, tmp_path):
+    network = Classifier("vit", 3, 1, 3, (10**6,), ((8, 8, 8),), ((8, 8, 8),), (12,))
+    with pytest.raises(ResourceError, match="GB of memory"):
+        require_prediction_fits(replace(toy.configuration, network=network), tmp_path / "plan.json", "cpu")
 
 
 def test_the_least_is_less_than_what_is_predicted(toy):

@@ -17,6 +17,7 @@ from autoseg.stages import passes
 from autoseg.stages.passes import Candidate, affordable, candidates, cheapest_within_one_error, decide_passes, loses_little
 from autoseg.stages.train import fresh_network
 from autoseg.stages.trained import Trained
+from autoseg.tasks import load_task
 
 BEST = np.array([0.9, 0.8, 0.7, 0.85, 0.75])
 RULES = Inference(0.5, 0.125, 2, (1, 2), True)
@@ -85,7 +86,9 @@ def record(mean, *parts):
     (record(0.95, 0.95, float("nan")), False),  # defined before, not any more
 ])
 def test_a_reduced_precision_may_cost_little_on_the_whole_and_in_every_label(reduced, expected):
-    assert loses_little([record(0.9, 0.90, 0.80)], [reduced], "mean.dice") is expected
+    before, after = (load_task("segmentation").summarise([found], np.random.default_rng(0))
+                     for found in (record(0.9, 0.90, 0.80), reduced))
+    assert loses_little(before, after, "mean.dice") is expected
 
 
 @pytest.fixture

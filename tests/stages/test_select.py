@@ -11,7 +11,8 @@ from autoseg.core.report import Record, Report
 from autoseg.core.task import Context
 from autoseg.io.images import read_label_map, write_label_map
 from autoseg.stages.prepare import read_inputs
-from autoseg.stages.select import best_configuration, decide_refinements, members_of, run_select
+from autoseg.stages.refine import decide_refinements
+from autoseg.stages.select import best_configuration, members_of, run_select
 from autoseg.stages.trained import Trained
 from autoseg.tasks.segmentation.target import Segmentation, read_target
 

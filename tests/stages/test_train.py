@@ -5,18 +5,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from autoseg import pipeline
 from autoseg.core.budget import Budget
-from autoseg.core.errors import ReadError
+from autoseg.core.errors import IncompatibleError, ReadError
+from autoseg.core.networks import Start
 from autoseg.core.plan import Durations
 from autoseg.core.progress import silent
 from autoseg.core.task import Context, PlanRequest
+from autoseg.io.atomic import sha256_file
 from autoseg.io.images import read_geometry, read_image
 from autoseg.io.store import Store
+from autoseg.nn.weights import save_weights
 from autoseg.stages.preprocess import run_preprocess
-from autoseg.stages.train import run_train
+from autoseg.stages.train import fresh_network, run_train, seeded_network
 from autoseg.stages.trained import finished_runs
 from autoseg.training.loop import Interrupted
 
@@ -182,3 +186,23 @@ def test_training_on_a_damaged_case_stops_with_the_command_that_mends_it(toy, tm
     store = run_preprocess(toy.task, toy.workspace.spec, toy.workspace.units, plan, run.configuration, tmp_path / "store",
                            executor=None, progress=silent)
     assert finished(replace(damaged, store=store)) == whole
+
+
+def test_training_starts_from_the_weights_beside_the_plan_and_refuses_others(toy, tmp_path):
+    plan = shortened(toy.plan, "3d_fullres", 1)
+    fresh = replace(pipeline.make_run(toy.workspace, plan, "3d_fullres", "0"), folder=tmp_path / "run", plan_folder=tmp_path)
+    given = seeded_network(replace(fresh, fold_name="1"))
+    save_weights(tmp_path / "start.safetensors", given)
+    start = Start("start.safetensors", sha256_file(tmp_path / "start.safetensors"), ("encoder.",))
+    run = replace(fresh, configuration=replace(fresh.configuration, start=start))
+    assert run.inputs_hash() != fresh.inputs_hash()
+    begun, seeded, source = (network.state_dict() for network in (fresh_network(run), seeded_network(run), given))
+    taken = [name for name in source if name.startswith("encoder.")]
+    assert 0 < len(taken) < len(source)
+    assert all(torch.equal(begun[name], (source if name in taken else seeded)[name]) for name in source)
+    trained = finished(run)
+    flip(tmp_path / "start.safetensors")
+    assert finished(run) == trained  # what is trained needs its start no more
+    with pytest.raises(IncompatibleError, match=r"start\.safetensors.*is missing or another file") as caught:
+        finished(replace(run, folder=tmp_path / "again"))
+    assert caught.value.code == "E_START"

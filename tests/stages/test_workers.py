@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import wait
 from pathlib import Path
@@ -183,11 +184,17 @@ def test_a_limit_grows_with_the_largest_case_and_says_where_it_comes_from():
 
 
 def test_a_case_that_is_slow_in_this_process_is_named_while_it_is_under_way(caplog):
-    with naming_slow_cases("case7", 0.02):
-        time.sleep(0.2)
-    with naming_slow_cases("case8", 10.0):
-        pass
+    before = threading.active_count()
+    with naming_slow_cases(0.5, advice="wait") as begin:
+        assert threading.active_count() == before + 1
+        for place in range(60):
+            begin(f"quick{place}")
+            time.sleep(0.01)
+        begin("case7")
+        time.sleep(1.5)
+        begin("case8")
     assert [record.getMessage().split(" has been")[0] for record in caplog.records] == ["case case7"]
+    assert threading.active_count() == before
 
 
 def test_workers_end_with_the_process_that_started_them(tmp_path):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 import pickle
 import shutil
 from dataclasses import is_dataclass, replace
@@ -13,20 +14,29 @@ import torch
 from toy_tasks.datasets import open_toy, plan_toy
 
 from autoseg import pipeline
+from autoseg.core.case import single_units
 from autoseg.core.errors import UnsafeError
 from autoseg.core.plan import unexplained_values
 from autoseg.core.progress import silent
 from autoseg.core.report import Record
-from autoseg.core.task import Context, Probe
-from autoseg.io.images import read_geometry, read_image
+from autoseg.core.task import Context, Given, Probe
+from autoseg.io.arrays import read_arrays, write_arrays
+from autoseg.io.bundles import read_bundle
+from autoseg.io.images import image_ending, read_geometry
 from autoseg.io.values import read_value
+from autoseg.stages.evaluate import run_evaluate
 from autoseg.stages.prepare import prepare_inputs, read_inputs
+from autoseg.stages.refine import read_validation
 from autoseg.tasks import load_task
 from autoseg.training.memory import predict_peaks
 
 
 def first_unit(toy):
     return toy.workspace.units[0]
+
+
+def image_of(inputs):
+    return next(iter(inputs.values()))
 
 
 def test_the_record_can_be_sent_to_a_worker_process(toy):
@@ -73,11 +83,11 @@ def test_a_plan_made_from_its_own_budget_is_the_same_and_measures_nothing(toy):
 
 
 def test_the_target_lies_on_the_model_grid(toy):
-    unit = first_unit(toy)
+    unit = single_units(toy.workspace.units)[0]
     record = toy.store.record(unit.id)
     arrays = toy.task.prepare_target(toy.task.read_target(unit, toy.workspace.spec), record, toy.configuration)
     volumes = [array for array in arrays.values() if array.ndim >= 3]
-    assert volumes and all(array.shape[-3:] == record.model_shape for array in volumes)
+    assert arrays and all(array.shape[-3:] == record.model_shape for array in volumes)
 
 
 def test_a_batch_depends_on_its_generator_alone(toy):
@@ -150,16 +160,17 @@ def test_a_prediction_read_back_from_its_file_scores_the_same(toy, tmp_path):
     prediction, image = predict_first(toy)
     target = toy.task.read_target(first_unit(toy), toy.workspace.spec)
     path, *_ = toy.task.write(prediction, toy.workspace.spec, image, tmp_path / "case.nii.gz")
-    back = toy.task.read_prediction(path, toy.workspace.spec)
+    back = toy.task.read_prediction(tmp_path / "case.nii.gz", toy.workspace.spec)
     before = toy.task.score(prediction, target, toy.workspace.spec, image)
     assert toy.task.score(back, target, toy.workspace.spec, image) == pytest.approx(before, rel=1e-4, nan_ok=True)
-    assert read_geometry(path).agrees_with(read_geometry(first_unit(toy).cases[0].inputs["image"][0]))
+    if image_ending(path):
+        assert read_geometry(path).agrees_with(read_geometry(first_unit(toy).cases[0].inputs["image"][0]))
 
 
 def test_the_truth_scores_better_than_a_fresh_network(toy):
     prediction, image = predict_first(toy)
     target = toy.task.read_target(first_unit(toy), toy.workspace.spec)
-    spec, name = toy.workspace.spec, toy.task.headline
+    spec, name = toy.workspace.spec, toy.task.case_headline
     assert toy.task.score(target, target, spec, image)[name] > toy.task.score(prediction, target, spec, image)[name]
 
 
@@ -168,27 +179,67 @@ def test_the_summary_of_equal_records_is_their_score(toy):
     _, image = predict_first(toy)
     scores = toy.task.score(target, target, toy.workspace.spec, image)
     records = [Record(str(number), scores) for number in range(4)]
-    estimate = toy.task.summarise(records, np.random.default_rng(0))[toy.task.headline]
+    summary = toy.task.summarise(records, np.random.default_rng(0))
+    estimate = summary[toy.task.case_headline]
     assert (estimate.mean, estimate.median, estimate.lower, estimate.upper, estimate.count) == pytest.approx(
-        (scores[toy.task.headline],) * 4 + (4,))
+        (scores[toy.task.case_headline],) * 4 + (4,))
+    assert summary[toy.task.headline].count == 4
 
 
-def test_the_baseline_predicts_something_that_can_be_scored(toy):
+def test_the_baseline_predicts_the_same_when_its_arrays_come_from_a_file(toy, tmp_path):
     spec = toy.workspace.spec
-    samples = [(unit, read_inputs(unit, spec), toy.task.read_target(unit, spec)) for unit in toy.workspace.units[:6]]
-    predict = toy.task.baseline(iter(samples), spec, np.random.default_rng(0))
-    unit = toy.workspace.units[6]
+    samples = [(unit, read_inputs(unit, spec), toy.task.read_target(unit, spec)) for unit in toy.workspace.units[:-1]]
+    arrays = toy.task.fit_baseline(iter(samples), spec, np.random.default_rng(0))
+    write_arrays(tmp_path / "baseline.safetensors", arrays)
+    unit = toy.workspace.units[-1]
     inputs = read_inputs(unit, spec)
-    score = toy.task.score(predict(inputs), toy.task.read_target(unit, spec), spec, inputs["image"])[toy.task.headline]
-    assert np.isfinite(score)
+    target = toy.task.read_target(unit, spec)
+    scores = [toy.task.score(toy.task.apply_baseline(found, inputs, spec), target, spec, image_of(inputs))
+              for found in (arrays, read_arrays(tmp_path / "baseline.safetensors"))]
+    assert np.isfinite(scores[0][toy.task.case_headline]) and scores[0] == pytest.approx(scores[1], rel=0, nan_ok=True)
+
+
+def test_nothing_is_wrong_with_the_units_together_and_facts_are_words(toy):
+    assert toy.task.examine(toy.workspace.units, toy.workspace.spec) == ()
+    facts = toy.task.facts(toy.workspace.spec, toy.workspace.units)
+    assert facts and all(isinstance(value, str) and value for value in facts.values())
+    assert all(note.endswith(".") for note in toy.task.notes(toy.workspace.spec))
+
+
+def test_a_row_has_numbers_and_words_and_charts_are_drawings(toy):
+    prediction, image = predict_first(toy)
+    row = toy.task.row(prediction, toy.workspace.spec, image)
+    assert row and all(isinstance(value, float | str) for value in row.values())
+    target = toy.task.read_target(first_unit(toy), toy.workspace.spec)
+    records = [Record(str(number), toy.task.score(target, target, toy.workspace.spec, image)) for number in range(4)]
+    assert all(chart.startswith("<svg") for chart in toy.task.charts(records, records, toy.workspace.spec))
+
+
+def test_a_folder_of_predictions_is_scored_as_in_memory_and_what_is_missing_is_listed(toy, tmp_path):
+    spec, task, expected = toy.workspace.spec, toy.task, {}
+    samples = [(unit, read_inputs(unit, spec), task.read_target(unit, spec)) for unit in toy.workspace.units]
+    arrays = task.fit_baseline(iter(samples), spec, np.random.default_rng(0))
+    for unit, inputs, target in samples:
+        prediction = task.apply_baseline(arrays, inputs, spec)
+        files = task.write(prediction, spec, image_of(inputs), tmp_path / f"{unit.id}.nii.gz")
+        expected[unit.id] = task.score(prediction, target, spec, image_of(inputs))[task.case_headline]
+    report = run_evaluate(task, spec, tmp_path, toy.references, progress=silent)
+    found = {record.unit: record.scores[task.case_headline] for record in report.records}
+    assert found == pytest.approx(expected, rel=1e-4, nan_ok=True) and not report.failures
+    for path in files:
+        path.unlink()
+    report = run_evaluate(toy.task, spec, tmp_path, toy.references, progress=silent)
+    assert [failure.unit for failure in report.failures] == [unit.id] and len(report.records) == len(expected) - 1
 
 
 def test_refinements_change_nothing_the_second_time(toy):
     prediction, image = predict_first(toy)
     target = toy.task.read_target(first_unit(toy), toy.workspace.spec)
     for refinement in toy.task.refinements(toy.workspace.spec):
-        once = refinement.apply(prediction, toy.workspace.spec)
-        twice = refinement.apply(once, toy.workspace.spec)
+        if refinement.fit or refinement.uses_baseline:
+            continue  # its numbers belong to predictions without the step
+        once = refinement.apply(prediction, toy.workspace.spec, Given())
+        twice = refinement.apply(once, toy.workspace.spec, Given())
         scores = [toy.task.score(p, target, toy.workspace.spec, image) for p in (once, twice)]
         assert scores[0] == pytest.approx(scores[1], nan_ok=True)
 
@@ -224,7 +275,8 @@ def test_a_finished_fold_is_not_trained_again(trained):
     before = weights.stat().st_mtime_ns
     again = pipeline.train(toy.workspace, toy.plan, name, "0", device="cpu", workers=0, should_stop=lambda: False)
     assert weights.stat().st_mtime_ns == before
-    assert again["0"].summary[toy.task.headline] == report.summary[toy.task.headline]
+    assert again["0"].records == report.records
+    assert again["0"].summary[toy.task.headline].mean == report.summary[toy.task.headline].mean
 
 
 def test_the_same_seed_gives_the_same_weights_to_the_bit(trained, tmp_path):
@@ -250,23 +302,31 @@ def test_prediction_needs_nothing_but_the_bundle_and_skips_what_is_finished(trai
     bundle = tmp_path / "bundle"
     shutil.copytree(toy.workspace.layout.bundle("toy"), bundle)
     shutil.copytree(toy.folder / "images", tmp_path / "in")
-    validated = report.records[0].unit
+    unit = toy.workspace.units_by_id[report.records[0].unit]
     trusted = toy.workspace.spec.task
     manifest = pipeline.predict(bundle, tmp_path / "in", tmp_path / "out", Context(), trusted_task=trusted, progress=silent)
     assert set(manifest.finished) == {unit.id for unit in toy.workspace.units} and not manifest.failures
-    name = next(iter(toy.plan.configurations))
-    earlier = toy.workspace.layout.run("toy", name, "0") / "validation" / validated / f"{validated}.nii.gz"
-    if not read_bundle_decisions(bundle):
-        assert np.array_equal(read_image([tmp_path / "out" / earlier.name]).voxels, read_image([earlier]).voxels)
-    before = (tmp_path / "out" / earlier.name).stat().st_mtime_ns
+    [run] = pipeline.all_runs(toy.workspace, toy.plan)
+    spec, target = toy.workspace.spec, toy.task.read_target(unit, toy.workspace.spec)
+    earlier = read_validation(toy.task, spec, run, unit)
+    found = toy.task.read_prediction(tmp_path / "out" / f"{unit.id}.nii.gz", spec)
+    image = image_of(read_inputs(unit, spec))
+    if not read_bundle(bundle).decisions.refinements:
+        assert toy.task.score(found, target, spec, image) == pytest.approx(
+            toy.task.score(earlier, target, spec, image), nan_ok=True)
+    outputs = [tmp_path / "out" / name for name in manifest.finished[unit.id].outputs]
+    before = [path.stat().st_mtime_ns for path in outputs]
+    table = (tmp_path / "out" / "predictions.csv").read_bytes()
     pipeline.predict(bundle, tmp_path / "in", tmp_path / "out", Context(), trusted_task=trusted, progress=silent)
-    assert (tmp_path / "out" / earlier.name).stat().st_mtime_ns == before
-
-
-def read_bundle_decisions(folder):
-    from autoseg.io.bundles import read_bundle
-
-    return read_bundle(folder).decisions.refinements
+    assert outputs and [path.stat().st_mtime_ns for path in outputs] == before
+    assert (tmp_path / "out" / "predictions.csv").read_bytes() == table
+    rows = list(csv.DictReader(table.decode().splitlines()))
+    expected = toy.task.row(found, spec, image)
+    assert [row["case"] for row in rows] == sorted(manifest.finished)
+    [row] = [row for row in rows if row["case"] == unit.id]
+    numbers = {name: value for name, value in expected.items() if not isinstance(value, str)}
+    assert {name: float(row[name]) for name in numbers} == pytest.approx(numbers, rel=1e-4)
+    assert not any(cell.startswith(("=", "@")) for row in rows for cell in row.values())
 
 
 def test_a_case_that_cannot_be_read_does_not_stop_the_others(trained, tmp_path):
@@ -276,17 +336,19 @@ def test_a_case_that_cannot_be_read_does_not_stop_the_others(trained, tmp_path):
     broken.write_bytes(broken.read_bytes()[:200])
     manifest = pipeline.predict(toy.workspace.layout.bundle("toy"), tmp_path / "in", tmp_path / "out", Context(),
                                 trusted_task=toy.workspace.spec.task, progress=silent)
-    assert [failure.unit for failure in manifest.failures] == [broken.name.removesuffix(".nii.gz")]
-    assert not (tmp_path / "out" / broken.name).exists()
+    [unit] = [unit.id for unit in toy.workspace.units
+              if broken.name.removesuffix(".nii.gz") in [case.id for case in unit.cases]]
+    assert [failure.unit for failure in manifest.failures] == [unit]
+    assert not list((tmp_path / "out").glob(f"{unit}.*"))
     assert len(manifest.finished) == len(toy.workspace.units) - 1
 
 
 def test_arrays_in_memory_give_the_same_prediction_as_files(trained):
     toy, *_ = trained
     predictor = pipeline.load_predictor(toy.workspace.layout.bundle("toy"), trusted_task=toy.workspace.spec.task)
-    unit = first_unit(toy)
+    unit = single_units(toy.workspace.units)[0]
     inputs = read_inputs(unit, toy.workspace.spec)
-    image = inputs["image"]
+    image = image_of(inputs)
     canonical = predictor.predict(inputs)
     in_memory = predictor.predict_array(image.voxels, image.geometry.spacing_mm)
     target = toy.task.read_target(unit, toy.workspace.spec)

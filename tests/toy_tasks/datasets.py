@@ -1,4 +1,4 @@
-"""Toy datasets of two tasks: the contract suite runs over all of them."""
+"""Toy datasets of several tasks: the contract suite runs over all of them."""
 
 from __future__ import annotations
 
@@ -48,11 +48,40 @@ layouts: [{name: toy, inputs: {image: ["images/{case}.nii.gz"]}, targets: {label
 labels: {bright: 7, dark: 3}
 grouping: {pattern: "^(p[0-9]+)_"}
 """,
+    "classification": """
+name: ToyClasses
+task: classification
+inputs: [{role: image, channels: [MRI]}]
+layouts: [{name: toy, inputs: {image: ["images/{case}.nii.gz"]}}]
+grouping: {pattern: "^(p[0-9]+)_", table: labels.csv}
+options:
+  targets:
+    - {column: ill}
+    - {column: signs, kind: multilabel, fewest: 5, negative: [none]}
+    - {column: age}
+""",
+    "exams": """
+name: ToyGrades
+task: classification
+inputs: [{role: image, channels: [X-ray]}]
+layouts: [{name: toy, inputs: {image: ["images/{case}.nii.gz"]}}]
+grouping: {pattern: "^(p[0-9]+)_", table: labels.csv}
+options:
+  exam: {pattern: "^(.+)_scan"}
+  targets: [{column: grade}]
+""",
     "toy_tasks.intensity": """
 name: ToyIntensity
 task: toy_tasks.intensity
 inputs: [{role: image, channels: [MRI]}]
 layouts: [{name: toy, inputs: {image: ["images/{case}.nii.gz"]}, targets: {intensity: "targets/{case}.nii.gz"}}]
+""",
+    "toy_tasks.exams": """
+name: ToyExams
+task: toy_tasks.exams
+inputs: [{role: image, channels: [MRI]}]
+layouts: [{name: toy, inputs: {image: ["images/{case}.nii.gz"]}, targets: {value: "targets/{case}.nii.gz"}}]
+grouping: {pattern: "^(p[0-9]+)_"}
 """,
 }
 
@@ -75,6 +104,11 @@ class Toy:
         return next(iter(self.plan.configurations.values()))
 
     @property
+    def references(self) -> Path:
+        """What predictions of all units are evaluated against."""
+        return next(path for name in ("targets", "labels", "labels.csv") if (path := self.folder / name).exists())
+
+    @property
     def store(self):
         from autoseg.io.store import Store
 
@@ -92,11 +126,33 @@ def write_cases(folder: Path, task_name: str) -> None:
         image = Image.canonical((blobs + rng.normal(0, 0.2, geometry.shape) + 5)[None].astype(np.float32), geometry)
         case_id = f"p{number // 2}_scan{number}"
         write_volume(folder / "images" / f"{case_id}.nii.gz", image.voxels, image)
-        if task_name != "toy_tasks.intensity":
+        if not task_name.startswith("toy_tasks."):
             label = _regions(blobs, number) if task_name == "regions" else np.where(blobs > 1, 7, np.where(blobs < -1, 3, 0))
             write_label_map(folder / "labels" / f"{case_id}.nii.gz", label, image)
         else:
             write_volume(folder / "targets" / f"{case_id}.nii.gz", np.maximum(blobs, 0)[None].astype(np.float32), image)
+
+
+def write_table_cases(folder: Path, task_name: str) -> None:
+    """Noise that is brighter the higher the class, with a table: twenty volumes, or thirty exams of one or two slices.
+
+    Every patient has two units of different classes, so that each fold has several.
+    """
+    is_exam = task_name == "exams"
+    rows = ["case,grade" if is_exam else "case,ill,signs,age"]
+    for number in range(30 if is_exam else 20):
+        rng = np.random.default_rng(number)
+        grade = number % 3 if is_exam else number % 2
+        for scan in range(1 + number % 2 if is_exam else 1):
+            shape = (1, 26, 22) if is_exam else (5 + number % 2, 18, 21)
+            voxels = gaussian_filter(rng.normal(5, 1, shape), (0, 1, 1))
+            voxels[:, 6:14, 5:12] += 2 * grade
+            case_id = f"p{number // 2}_e{number}_scan{scan}" if is_exam else f"p{number // 2}_scan{number}"
+            image = Image.canonical(voxels[None].astype(np.float32), Geometry(shape, (4.0, 1.0, 1.0)))
+            write_volume(folder / "images" / f"{case_id}.nii.gz", image.voxels, image)
+            signs = ("none", "bright", "late", "bright|late")[number % 2 + 2 * (number >= 10)]
+            rows.append(f"{case_id},{grade}" if is_exam else f"{case_id},{grade},{signs},{40 + 1.5 * number + 10 * grade}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
 
 def _regions(blobs: np.ndarray, number: int) -> np.ndarray:
@@ -123,6 +179,6 @@ def plan_toy(workspace: Workspace, seed: int = 0) -> Plan:
 def make_toy(task_name: str, folder: Path) -> Toy:
     """A toy dataset written into `folder`, planned and preprocessed."""
     folder.joinpath("spec.yaml").write_text(SPECS[task_name])
-    write_cases(folder, task_name)
+    (write_table_cases if "labels.csv" in SPECS[task_name] else write_cases)(folder, task_name)
     workspace = open_toy(task_name, folder, folder / "home")
     return Toy(task_name, folder, workspace, plan_toy(workspace))

@@ -12,7 +12,8 @@ from torch import nn
 from autoseg.core.budget import StepTime
 from autoseg.core.case import Unit
 from autoseg.core.plan import Augmentation, Configuration, Inference, Loss, Network, Optimization, Plan, Reason, Resampling
-from autoseg.core.task import Description, Phase, Picture, Refinement, Task, Verb
+from autoseg.core.report import Estimate, Failure
+from autoseg.core.task import Comparison, Description, Phase, Picture, Refinement, Task, Verb
 from autoseg.inference.averaging import averaged
 from autoseg.inference.sliding_window import predict_logits
 from autoseg.io.images import read_image, write_volume
@@ -118,20 +119,71 @@ def score(prediction, target, spec, image):
 
 
 def summarise(records, rng):
-    return {"voxels.accuracy": bootstrap_mean([record.scores["voxels.accuracy"] for record in records], rng)}
+    """The headline, how the worst case does, can be said of all cases only."""
+    accuracy = [record.scores["voxels.accuracy"] for record in records]
+    worst = Estimate(min(accuracy), min(accuracy), np.nan, np.nan, len(records))
+    return {"voxels.accuracy": bootstrap_mean(accuracy, rng), "voxels.worst": worst}
 
 
-def baseline(samples, spec, rng):
-    mean = float(np.mean([target.mean() for _, _, target in samples]))
-    return lambda inputs: np.full(inputs["image"].geometry.shape, mean, np.float32)
+def fit_baseline(samples, spec, rng):
+    return {"mean": np.array([np.mean([target.mean() for _, _, target in samples])])}
 
 
-def clip_at_zero(prediction, spec):
+def apply_baseline(arrays, inputs, spec):
+    return np.full(inputs["image"].geometry.shape, arrays["mean"][0], np.float32)
+
+
+def clip_at_zero(prediction, spec, given):
     return np.maximum(prediction, 0)
 
 
+def shift(prediction, spec, given):
+    return prediction + np.float32(given.fitted["shift"])
+
+
+def fit_shift(pairs, spec):
+    return {"shift": float(np.mean([(target - prediction).mean() for prediction, target in pairs]))}
+
+
+def average(prediction, spec, given):
+    return (prediction + given.baseline) / 2
+
+
 def refinements(spec):
-    return (Refinement("not_negative", clip_at_zero, "intensities are not negative"),)
+    return (Refinement("not_negative", clip_at_zero, "intensities are not negative", "voxels.accuracy"),
+            Refinement("shift", shift, "networks are biased", "voxels.accuracy", fit_shift),
+            Refinement("average", average, "two models err in other places", "voxels.accuracy", uses_baseline=True))
+
+
+def examine(units, spec):
+    return () if len(units) > 1 else (Failure("1 case", "E_TOY", "one case is too few"),)
+
+
+def facts(spec, units):
+    return {"toys": str(len(units))}
+
+
+def row(prediction, spec, image):
+    return {"mean": float(prediction.mean()), "verdict": "=bright" if prediction.mean() > 0.3 else "dark"}
+
+
+def compare(predictions, references, spec):
+    def pair(path):
+        def scores():
+            target = read_image([path]).voxels[0]
+            return score(read_prediction(predictions / path.name, spec), target, spec, None)
+
+        return Comparison(path.name.removesuffix(".nii.gz"), "", scores)
+
+    return tuple(pair(path) for path in sorted(references.glob("*.nii.gz")))
+
+
+def charts(records, baseline, spec):
+    return (f"<svg role='img' aria-label='{len(records)} beside {len(baseline)}'></svg>",)
+
+
+def notes(spec):
+    return ("Accuracies are negative errors.",)
 
 
 def figures(prediction, target, image, spec):
@@ -144,6 +196,7 @@ def halve(value: float, times: int = 1) -> str:
     return f"half of it is {value / 2**times}"
 
 
-TASK = Task("toy_tasks.intensity", "voxels.accuracy", Options, index, read_target, describe, make_plan, prepare_target,
-            draw_batch, blank_batch, build_network, phases, infer, restore, write, read_prediction,
-            score, summarise, baseline, refinements, figures, (Verb("halve", "Halve a number.", halve),))
+TASK = Task("toy_tasks.intensity", "voxels.worst", "voxels.accuracy", Options, index, examine, facts, read_target, describe,
+            make_plan, prepare_target, draw_batch, blank_batch, build_network, phases, infer, restore, write, read_prediction,
+            row, compare, score, summarise, fit_baseline, apply_baseline, refinements, figures, charts, notes,
+            (Verb("halve", "Halve a number.", halve),))

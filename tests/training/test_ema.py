@@ -53,6 +53,27 @@ def test_averaged_weights_are_in_the_network_inside_the_context_only():
     assert network.weight.item() == 7.0 and float(average.average[0]) == 1.0
 
 
+def test_running_statistics_are_averaged_and_their_counts_are_not():
+    network = nn.BatchNorm1d(1)
+    average = WeightAverage(network, 0.9)
+    for step, mean in enumerate((2.0, 4.0, 9.0), start=1):
+        network.running_mean.fill_(mean)
+        network.num_batches_tracked.fill_(step)
+        average.update(step)
+
+    with average.applied():
+        assert network.running_mean.item() == pytest.approx(5.0) and network.num_batches_tracked == 3
+    assert network.running_mean.item() == 9.0
+
+
+def test_a_network_without_statistics_is_averaged_under_the_names_it_always_had():
+    """Checkpoints name averaged tensors by their position among the parameters."""
+    network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    names = list(WeightAverage(network, 0.9).tensors())
+    assert names[:4] == list(WeightAverage(nn.Sequential(nn.Linear(2, 3), nn.Linear(2, 3)), 0.9).tensors())
+    assert names == [f"{index:05d}" for index in range(6)]
+
+
 def test_average_is_restored_from_its_tensors():
     source, target = WeightAverage(with_value(3.0), 0.5), WeightAverage(with_value(8.0), 0.5)
 

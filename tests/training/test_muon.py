@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from nn.classifiers import KINDS, small
 from torch import nn
 
+from autoseg.nn.build import build_network
 from autoseg.training.muon import NEWTON_SCHULZ, UPDATE_RMS, Muon, kernels_of, orthogonalise
 
 
@@ -79,3 +81,25 @@ def test_the_first_step_of_a_kernel_is_its_orthogonalised_gradient_of_adams_size
 def test_kernels_are_convolutions_and_not_upsampling_or_norms():
     network = nn.Sequential(nn.Conv3d(1, 2, 3), nn.ConvTranspose3d(2, 2, 2), nn.InstanceNorm3d(2, affine=True))
     assert kernels_of(network) == {id(network[0].weight)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kernels_of_classifiers_are_convolutions_and_hidden_layers_and_not_their_outputs_or_recurrent_networks(kind):
+    network = build_network(small(kind, slices=True, pooling="recurrent", attention="squeeze_excitation"))
+    kernels = kernels_of(network)
+    left = {name for name, parameter in network.named_parameters() if id(parameter) not in kernels and parameter.ndim > 1}
+    assert {name for name in left if not name.startswith("pooling.reader.")} == {"head.weight"} | {
+        name for name in left if kind == "residual_encoder" and ".shortcut." in name}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_moves_every_kernel_by_the_size_of_adams(kind):
+    """Kernels of DenseNet are wide, those of ViT square, and those of squeezing tall."""
+    torch.manual_seed(0)
+    network = build_network(small(kind, attention="squeeze_excitation"))
+    kernels = [p for p in network.parameters() if id(p) in kernels_of(network)]
+    before = [p.detach().clone() for p in kernels]
+    network(torch.randn(4, 1, 16, 16)).square().sum().backward()
+    Muon(kernels, [], lr=0.01, weight_decay=0.0, momentum=0.95, betas=(0.9, 0.95)).step()
+    sizes = torch.stack([(p.detach() - old).square().mean().sqrt() / 0.01 for p, old in zip(kernels, before, strict=True)])
+    assert sizes.min() > 0.2 * UPDATE_RMS and sizes.max() < 1.3 * UPDATE_RMS

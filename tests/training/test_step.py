@@ -205,3 +205,98 @@ def test_cuda_learns_about_the_same_as_the_cpu(precision):
         expected, found = cpu.step(iteration, image), cuda.step(iteration, image)
 
     assert found["total"] == pytest.approx(expected["total"], rel=1e-4 if precision == "fp32" else 0.05)
+
+
+class TwoLayers(nn.Module):
+    """A layer, an average that only training moves, and another layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.scale, self.last = nn.Conv3d(1, 2, (1, 2, 3)), nn.BatchNorm3d(2), nn.Conv3d(2, 1, 1)
+
+    def forward(self, image):
+        return self.last(self.scale(self.first(image)))
+
+
+def two_layers(seed=0):
+    torch.manual_seed(seed)
+    return TwoLayers()
+
+
+MUON = replace(ADAMW, optimizer="muon")
+IMAGES = [{"image": torch.randn(2, 1, 4, 5, 6, generator=torch.Generator().manual_seed(number))} for number in range(6)]
+
+
+def phase_of(parts, rates=None):
+    """A phase that moves the parameters whose names begin with one of `parts`."""
+    def moved(network):
+        return [p for name, p in network.named_parameters() if name.startswith(parts)]
+
+    return Phase("main", moved, lambda n, b: {"total": n(b["image"]).square().mean()}, rates)
+
+
+def trained_by(phase, optimization, steps=4):
+    network = two_layers()
+    stepper = Stepper(network, [phase], optimization, device="cpu")
+    stepper.train()
+    for iteration in range(steps):
+        stepper.step(iteration, IMAGES[iteration])
+    return network, stepper
+
+
+ALL = ("first", "scale", "last")
+
+
+def half_of_the_first_layer(network):
+    return [0.5 if name.startswith("first") else 1.0 for name, _ in network.named_parameters()]
+
+
+@pytest.mark.parametrize("optimization", [SGD, ADAMW, MUON])
+def test_rates_of_one_change_no_bit(optimization):
+    plain, _ = trained_by(phase_of(ALL), optimization)
+    rated, _ = trained_by(phase_of(ALL, lambda network: [1.0] * len(list(network.parameters()))), optimization)
+    assert all(torch.equal(*pair) for pair in zip(plain.state_dict().values(), rated.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("optimization", [SGD, ADAMW, MUON])
+def test_a_rate_scales_the_first_move_of_its_parameters_alone(optimization):
+    before, optimization = two_layers(), replace(optimization, weight_decay=0.0)
+    plain, _ = trained_by(phase_of(ALL), optimization, steps=1)
+    rated, _ = trained_by(phase_of(ALL, half_of_the_first_layer), optimization, steps=1)
+    for name, start in before.named_parameters():
+        whole, part = (dict(network.named_parameters())[name].detach() - start.detach() for network in (plain, rated))
+        torch.testing.assert_close(part, whole * (0.5 if name.startswith("first") else 1.0), atol=1e-7, rtol=1e-4)
+        assert name == "first.bias" or float(whole.abs().max()) > 0  # a bias before an average over the batch has no gradient
+
+
+@pytest.mark.parametrize("optimization", [SGD, ADAMW, replace(MUON, ema_decay=0.9)])
+def test_restored_state_with_rates_goes_on_to_the_bit(optimization):
+    _, stepper = trained_by(phase_of(ALL, half_of_the_first_layer), optimization, steps=3)
+    saved = {name: tensor.detach().clone() for name, tensor in stepper.tensors().items()}
+    fresh = Stepper(two_layers(seed=9), [phase_of(ALL, half_of_the_first_layer)], optimization, device="cpu")
+    fresh.load(saved, {})
+    fresh.train()
+    for iteration in range(3, 6):
+        for one in (stepper, fresh):
+            one.step(iteration, IMAGES[iteration])
+    expected = stepper.tensors()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in fresh.tensors().items())
+
+
+@pytest.mark.parametrize("optimization", [SGD, replace(ADAMW, ema_decay=0.9), MUON])
+def test_what_no_phase_moves_gets_no_gradient_and_stays_with_its_averages(optimization):
+    before = two_layers().state_dict()
+    network, stepper = trained_by(phase_of(("last",)), optimization)
+    after = network.state_dict()
+    kept = [name for name in before if not name.startswith("last")]
+    assert "scale.running_mean" in kept and all(torch.equal(before[name], after[name]) for name in kept)
+    assert not torch.equal(before["last.weight"], after["last.weight"])
+    assert network.first.weight.grad is None and not network.first.weight.requires_grad
+    if stepper.average is not None:
+        stepper.average.swap()
+        assert all(torch.equal(before[name], network.state_dict()[name]) for name in kept)
+
+
+def test_rates_are_one_for_each_parameter():
+    with pytest.raises(ValueError, match="shorter"):
+        Stepper(two_layers(), [phase_of(ALL, lambda network: [1.0])], SGD, device="cpu")

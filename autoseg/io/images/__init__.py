@@ -6,6 +6,7 @@ superior) end in this package.
 """
 
 from autoseg.io.images.door import (
+    accepted_of,
     grids_agree,
     read_geometry,
     read_image,
@@ -20,12 +21,15 @@ from autoseg.io.images.endings import (
     float_ending,
     format_advice,
     image_ending,
+    picture_ending,
     split_ending,
+    written_ending,
 )
+from autoseg.io.images.folder import files_by_case
 from autoseg.io.images.spacings import companion_file
 from autoseg.io.images.steady import unchanged
-from autoseg.io.images.stored import Note
+from autoseg.io.images.stored import STRICTLY, Accepted, Note
 
-__all__ = ["ENDINGS", "LOSSY_ENDINGS", "PICTURE_ENDINGS", "Note", "companion_file", "float_ending", "format_advice",
-           "grids_agree", "image_ending", "read_geometry", "read_image", "read_label_map", "split_ending", "unchanged",
-           "write_label_map", "write_volume"]
+__all__ = ["ENDINGS", "LOSSY_ENDINGS", "PICTURE_ENDINGS", "STRICTLY", "Accepted", "Note", "accepted_of", "companion_file",
+           "files_by_case", "float_ending", "format_advice", "grids_agree", "image_ending", "picture_ending", "read_geometry",
+           "read_image", "read_label_map", "split_ending", "unchanged", "write_label_map", "write_volume", "written_ending"]

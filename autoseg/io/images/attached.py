@@ -7,17 +7,15 @@ checksum is wrong, as if they were whole (measured). So compressed data are infl
 
 from __future__ import annotations
 
-import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from autoseg.core.errors import ReadError
+from autoseg.io.images.headers import Header, read_header
 from autoseg.io.images.stored import PADDING_BYTES, require_ends
 
-# A header is some hundred bytes of text; key-value pairs of NRRD (gradients, notes) make some thousand.
-_HEADER_BYTES = 2**20
 _CHUNK_BYTES, _INFLATED_BYTES = 2**16, 2**20  # read, and at most inflated, at once
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS  # as MetaIO inflates: the kind is told from the first bytes
 _GZIP_ONLY = 16 + zlib.MAX_WBITS
@@ -44,10 +42,9 @@ def find_voxels(path: Path) -> Attached:
     """Where the voxels of a .nrrd or .mha are.
 
     Raises:
-        ReadError: in another file, or in an encoding that is neither raw nor gzip.
+        ReadError: in another file, or in an encoding that is neither raw nor gzip; or see `headers.read_header`.
     """
-    with path.open("rb") as file:
-        header = file.read(_HEADER_BYTES)
+    header = read_header(path)
     return _nrrd(path, header) if path.name.lower().endswith(".nrrd") else _mha(path, header)
 
 
@@ -67,34 +64,25 @@ def inflated(path: Path, attached: Attached, promised_bytes: int) -> bytearray |
     return found
 
 
-def _nrrd(path: Path, header: bytes) -> Attached:
-    end = re.search(rb"\r?\n\r?\n", header)
-    text = header[:end.start() if end else None].decode("latin-1")
-    written = re.findall(r"^([^:#\r\n]+): ?(.*?)\r?$", text, re.MULTILINE)
-    fields = {key.strip().lower(): value.strip() for key, value in written}
-    named = fields.get("data file", fields.get("datafile"))
-    if named is not None or end is None:
-        raise _detached(path, named)
-    encoding = fields.get("encoding", "raw").lower()
+def _nrrd(path: Path, header: Header) -> Attached:
+    encoding = header.fields.get("encoding", "raw").lower()
     if encoding not in ("raw", "gzip", "gz"):
         raise _unknown_encoding(path, encoding)
-    kinds = fields.get("kinds", "domain").lower().split()
-    return Attached(end.end(), None if encoding == "raw" else _GZIP_ONLY, fields.get("endian", "").lower() == "big",
+    for skip in ("line skip", "byte skip"):  # before the voxels; raw ones are read by SimpleITK, which skips them
+        if encoding != "raw" and header.fields.get(skip, header.fields.get(skip.replace(" ", ""), "0")) != "0":
+            raise ReadError(f"{path} has {skip!r} in its header, which is not understood in compressed files; save it again",
+                            code="E_HEADER")
+    kinds = header.fields.get("kinds", "domain").lower().split()
+    return Attached(header.start, None if encoding == "raw" else _GZIP_ONLY, header.fields.get("endian", "").lower() == "big",
                     kinds[:1] not in ([], ["domain"], ["space"], ["time"]))
 
 
-def _mha(path: Path, header: bytes) -> Attached:
-    """`ElementDataFile` is the last field of a header."""
-    end = re.search(rb"^[ \t]*ElementDataFile[ \t]*[=:][ \t]*([^\r\n]*?)[ \t]*\r?\n", header, re.MULTILINE)
-    named = None if end is None else end[1].decode("latin-1")
-    if end is None or named is None or named.upper() != "LOCAL":
-        raise _detached(path, named)
-    text = header[:end.start()].decode("latin-1")
-    fields = dict(re.findall(r"^[ \t]*(\w+)[ \t]*[=:][ \t]*(.*?)[ \t]*\r?$", text, re.MULTILINE))
-    if fields.get("BinaryData", "True").upper() != "TRUE":
+def _mha(path: Path, header: Header) -> Attached:
+    fields = header.fields
+    if fields.get("binarydata", "True").upper() != "TRUE":
         raise _unknown_encoding(path, "text")
-    order = fields.get("BinaryDataByteOrderMSB") or fields.get("ElementByteOrderMSB") or "False"
-    return Attached(end.end(), _ZLIB_OR_GZIP if fields.get("CompressedData", "False").upper() == "TRUE" else None,
+    order = fields.get("binarydatabyteordermsb") or fields.get("elementbyteordermsb") or "False"
+    return Attached(header.start, _ZLIB_OR_GZIP if fields.get("compresseddata", "False").upper() == "TRUE" else None,
                     order.upper() == "TRUE", True)
 
 
@@ -111,11 +99,6 @@ def _inflate(path: Path, file: IO[bytes], wbits: int, promised_bytes: int) -> by
     except zlib.error as error:
         raise ReadError(f"{path} is damaged: {error}; copy or download it again", code="E_DAMAGED") from error
     return found
-
-
-def _detached(path: Path, named: str | None) -> ReadError:
-    where = "does not say where its voxels are" if named is None else f"says that its voxels are in another file, {named[:80]!r}"
-    return ReadError(f"{path} {where}; save the image as one file", code="E_DETACHED")
 
 
 def _unknown_encoding(path: Path, encoding: str) -> ReadError:

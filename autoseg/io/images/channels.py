@@ -9,15 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.core.errors import ReadError
-from autoseg.io.images.stored import StoredImage
+from autoseg.io.images.stored import STRICTLY, Accepted, Note, StoredImage
+
+# Weights of red, green and blue in luma (ITU-R BT.601-7, section 2.5.1), as Pillow and OpenCV convert to grey.
+_LUMA = (0.299, 0.587, 0.114)
+_GREY_IN_COLOURS = Note("W_GREY", "the file has three equal channels, which are read as one of grey")
+_COLOURS_TO_GREY = Note("W_LUMINANCE", "the file has colours, of which the luminance is read, as the specification says")
 
 
-def image_channels(paths: Sequence[Path], files: Sequence[StoredImage], expected: int | None) -> list[NDArray]:
+def image_channels(paths: Sequence[Path], files: Sequence[StoredImage], expected: int | None, *,
+                   accepted: Accepted = STRICTLY, notes: list[tuple[Path, Note]] | None = None) -> list[NDArray]:
     """The channels (C, Z, Y, X) of every file, in order; together `expected` of them.
 
     Opacity (alpha) is left out when it is the same everywhere; where a specification expects one channel more it is that
-    channel, as in nnU-Net. A colour image whose red, green and blue are equal is one grey channel where one is expected.
+    channel, as in nnU-Net. A colour image whose red, green and blue are equal is one grey channel where one is expected,
+    and so is the luminance of any colour image where that is accepted.
 
+    Args:
+        notes: receives which files were taken as grey.
     Raises:
         ReadError: another number of channels, or opacity that differs between pixels.
     """
@@ -28,13 +37,25 @@ def image_channels(paths: Sequence[Path], files: Sequence[StoredImage], expected
         require_opaque(path, file)
     found = [_colours(path, file) for path, file in zip(paths, files, strict=True)]
     if expected not in (None, sum(map(len, found))):
-        merged = [channels[:1] if _is_colour(file) and is_grey(channels) else channels
+        merged = [_grey(channels, accepted) if _is_colour(file) else (channels, None)
                   for channels, file in zip(found, files, strict=True)]
-        if sum(map(len, merged)) != expected:
+        if sum(len(channels) for channels, _ in merged) != expected:
             raise ReadError(f"{', '.join(map(str, paths))}: {sum(map(len, found))} channels found, {expected} expected"
                             + _advice(files), code="E_CHANNELS")
-        return merged
+        if notes is not None:
+            notes += [(path, note) for path, (_, note) in zip(paths, merged, strict=True) if note is not None]
+        return [channels for channels, _ in merged]
     return found
+
+
+def _grey(channels: NDArray, accepted: Accepted) -> tuple[NDArray, Note | None]:
+    """One channel (1, Z, Y, X) of three colours, and what was done; all three where neither way is open."""
+    if is_grey(channels):
+        return channels[:1], _GREY_IN_COLOURS
+    if not accepted.luminance or len(channels) != 3:
+        return channels, None
+    luma = sum(weight * channel.astype(np.float32) for weight, channel in zip(_LUMA, channels, strict=True))
+    return np.rint(luma)[None].astype(channels.dtype), _COLOURS_TO_GREY
 
 
 def require_opaque(path: Path, file: StoredImage) -> None:
@@ -75,4 +96,5 @@ def _colours(path: Path, file: StoredImage) -> NDArray:
 def _advice(files: Sequence[StoredImage]) -> str:
     if not any(_is_colour(file) for file in files):
         return ""
-    return ". A colour image has three: write `channels: [red, green, blue]` with one file pattern in the specification"
+    return (". A colour image has three: write `channels: [red, green, blue]` with one file pattern in the specification; or, "
+            "for grey images of which some carry colours (a marker, a tint), `colour: luminance` at the input")

@@ -13,34 +13,43 @@ from numpy.typing import NDArray
 from autoseg.core.errors import GeometryError, ReadError
 from autoseg.core.geometry import Geometry, canonical_orientation
 from autoseg.core.image import Image
+from autoseg.core.spec import InputSpec
 from autoseg.io.atomic import replacing, sha256_bytes
 from autoseg.io.images.channels import image_channels
 from autoseg.io.images.endings import (
+    ENTRY_ENDING,
     ITK_ENDINGS,
+    JPEG_ENDINGS,
     NIFTI_ENDINGS,
-    PICTURE_ENDINGS,
     RASTER_ENDINGS,
     TIFF_ENDINGS,
+    VOLUME_ENDINGS,
     format_advice,
     image_ending,
+    picture_ending,
 )
 from autoseg.io.images.labels import label_integers, smallest_type
 from autoseg.io.images.steady import unchanged
-from autoseg.io.images.stored import UNKNOWN_SPACING_MM, Note, StoredImage, is_plain
+from autoseg.io.images.stored import STRICTLY, UNKNOWN_SPACING_MM, Accepted, Note, StoredImage, is_plain
+from autoseg.io.npz import entry_digest, stored_file
 
 _LOG = logging.getLogger(__name__)
+# Notes that `check` gives and that no later command repeats for every file: what the specification says was done.
+_AS_SPECIFIED = ("W_GREY", "W_LUMINANCE", "W_ENDING")
 
 
 def read_image(paths: Sequence[Path], *, channels: int | None = None, digests: dict[Path, str] | None = None,
-               compact: bool = False, varied: bool = False, notes: list[Note] | None = None) -> Image:
+               compact: bool = False, varied: bool = False, accepted: Accepted = STRICTLY,
+               notes: list[Note] | None = None) -> Image:
     """The image in one file, or with one channel per file, in canonical orientation.
 
     Args:
         paths: one 3-D file per channel, in order, or one 4-D or colour file that holds all channels.
         channels: number of channels that must come out; None: any. Colours and opacity: see `channels.image_channels`.
-        digests: receives the SHA-256 of every file.
+        digests: receives the SHA-256 of every file, or entry of an archive.
         compact: one file of integers of at most 16 bits, which float32 holds exactly, comes as a view of these.
         varied: refuse a channel that has one value everywhere, which is only noted else.
+        accepted: what else pictures may be: JPEG, colours for grey.
         notes: receives what is odd about the files; None: it is logged.
     Returns:
         float32 voxels (C, Z, Y, X), contiguous.
@@ -49,16 +58,16 @@ def read_image(paths: Sequence[Path], *, channels: int | None = None, digests: d
             infinite as float32, or the number of channels is not `channels`.
         GeometryError: the files do not share one grid, or a header does not say one.
     """
-    files = [_read_stored(path, digests) for path in paths]
+    files = [_read_stored(path, digests, accepted) for path in paths]
     odd = [(path, note) for path, file in zip(paths, files, strict=True) for note in file.notes]
     stored = next((file.geometry for file in files if file.is_grid_stated), files[0].geometry)
     for path, file in zip(paths, files, strict=True):
         _require_same_grid(paths[0], stored, path, _grid_beside(file, stored))
-    found = image_channels(paths, files, channels)
+    found = image_channels(paths, files, channels, accepted=accepted, notes=odd)
     orientation = canonical_orientation(stored.direction)
     geometry = orientation.apply_to_geometry(stored)
-    if compact and len(files) == 1 and files[0].voxels.dtype.kind in "iu" and files[0].voxels.dtype.itemsize <= 2:
-        voxels = orientation.apply(files[0].voxels)
+    if compact and len(found) == 1 and found[0].dtype.kind in "iu" and found[0].dtype.itemsize <= 2:
+        voxels = orientation.apply(found[0])
     else:
         voxels = np.empty((sum(map(len, found)), *geometry.shape), np.float32)
         with np.errstate(over="ignore"):  # what does not fit into float32 becomes infinite and is refused below
@@ -68,6 +77,11 @@ def read_image(paths: Sequence[Path], *, channels: int | None = None, digests: d
             if _is_constant(channel)]
     _tell(odd, notes)
     return Image(voxels, geometry, orientation, stored)
+
+
+def accepted_of(entry: InputSpec) -> Accepted:
+    """What the specification of an input accepts of pictures."""
+    return Accepted(entry.lossy, entry.colour == "luminance")
 
 
 def read_label_map(path: Path, *, reference: Geometry | None = None, values: Collection[int] | None = None,
@@ -104,15 +118,19 @@ def read_label_map(path: Path, *, reference: Geometry | None = None, values: Col
 
 
 def read_geometry(path: Path) -> Geometry:
-    """The stored grid of an image file, from its header only."""
-    ending = _require_ending(path)
-    _require_readable(path)
+    """The stored grid of an image file, from its header only; also of a JPEG."""
+    ending = _require_ending(path, Accepted(lossy=True))
+    _require_readable(stored_file(path))
+    if ending == ENTRY_ENDING:
+        from autoseg.io.images import array
+
+        return array.decode_geometry(path)
     # The libraries are loaded where they are used because SimpleITK takes half a second and most datasets never need it.
     if ending in NIFTI_ENDINGS:
         from autoseg.io.images import nifti
 
         return nifti.decode_geometry(path)
-    if ending in RASTER_ENDINGS:
+    if ending in (*RASTER_ENDINGS, *JPEG_ENDINGS):
         from autoseg.io.images import raster
 
         return raster.decode_geometry(path)
@@ -128,7 +146,7 @@ def read_geometry(path: Path) -> Geometry:
 def grids_agree(path: Path, other: Path) -> bool:
     """True when two image files lie on one grid; of files that say no spacing the shapes are compared."""
     first, second = read_geometry(path), read_geometry(other)
-    says_none = any(image_ending(file) in PICTURE_ENDINGS and grid.spacing_mm == UNKNOWN_SPACING_MM
+    says_none = any(image_ending(file) not in VOLUME_ENDINGS and grid.spacing_mm == UNKNOWN_SPACING_MM
                     for file, grid in ((path, first), (other, second)))
     return first.shape == second.shape if says_none and is_plain(first) and is_plain(second) else first.agrees_with(second)
 
@@ -189,25 +207,31 @@ def _write_stored(path: Path, voxels: NDArray, like: Image) -> None:
             itk.write(part, stored, like.stored, ending)
 
 
-def _read_stored(path: Path, digests: dict[Path, str] | None) -> StoredImage:
-    ending = _require_ending(path)
-    _require_file(path)
+def _read_stored(path: Path, digests: dict[Path, str] | None, accepted: Accepted = STRICTLY) -> StoredImage:
+    ending = _require_ending(path, accepted)
+    _require_file(stored_file(path))
     with unchanged([path]):
+        if ending == ENTRY_ENDING:
+            from autoseg.io.images import array
+
+            if digests is not None:
+                digests[path] = entry_digest(path)
+            return array.decode(path)
         content = b"" if ending in ITK_ENDINGS and digests is None else _content(path)
         if digests is not None:
             digests[path] = sha256_bytes(content)
-        return _decoded(path, ending, content)
+        return _decoded(path, ending, content, accepted)
 
 
-def _decoded(path: Path, ending: str, content: bytes) -> StoredImage:
+def _decoded(path: Path, ending: str, content: bytes, accepted: Accepted) -> StoredImage:
     if ending in NIFTI_ENDINGS:
         from autoseg.io.images import nifti
 
         return nifti.decode(path, content)
-    if ending in RASTER_ENDINGS:
+    if ending in (*RASTER_ENDINGS, *JPEG_ENDINGS):
         from autoseg.io.images import raster
 
-        return raster.decode(path, content)
+        return raster.decode(path, content, accepted)
     if ending in TIFF_ENDINGS:
         from autoseg.io.images import tiff
 
@@ -257,11 +281,11 @@ def _unreadable(path: Path, error: OSError) -> ReadError:
     return ReadError(f"{path} cannot be read: {error.strerror}; give yourself the right to read it, or look after its disk")
 
 
-def _require_ending(path: Path) -> str:
-    ending = image_ending(path)
+def _require_ending(path: Path, accepted: Accepted = STRICTLY) -> str:
+    ending = picture_ending(path) if accepted.lossy else image_ending(path)
     if ending is None:
         raise ReadError(f"{path} is not an image file that can be read or written; {format_advice(path.suffix)}",
-                        code="E_FORMAT")
+                        code="E_LOSSY" if picture_ending(path) else "E_FORMAT")
     return ending
 
 
@@ -276,7 +300,7 @@ def _require_finite(paths: Sequence[Path], voxels: NDArray) -> None:
     if count:
         nans = int(np.count_nonzero(np.isnan(voxels)))
         raise ReadError(f"{', '.join(map(str, paths))}: {count} of {voxels.size} voxels are not finite numbers ({nans} nan, "
-                        f"{count - nans} infinite or beyond what 32-bit floats hold); replace them, or exclude the case",
+                        f"{count - nans} infinite or beyond what 32-bit floats hold); replace them, or leave the case out",
                         code="E_NONFINITE")
 
 
@@ -303,7 +327,8 @@ def _tell(odd: Sequence[tuple[Path, Note]], notes: list[Note] | None) -> None:
         notes += [note for _, note in odd]
         return
     for path, note in odd:
-        _LOG.warning("%s: %s [%s]", path, note.text, note.code)
+        level = logging.DEBUG if note.code in _AS_SPECIFIED else logging.WARNING
+        _LOG.log(level, "%s: %s [%s]", path, note.text, note.code)
 
 
 def _grid_text(geometry: Geometry) -> str:

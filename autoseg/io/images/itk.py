@@ -15,6 +15,7 @@ from autoseg.core.geometry import Geometry, Shape
 from autoseg.io.images.attached import find_voxels, inflated
 from autoseg.io.images.stored import Note, StoredImage, geometry_of, require_bounded
 
+_PARSERS = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO", ".png": "PNGImageIO"}
 _NRRD_SPACE = "NRRD_space"  # the field `space`, under ITK's name
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -27,10 +28,9 @@ def decode(path: Path) -> StoredImage:
         ReadError: truncated, damaged, without its voxels, or of a kind that is not an image of numbers.
         GeometryError: the header does not say one sound grid.
     """
-    reader = _reader(path)
+    attached, reader = find_voxels(path), _reader(path)
     _require_numbers(path, reader)
-    geometry = _geometry(path, reader)
-    attached, dtype = find_voxels(path), _number_type(reader)
+    geometry, dtype = _geometry(path, reader), _number_type(reader)
     shape = (reader.GetNumberOfComponents(), *reversed(reader.GetSize()))
     require_bounded(path, math.prod(shape))
     raw = inflated(path, attached, math.prod(shape) * dtype.itemsize)
@@ -51,6 +51,7 @@ def decode_picture(path: Path) -> NDArray:
 
 def decode_geometry(path: Path) -> Geometry:
     """The stored grid, from the header only; one of more voxels than are read at all is refused."""
+    find_voxels(path)  # before the header is given to a parser that may not survive it
     reader = _reader(path)
     require_bounded(path, math.prod(reader.GetSize()))
     return _geometry(path, reader)
@@ -76,7 +77,9 @@ def write(path: Path, voxels: NDArray, geometry: Geometry, ending: str) -> None:
 
 
 def _reader(path: Path) -> sitk.ImageFileReader:
+    """A reader of the format that the ending says; left to itself, the library tries every format it knows on the bytes."""
     reader = sitk.ImageFileReader()
+    reader.SetImageIO(_PARSERS[path.suffix.lower()])
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()

@@ -68,6 +68,13 @@ def smallest_type(label: NDArray, path: Path) -> type[np.integer]:
     raise ReadError(f"{path}: label values from {low} to {high} do not fit into 32 bits", code="E_LABEL_VALUE")
 
 
+def require_up_to(largest: int, label: NDArray, path: Path, holder: str) -> None:
+    """Raises a ReadError where values of a label map that is to be written are negative or beyond what its format holds."""
+    if label.min() < 0 or label.max() > largest:
+        raise ReadError(f"{path}: {holder} holds label values from 0 to {largest}, found {label.min()} to {label.max()}; change "
+                        "the values in the specification and the references", code="E_LABEL_VALUE")
+
+
 def _from_palette(path: Path, file: StoredImage, values: Collection[int] | None) -> NDArray:
     indices = _integers(path, file.voxels)
     used = np.unique(indices)

@@ -1,6 +1,7 @@
-"""PNG and BMP through Pillow; PNG of 16-bit colour through SimpleITK, because Pillow cuts it to 8 bits.
+"""PNG, BMP and, where it is accepted, JPEG through Pillow; PNG of 16-bit colour through SimpleITK, because Pillow cuts it to
+8 bits.
 
-Reference: Portable Network Graphics (PNG) Specification, third edition, W3C 2025.
+References: Portable Network Graphics (PNG) Specification, third edition, W3C 2025; JPEG, ITU-T T.81 (1992).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,12 +17,16 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
+from PIL import ImageOps
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from autoseg.core.errors import GeometryError, ReadError
 from autoseg.core.geometry import Geometry
-from autoseg.io.images.stored import LARGEST_RATIO, StoredImage, is_plain, plain_geometry
+from autoseg.io.images.endings import JPEG_ENDINGS, picture_ending
+from autoseg.io.images.labels import require_up_to
+from autoseg.io.images.stored import LARGEST_RATIO, STRICTLY, Accepted, Note, StoredImage, is_plain, plain_geometry
 
 # 4 GiB per channel as float32. A file of some megabytes can claim more ("decompression bomb"); a scan of a slide that
 # really has more is cut into tiles to be trained on.
@@ -28,6 +34,12 @@ MAX_PIXELS = 2**30
 _PNG = b"\x89PNG\r\n\x1a\n"
 _BMP = b"BM"
 _JPEG = b"\xff\xd8\xff"
+_READERS: dict[bytes, Callable[[IO[bytes]], PillowImage.Image]] = {_PNG: PngImageFile, _BMP: BmpImageFile, _JPEG: JpegImageFile}
+_JPEG_END = b"\xff\xd9"
+# A block of 8 x 8 pixels takes one bit at least, the shortest Huffman code of its first coefficient (T.81, F.1.2.1).
+_LARGEST_JPEG_RATIO = 512
+_EXIF_ORIENTATION = 0x0112  # Exif 2.32, 4.6.4: 5 to 8 exchange rows and columns
+_TURNED = (5, 6, 7, 8)
 # PNG colour types: 2 is red, green, blue; 4 adds alpha to grey; 6 has both.
 _COLOUR_OR_ALPHA = (2, 4, 6)
 _LARGEST = {".png": 65535, ".bmp": 255}
@@ -44,32 +56,40 @@ class _Header:
     colour_type: int
 
 
-def decode(path: Path, content: bytes) -> StoredImage:
+def decode(path: Path, content: bytes, accepted: Accepted = STRICTLY) -> StoredImage:
     """The picture in a file's content, as an image of one slice.
 
+    A JPEG is turned as its Exif orientation says. Where JPEG is accepted, the content counts and not the ending: files of
+    one dataset are often renamed from one to the other.
+
     Raises:
-        ReadError: truncated, damaged, animated, of more than `MAX_PIXELS`, or not of the format that its name says.
+        ReadError: truncated, damaged, animated, of more than `MAX_PIXELS`, not of the format that its name says, or JPEG
+            where that is not accepted; JPEG in the colours of print (CMYK).
     """
-    _require_format(path, content)
+    notes = _require_format(path, content, accepted)
+    if content.startswith(_JPEG):
+        return _decode_jpeg(path, content, notes)
     header = _png_header(path, content) if content.startswith(_PNG) else None
     if header is not None and header.bits == 16 and header.colour_type in _COLOUR_OR_ALPHA:
         return _decode_deep_colour(path, header)
     picture = _open(path, io.BytesIO(content))
     try:
         picture.load()
-        return _stored(picture, header)
+        return _stored(picture, header, notes)
     except _DAMAGE as error:
         raise ReadError(f"{path} cannot be read completely: {error}; copy or download it again", code="E_DAMAGED") from error
 
 
 def decode_geometry(path: Path) -> Geometry:
-    """The grid of a picture, from its header only."""
+    """The grid of a picture, from its header only; also of a JPEG, whose size its compression did not change."""
     try:
         with path.open("rb") as file:
-            _require_format(path, file.read(16))
+            _require_format(path, file.read(16), Accepted(lossy=True))
             file.seek(0)
             picture = _open(path, file)
-            return plain_geometry((1, picture.height, picture.width))
+            rows, columns = picture.height, picture.width
+            is_turned = isinstance(picture, JpegImageFile) and _orientation(path, picture) in _TURNED
+            return plain_geometry((1, columns, rows) if is_turned else (1, rows, columns))
     except OSError as error:
         raise ReadError(f"{path} cannot be read: {error.strerror}") from error
 
@@ -84,20 +104,24 @@ def encode_label(path: Path, label: NDArray, geometry: Geometry, ending: str) ->
     if label.shape[0] != 1 or not is_plain(geometry):
         raise GeometryError(f"{path}: {ending} holds one slice and no place in a patient, the image has {label.shape[0]} "
                             "slices on a grid of its own; write .nii.gz", code="E_GRID")
-    if label.min() < 0 or label.max() > _LARGEST[ending]:
-        raise ReadError(f"{path}: {ending} holds label values from 0 to {_LARGEST[ending]}, found {label.min()} to "
-                        f"{label.max()}; change the values in the specification and the references", code="E_LABEL_VALUE")
+    require_up_to(_LARGEST[ending], label, path, ending)
     kind = np.uint8 if label.max() <= 255 else np.uint16
     stream = io.BytesIO()
     PillowImage.fromarray(np.ascontiguousarray(label[0].astype(kind))).save(stream, format=ending[1:].upper())
     return stream.getvalue()
 
 
-def _require_format(path: Path, content: bytes) -> None:
-    wanted = _BMP if path.name.lower().endswith(".bmp") else _PNG
-    if content.startswith(wanted):
-        return
-    if content.startswith(_JPEG):
+def _require_format(path: Path, content: bytes, accepted: Accepted) -> tuple[Note, ...]:
+    """What is odd about the format of a file that can be read."""
+    ending = picture_ending(path)
+    wanted = _BMP if ending == ".bmp" else _JPEG if ending in JPEG_ENDINGS else _PNG
+    found = next((kind for kind in _READERS if content.startswith(kind)), None)
+    if found == wanted and (wanted != _JPEG or accepted.lossy):
+        return ()
+    if found is not None and accepted.lossy:
+        name = {_PNG: "PNG", _BMP: "BMP", _JPEG: "JPEG"}[found]
+        return (Note("W_ENDING", f"the file ends in {ending} and holds {name}, as which it is read"),)
+    if found == _JPEG:
         raise ReadError(f"{path} is named like a lossless format and holds JPEG, whose compression changes the values; use "
                         "the original images", code="E_LOSSY")
     raise ReadError(f"{path} does not hold what its name says: it begins with {content[:8]!r}, {wanted!r} is expected; copy "
@@ -145,8 +169,11 @@ def _require_size(path: Path, width: int, height: int) -> None:
 
 def _open(path: Path, stream: IO[bytes]) -> PillowImage.Image:
     """The picture, header read. Not `Image.open`, whose own limit on size is one for web servers."""
+    first = stream.read(len(_PNG))
+    stream.seek(0)
+    reader = next(reader for kind, reader in _READERS.items() if first.startswith(kind))
     try:
-        picture = BmpImageFile(stream) if path.name.lower().endswith(".bmp") else PngImageFile(stream)
+        picture = reader(stream)
     except _DAMAGE as error:
         raise ReadError(f"{path} has a header that cannot be read: {error}; copy or download it again",
                         code="E_HEADER") from error
@@ -154,19 +181,47 @@ def _open(path: Path, stream: IO[bytes]) -> PillowImage.Image:
     return picture
 
 
-def _stored(picture: PillowImage.Image, header: _Header | None) -> StoredImage:
+def _orientation(path: Path, picture: PillowImage.Image) -> int | None:
+    try:
+        return picture.getexif().get(_EXIF_ORIENTATION)
+    except _DAMAGE as error:
+        raise ReadError(f"{path} has damaged Exif data: {error}; save it again without", code="E_DAMAGED") from error
+
+
+def _decode_jpeg(path: Path, content: bytes, notes: tuple[Note, ...]) -> StoredImage:
+    picture = _open(path, io.BytesIO(content))
+    if picture.mode not in ("L", "RGB"):
+        raise ReadError(f"{path} is a JPEG in the colours of print ({picture.mode}), which programs read differently; save it as "
+                        "grey, or as red, green and blue", code="E_COLOUR")
+    if picture.width * picture.height > _LARGEST_JPEG_RATIO * len(content):
+        raise ReadError(f"{path} is truncated or has a damaged header: {len(content)} bytes cannot hold its {picture.width} x "
+                        f"{picture.height} pixels (x, y); copy or download it again", code="E_TRUNCATED")
+    if _JPEG_END not in content:
+        raise ReadError(f"{path} is truncated: it ends after {len(content)} bytes, before its end is marked; copy or download it "
+                        "again", code="E_TRUNCATED")
+    try:
+        picture.load()
+        upright = ImageOps.exif_transpose(picture)
+    except _DAMAGE as error:
+        raise ReadError(f"{path} cannot be read completely: {error}; copy or download it again", code="E_DAMAGED") from error
+    return _stored(upright, None, notes)
+
+
+def _stored(picture: PillowImage.Image, header: _Header | None, notes: tuple[Note, ...] = ()) -> StoredImage:
     geometry = plain_geometry((1, picture.height, picture.width))
     if picture.mode == "P":
         palette = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
-        return StoredImage(_channels(np.asarray(picture)), geometry, _transparency(picture), palette, is_grid_stated=False)
+        return StoredImage(_channels(np.asarray(picture)), geometry, _transparency(picture), palette, is_grid_stated=False,
+                           notes=notes)
     if picture.mode in ("LA", "RGBA"):
         pixels = _channels(np.asarray(picture))
-        return StoredImage(pixels[:-1], geometry, pixels[-1], is_colour=len(pixels) == 4, is_grid_stated=False)
+        return StoredImage(pixels[:-1], geometry, pixels[-1], is_colour=len(pixels) == 4, is_grid_stated=False, notes=notes)
     pixels = _channels(np.asarray(picture))
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8)
     step = 255 // (2**header.bits - 1) if header is not None and picture.mode == "L" and header.bits in (2, 4) else 1
-    return StoredImage(pixels // pixels.dtype.type(step), geometry, _transparency(picture), None, len(pixels) == 3, step, False)
+    return StoredImage(pixels // pixels.dtype.type(step), geometry, _transparency(picture), None, len(pixels) == 3, step, False,
+                       notes)
 
 
 def _transparency(picture: PillowImage.Image) -> NDArray | None:

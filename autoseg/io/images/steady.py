@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from autoseg.core.errors import AutosegError, ReadError
+from autoseg.io.npz import stored_file
 
 
 @contextmanager
@@ -41,7 +42,7 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
     """Size and time of the last change; None where there is no such file. A backup's hard link changes other times, and
     some network file systems the number of a file."""
     try:
-        status = path.stat()
+        status = stored_file(path).stat()
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns

@@ -42,6 +42,21 @@ class Note:
     text: str
 
 
+@dataclass(frozen=True)
+class Accepted:
+    """What a specification accepts of pictures; by default nothing that would change a value.
+
+    Attributes:
+        lossy: JPEG, whose compression changed the values.
+        luminance: where one channel is expected, colours become their luminance instead of being refused.
+    """
+
+    lossy: bool = False
+    luminance: bool = False
+
+
+STRICTLY = Accepted()
+
 
 @dataclass(frozen=True)
 class StoredImage:

@@ -20,6 +20,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from autoseg.core.errors import GeometryError, ReadError
 from autoseg.core.geometry import Geometry, Spacing
+from autoseg.io.images.labels import require_up_to
 from autoseg.io.images.spacings import stated_spacing
 from autoseg.io.images.stored import (
     LARGEST_RATIO,
@@ -98,10 +99,7 @@ def write(path: Path, voxels: NDArray, geometry: Geometry, target: Path) -> None
     if not is_plain(geometry):
         raise GeometryError(f"{target}: a TIFF does not say where an image lies in a patient; write .nii.gz", code="E_GRID")
     if voxels.dtype.kind != "f":
-        if voxels.min() < 0 or voxels.max() > _LARGEST:
-            raise ReadError(f"{target}: a TIFF holds label values from 0 to {_LARGEST}, found {voxels.min()} to "
-                            f"{voxels.max()}; change the values in the specification and the references",
-                            code="E_LABEL_VALUE")
+        require_up_to(_LARGEST, voxels, target, "a TIFF")
         voxels = voxels.astype(np.uint8 if voxels.max() <= 255 else np.uint16, copy=False)
     metadata: dict[str, object] = {"axes": "ZCYX"}
     resolution = None

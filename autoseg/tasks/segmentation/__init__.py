@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from autoseg.core.task import Task
-from autoseg.tasks.segmentation.baseline import fit_baseline
+from autoseg.tasks.segmentation.baseline import apply_baseline, fit_baseline
 from autoseg.tasks.segmentation.figures import draw_figures
+from autoseg.tasks.segmentation.files import compare
 from autoseg.tasks.segmentation.network import build_network
 from autoseg.tasks.segmentation.output import infer, read_prediction, restore, write_prediction
 from autoseg.tasks.segmentation.plan import make_plan
@@ -14,12 +15,16 @@ from autoseg.tasks.segmentation.score import score, summarise
 from autoseg.tasks.segmentation.spec import SegmentationOptions, index_units
 from autoseg.tasks.segmentation.step import phases
 from autoseg.tasks.segmentation.target import describe, prepare_target, read_target
+from autoseg.tasks.segmentation.words import charts, examine, facts, notes, row
 
 TASK = Task(
     name="segmentation",
     headline="mean.dice",
+    case_headline="mean.dice",
     options=SegmentationOptions,
     index=index_units,
+    examine=examine,
+    facts=facts,
     read_target=read_target,
     describe=describe,
     make_plan=make_plan,
@@ -32,10 +37,15 @@ TASK = Task(
     restore=restore,
     write=write_prediction,
     read_prediction=read_prediction,
+    row=row,
+    compare=compare,
     score=score,
     summarise=summarise,
-    baseline=fit_baseline,
+    fit_baseline=fit_baseline,
+    apply_baseline=apply_baseline,
     refinements=refinements,
     figures=draw_figures,
+    charts=charts,
+    notes=notes,
     verbs=(),
 )

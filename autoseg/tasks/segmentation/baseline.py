@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,14 +13,13 @@ from autoseg.core.case import Unit
 from autoseg.core.errors import DatasetError
 from autoseg.core.image import Image
 from autoseg.core.spec import DatasetSpec
-from autoseg.core.task import Inputs
+from autoseg.core.task import Arrays, Inputs
 from autoseg.ops.crop import content_box, corner_value, crop, paste
 from autoseg.ops.resample import resample
 from autoseg.tasks.segmentation.target import Segmentation
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
 
 # An atlas of 32 cells per axis resolves 3 % of the field of view, about the spread of position between patients after
 # scaling to the image box; finer cells would only hold noise at some hundred cases.
@@ -34,8 +33,14 @@ PRIOR_FLOOR = 0.005
 
 
 def fit_baseline(samples: Iterable[tuple[Unit, Inputs, Segmentation]], spec: DatasetSpec,
-                 rng: np.random.Generator) -> Callable[[Inputs], Segmentation]:
-    """A function from inputs to a label map, fitted on the samples; every sample is read once."""
+                 rng: np.random.Generator) -> Arrays:
+    """An atlas and a logistic regression, fitted on the samples; every sample is read once.
+
+    Returns:
+        float64: `prior` (K, *ATLAS_SHAPE), logarithms of the label frequencies; `mean` and `scale` (F,) of the features;
+        `coefficients` (K, F) and `intercepts` (K,), one row where there are two classes; `classes`: int64 (K,), label
+        indices that were drawn.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
@@ -65,7 +70,8 @@ def fit_baseline(samples: Iterable[tuple[Unit, Inputs, Segmentation]], spec: Dat
     scaler = StandardScaler().fit(features)
     model = LogisticRegression(max_iter=300).fit(scaler.transform(features), labels)
     undo_oversampling(model, labels, counts)
-    return lambda inputs: _predict(inputs["image"], prior, scaler, model)
+    return {"prior": prior, "mean": scaler.mean_, "scale": scaler.scale_, "coefficients": model.coef_,
+            "intercepts": model.intercept_, "classes": model.classes_.astype(np.int64)}
 
 
 def _draw_voxels(label: NDArray, class_count: int, rng: np.random.Generator) -> NDArray:
@@ -108,7 +114,9 @@ def _look_up(prior: NDArray, places: NDArray) -> NDArray:
     return np.stack([map_coordinates(plane, coordinates, order=1, mode="nearest") for plane in prior], axis=1)
 
 
-def _predict(image: Image, prior: NDArray, scaler: StandardScaler, model: LogisticRegression) -> Segmentation:
+def apply_baseline(arrays: Arrays, inputs: Inputs, spec: DatasetSpec) -> Segmentation:
+    """The label map of an image by arrays of `fit_baseline`."""
+    image = inputs["image"]
     box = content_box(image.voxels, [corner_value(channel) for channel in image.voxels])
     intensities = _intensities(image, box)
     depth, height, width = intensities.shape[1:]
@@ -117,6 +125,13 @@ def _predict(image: Image, prior: NDArray, scaler: StandardScaler, model: Logist
         places = np.stack(np.meshgrid([plane / depth], np.arange(height) / height, np.arange(width) / width, indexing="ij"),
                           axis=-1).reshape(-1, 3)
         features = np.concatenate([intensities[:, plane].reshape(len(intensities), -1).T, places, places**2,
-                                   _look_up(prior, places)], axis=1)
-        label[plane] = model.predict(scaler.transform(features)).reshape(height, width)
+                                   _look_up(arrays["prior"], places)], axis=1)
+        label[plane] = _classify(features, arrays).reshape(height, width)
     return Segmentation(paste(label, box, image.geometry.shape, 0))
+
+
+def _classify(features: NDArray, arrays: Arrays) -> NDArray[np.int64]:
+    """Most likely label indices (n,) of features (n, F): what scikit-learn's scaler and regression would say."""
+    scores = (features - arrays["mean"]) / arrays["scale"] @ arrays["coefficients"].T + arrays["intercepts"]
+    places = (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)
+    return arrays["classes"][places]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from autoseg.core.networks import Network
 from autoseg.core.plan import Configuration
 
 if TYPE_CHECKING:
@@ -14,4 +15,5 @@ def build_network(configuration: Configuration) -> nn.Module:
     """Network with fresh weights: (B, C, *spatial) to logits (B, K, *spatial), background first."""
     from autoseg.nn.build import build_network as build  # torch: two seconds that planning need not wait
 
+    assert isinstance(configuration.network, Network)  # the planner makes U-Nets
     return build(configuration.network)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from autoseg.core.budget import Budget
-from autoseg.core.errors import DatasetError
+from autoseg.core.errors import DatasetError, UsageError
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.plan import Plan, Reason, Value
 from autoseg.core.spec import DatasetSpec
@@ -36,9 +36,12 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
 
     Raises:
         DatasetError: the specification has no label, the fingerprint no case, or its channels do not match.
-        UsageError: a rule book or configuration that does not exist or that the dataset does not allow.
+        UsageError: a rule book or configuration that does not exist or that the dataset does not allow, or weights to start
+            from.
         ResourceError: no patch fits into the memory budget.
     """
+    if request.start is not None:
+        raise UsageError("a segmentation is trained from fresh weights; plan it without weights to start from")
     channels = channel_count(spec)
     roles = [entry.role for entry in spec.inputs]
     if roles != ["image"]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from autoseg.core.spec import DatasetSpec
-from autoseg.core.task import Refinement
+from autoseg.core.task import Given, Refinement
 from autoseg.ops.components import largest_component
 from autoseg.tasks.segmentation.regions import label_sets, scored_parts
 from autoseg.tasks.segmentation.target import Segmentation
@@ -27,13 +27,13 @@ def refinements(spec: DatasetSpec) -> tuple[Refinement, ...]:
     return (whole, *each)
 
 
-def _keep_largest_foreground(prediction: Segmentation, spec: DatasetSpec) -> Segmentation:
+def _keep_largest_foreground(prediction: Segmentation, spec: DatasetSpec, given: Given) -> Segmentation:
     keep = largest_component(prediction.label > 0)
     return replace(prediction, label=np.where(keep, prediction.label, 0).astype(np.uint8))
 
 
 def _keep_largest_of(indices: list[int]):
-    def keep_largest(prediction: Segmentation, spec: DatasetSpec) -> Segmentation:
+    def keep_largest(prediction: Segmentation, spec: DatasetSpec, given: Given) -> Segmentation:
         mask = np.isin(prediction.label, indices)
         label = prediction.label.copy()
         label[mask & ~largest_component(mask)] = 0

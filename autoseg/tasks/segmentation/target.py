@@ -15,6 +15,7 @@ from autoseg.core.plan import Configuration
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Arrays, Description, Inputs
 from autoseg.io.images import read_geometry, read_label_map
+from autoseg.io.problems import unlisted_values_text
 from autoseg.ops.crop import crop
 from autoseg.ops.resample import resample_labels, separate_axis
 from autoseg.tasks.segmentation.regions import ignore_index
@@ -83,12 +84,7 @@ def values_to_indices(label: NDArray, spec: DatasetSpec) -> NDArray[np.uint8]:
     place = np.searchsorted(values[order], label).clip(0, len(values) - 1)
     unknown = values[order][place] != label
     if unknown.any():
-        odd, counts = np.unique(label[unknown], return_counts=True)
-        found = ", ".join(f"{v} ({c} voxels)" for v, c in list(zip(odd, counts, strict=True))[:5])
-        listed = ", ".join([*(f"{entry.value} {entry.name}" for entry in spec.labels),
-                            *([] if spec.ignore is None else [f"{spec.ignore} ignored"])])
-        raise DatasetError(f"label values {found} are not in the specification {spec.name!r}, which lists 0 background, "
-                           f"{listed}; add them to its labels or correct the file", code="E_LABEL_VALUE")
+        raise DatasetError(unlisted_values_text(label, spec), code="E_LABEL_VALUE")
     return order.astype(np.uint8)[place]
 
 

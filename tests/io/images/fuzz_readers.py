@@ -9,6 +9,7 @@ printed; it becomes a file of `test_found.py`.
 
 from __future__ import annotations
 
+import faulthandler
 import gzip
 import io
 import logging
@@ -22,6 +23,15 @@ from pathlib import Path
 
 RSS_LIMIT_MB = 4096
 SECONDS_PER_INPUT = 20
+# Native parsers keep lines, names and messages in buffers of 255 to 4096 bytes.
+REPEATED = 600
+# More than any run takes beside its own seconds; then a process that stands still says where.
+MOST_SECONDS_BESIDE = 200
+# What native parsers look for, which no coverage leads to.
+WORDS = {".nrrd": ("data file: ", "LIST", "%d 0 9 1", "line skip: ", "byte skip: ", "kinds: ", "space: ", "dimension: ", ":=",
+                   "-1", "2147483648", "\\x0a\\x0a"),
+         ".mha": ("NDims = ", "Name = ", "ObjectSubType = ", "HeaderSize = ", "ElementNumberOfChannels = ", "LIST", "-1",
+                  "CompressedDataSize = ", "2147483648", "TransformMatrix = ")}
 
 
 def seeds(ending: str) -> list[bytes]:
@@ -87,12 +97,12 @@ def read(path: Path, content: bytes) -> None:
 
 
 def by_hypothesis(ending: str, examples: int, path: Path) -> None:
-    """Sound files with bytes changed, put in, left out and cut off, at places chosen evenly."""
+    """Sound files with bytes changed, put in, put in many times, left out and cut off, at places chosen evenly."""
     from hypothesis import HealthCheck, given, settings
     from hypothesis import strategies as st
 
     sound = seeds(ending)
-    kinds = st.sampled_from(("set", "insert", "delete", "cut"))
+    kinds = st.sampled_from(("set", "insert", "repeat", "delete", "cut"))
     edits = st.lists(st.tuples(st.floats(0, 1), kinds, st.binary(min_size=1, max_size=8)), min_size=1, max_size=4)
 
     @settings(max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
@@ -101,8 +111,8 @@ def by_hypothesis(ending: str, examples: int, path: Path) -> None:
         content = bytearray(gzip.decompress(sound[which]) if ending == ".nii.gz" else sound[which])
         for share, kind, written in changes:
             place = int(share * len(content))
-            stop = {"set": place + len(written), "insert": place, "delete": place + len(written), "cut": len(content)}[kind]
-            content[place:stop] = written if kind in ("set", "insert") else b""
+            stop = {"set": place + len(written), "delete": place + len(written), "cut": len(content)}.get(kind, place)
+            content[place:stop] = {"set": written, "insert": written, "repeat": written * REPEATED}.get(kind, b"")
         read(path, packed(ending, bytes(content)))
 
     check()
@@ -126,8 +136,12 @@ def by_atheris(ending: str, seconds: int, seed: int, path: Path) -> None:
     corpus.mkdir()
     for place, content in enumerate(seeds(ending)):
         (corpus / str(place)).write_bytes(gzip.decompress(content) if ending == ".nii.gz" else content)
-    arguments = [f"-max_total_time={seconds}", f"-rss_limit_mb={RSS_LIMIT_MB}", f"-timeout={SECONDS_PER_INPUT}", f"-seed={seed}",
-                 "-max_len=4096", "-verbosity=0", f"-artifact_prefix={path.parent}/", str(corpus)]
+    words = path.parent / "words.txt"
+    words.write_text("".join(f'"{word}"\n' for word in WORDS.get(ending, ())))
+    arguments = [*([f"-dict={words}"] if ending in WORDS else []), f"-max_total_time={seconds}", f"-rss_limit_mb={RSS_LIMIT_MB}",
+                 f"-timeout={SECONDS_PER_INPUT}", f"-seed={seed}", "-max_len=4096", "-verbosity=0",
+                 f"-artifact_prefix={path.parent}/", str(corpus)]
+    faulthandler.dump_traceback_later(seconds + MOST_SECONDS_BESIDE, exit=True)
     atheris.Setup([sys.argv[0], *arguments], lambda content: read(path, packed(ending, content)))
     atheris.Fuzz()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import os
 import struct
 import time
 import zlib
@@ -112,3 +113,69 @@ def test_numbers_that_cannot_be_scaled_are_no_warning_of_a_library(tmp_path, rec
     with pytest.raises(ReadError, match="1 nan"):
         read_image([tmp_path / "a.nii"])
     assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
+
+
+def nrrd(field: str = "encoding: raw", skip: bytes = b"") -> bytes:
+    """A sound NRRD of 3 x 4 x 5 voxels with one more line, or with one of its lines changed."""
+    lines = dict.fromkeys(("type: short", "dimension: 3", "sizes: 3 4 5", "endian: little", "encoding: raw"))
+    kept = [line for line in lines if line.partition(":")[0] != field.partition(":")[0]]
+    return ("NRRD0004\n" + "\n".join([*kept, field]) + "\n\n").encode("latin-1") + skip + VOXELS.tobytes()
+
+
+def mha(field: str = "Comment = none") -> bytes:
+    """A sound MHA of 3 x 4 x 5 voxels with one more line, or with one of its lines changed."""
+    lines = ("ObjectType = Image", "NDims = 3", "BinaryData = True", "DimSize = 3 4 5", "ElementType = MET_SHORT")
+    kept = [line for line in lines if line.partition(" ")[0] != field.partition(" ")[0]]
+    return ("\n".join([*kept, field]) + "\nElementDataFile = LOCAL\n").encode("latin-1") + VOXELS.tobytes()
+
+
+def many(line: str) -> str:
+    return "\n".join(line.format(place) for place in range(60_000))
+
+
+@pytest.mark.parametrize(("ending", "content", "code"), [
+    # NrrdIO formats messages that repeat the line into a buffer on its stack: a crash, with an address from the file.
+    (".nrrd", nrrd("type: " + "s" * 1100), "E_HEADER"), (".nrrd", nrrd("y" * 1100), "E_HEADER"),
+    (".nrrd", nrrd("spacings: 1 " + "9" * 100_000), "E_HEADER"), (".nrrd", nrrd("kinds: x" + " " * 500_000), "E_HEADER"),
+    # It counts to 2^31 - 1 in integers that cannot exceed it; and opens whatever is named.
+    (".nrrd", nrrd("data file: a%d.raw 0 2147483647 1"), "E_DETACHED"), (".nrrd", nrrd("datafile: LIST"), "E_DETACHED"),
+    # It compares every key with every other: minutes.
+    (".nrrd", nrrd(many("k{}:=v")), "E_HEADER"), (".nrrd", nrrd(many("# {}")), "E_HEADER"),
+    # It ends lines at a carriage return, and texts at a zero.
+    (".nrrd", nrrd("k:=v\r" + "y" * 1100), "E_HEADER"), (".nrrd", nrrd("k:=\0v"), "E_HEADER"),
+    # Skipped bytes were not skipped where we inflate.
+    (".nrrd", nrrd("encoding: gzip\nbyte skip: 4"), "E_HEADER"),
+    # MetaIO never ends, or ends the process.
+    (".mha", mha("NDims = -1"), "E_HEADER"), (".mha", mha("NDims = 5000"), "E_HEADER"),
+    # It copies texts into 255 bytes: a crash, or another origin.
+    (".mha", mha("Name = " + "n" * 400), "E_HEADER"), (".mha", mha("ObjectSubType = " + "o" * 400), "E_HEADER"),
+    (".mha", mha("Name\nkey = " + "n" * 400), "E_HEADER"), (".mha", mha("\v Name = " + "n" * 400), "E_HEADER"),
+    # It took bytes of the header for voxels.
+    (".mha", mha("HeaderSize = 4"), "E_HEADER"),
+    # It keeps 9 kB for every line.
+    (".mha", mha(many("k{} = v")), "E_HEADER"),
+    # Without the right first bytes SimpleITK tries all of its twenty formats.
+    (".nrrd", b"\x89HDF\r\n\x1a\n" + bytes(2000), "E_FORMAT"), (".mha", bytes(128) + b"DICM" + bytes(2000), "E_FORMAT"),
+], ids=lambda value: None if isinstance(value, bytes) else value)
+def test_a_header_that_a_native_parser_does_not_survive(tmp_path, ending, content, code):
+    refused(tmp_path / f"a{ending}", content, code)
+
+
+def test_a_nrrd_whose_voxels_are_in_a_pipe(tmp_path):
+    """NrrdIO waits for somebody to write into it."""
+    os.mkfifo(tmp_path / "pipe")
+    refused(tmp_path / "a.nrrd", nrrd("data file: pipe"), "E_DETACHED")
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("a.nrrd", nrrd()), ("a.nrrd", nrrd("note:=it says: " + "v" * 5000)), ("a.nrrd", nrrd("# " + "v" * 5000)),
+    ("a.nrrd", nrrd("byte skip: 4", bytes(4))), ("a.nrrd", nrrd("byte skip: -1")), ("a.nrrd", nrrd("content: heart", b"")),
+    ("a.nrrd", nrrd().replace(b"\n", b"\r\n", 7)),
+    ("a.mha", mha()), ("a.mha", mha("note = " + "v" * 5000)), ("a.mha", mha("Name = " + "n" * 254)), ("a.mha", mha("Comment =")),
+    ("a.mha", mha("HeaderSize = -1")),
+])
+def test_headers_that_are_long_but_ordinary_are_read(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    # Without a place in the patient both formats point to the left, posterior and superior.
+    np.testing.assert_array_equal(read_image([path], notes=[]).voxels[0], VOXELS)

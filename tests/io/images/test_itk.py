@@ -35,4 +35,4 @@ def test_a_file_that_is_no_image_is_refused_with_its_name(tmp_path, name):
     (tmp_path / name).write_text("not an image")
     with pytest.raises(ReadError, match=name) as caught:
         read_image([tmp_path / name])
-    assert caught.value.code == "E_HEADER"
+    assert caught.value.code == "E_FORMAT"

@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from autoseg.stages.prepare import read_inputs
-from autoseg.tasks.segmentation.baseline import fit_baseline, undo_oversampling
+from autoseg.tasks.segmentation.baseline import apply_baseline, fit_baseline, undo_oversampling
 from autoseg.tasks.segmentation.target import read_target
 
 
@@ -21,7 +21,7 @@ def test_without_any_information_the_probabilities_are_the_frequencies_of_all_vo
 def test_bright_and_dark_blobs_are_told_apart_by_intensity_alone(toy):
     spec, units = toy.workspace.spec, toy.workspace.units
     samples = [(unit, read_inputs(unit, spec), read_target(unit, spec)) for unit in units[:6]]
-    predict = fit_baseline(iter(samples), spec, np.random.default_rng(0))
+    arrays = fit_baseline(iter(samples), spec, np.random.default_rng(0))
     inputs, reference = read_inputs(units[7], spec), read_target(units[7], spec)
-    scores = toy.task.score(predict(inputs), reference, spec, inputs["image"])
+    scores = toy.task.score(apply_baseline(arrays, inputs, spec), reference, spec, inputs["image"])
     assert scores["bright.dice"] > 0.6 and scores["dark.dice"] > 0.6

@@ -520,7 +520,7 @@ def without_predictions(plan):
     configurations = {name: replace(c, predicted_peak_bytes=None, predicted_inference_bytes=None)
                       for name, c in plan.configurations.items()}
     return replace(plan, reasons={}, configurations=configurations, budget=replace(plan.budget, footprints=()),
-                   specification="")
+                   specification="", format=1)
 
 
 @pytest.mark.parametrize("rules", ["nnunet", "default"])

@@ -11,10 +11,10 @@ from autoseg.core.geometry import Geometry
 from autoseg.core.image import Image
 from autoseg.core.plan import Augmentation, Plan
 from autoseg.core.spec import DatasetSpec, LabelSpec, LayoutSpec, RegionSpec
-from autoseg.core.task import Context
+from autoseg.core.task import Context, Given
 from autoseg.io.values import from_plain, to_plain
 from autoseg.stages.prepare import grid_hash, prepare_inputs, read_inputs
-from autoseg.tasks.segmentation.baseline import fit_baseline
+from autoseg.tasks.segmentation.baseline import apply_baseline, fit_baseline
 from autoseg.tasks.segmentation.output import restore
 from autoseg.tasks.segmentation.plan import region_bias
 from autoseg.tasks.segmentation.refine import refinements
@@ -227,8 +227,8 @@ def test_islands_of_a_region_are_removed_with_all_that_is_in_them():
     label = painted(edema=((0, 3), (0, 4), (0, 4)), necrosis=((5, 6), (6, 8), (8, 10)), enhancing=((0, 1), (0, 1), (0, 1)))
     names = {refinement.name: refinement for refinement in refinements(spec_with())}
     assert list(names) == ["largest_component.foreground", *(f"largest_component.{r.name}" for r in NESTED)]
-    whole = names["largest_component.whole"].apply(Segmentation(label), spec_with()).label
-    core = names["largest_component.core"].apply(Segmentation(label), spec_with()).label
+    whole = names["largest_component.whole"].apply(Segmentation(label), spec_with(), Given()).label
+    core = names["largest_component.core"].apply(Segmentation(label), spec_with(), Given()).label
     assert (whole == 1).sum() == 0 and (whole == 3).sum() == 1
     assert (core == 3).sum() == 0 and (core == 1).sum() == 4 and (core == 2).sum() == (label == 2).sum()
 
@@ -236,9 +236,9 @@ def test_islands_of_a_region_are_removed_with_all_that_is_in_them():
 def test_the_baseline_learns_from_annotated_voxels_only(regions_toy):
     spec, units = regions_toy.workspace.spec, regions_toy.workspace.units
     samples = [(unit, read_inputs(unit, spec), read_target(unit, spec)) for unit in units[:6]]
-    predict = fit_baseline(iter(samples), spec, np.random.default_rng(0))
+    arrays = fit_baseline(iter(samples), spec, np.random.default_rng(0))
     inputs, reference = read_inputs(units[7], spec), read_target(units[7], spec)
-    prediction = predict(inputs)
+    prediction = apply_baseline(arrays, inputs, spec)
     assert set(np.unique(prediction.label)) <= {0, 1, 2}
     assert score(prediction, reference, spec, inputs["image"])["whole.dice"] > 0.5
 

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from pydantic import ValidationError
+from tasks.classification.sets import make_cases, make_spec, make_units
+
+from autoseg.core.case import Case
+from autoseg.core.errors import DatasetError
+from autoseg.tasks.classification.spec import ClassificationOptions, TargetOptions, index_units, units_to_evaluate
+
+
+def test_numbers_of_yaml_are_cells():
+    target = TargetOptions(column="label", classes={0: "normal", 1: "pneumonia"}, missing=["", -1])
+    assert target.classes == {"0": "normal", "1": "pneumonia"} and target.missing == ("", "-1")
+
+
+def test_a_misspelt_option_is_refused():
+    with pytest.raises(ValidationError, match="colum"):
+        ClassificationOptions(targets=[{"colum": "label"}])
+
+
+def test_two_targets_of_one_name_are_refused():
+    with pytest.raises(ValidationError, match="unique"):
+        ClassificationOptions(targets=[{"column": "a", "name": "x"}, {"column": "x"}])
+
+
+def test_a_specification_without_targets_is_an_error():
+    with pytest.raises(DatasetError, match="says no target") as error:
+        index_units(make_spec(), [])
+    assert error.value.code == "E_NO_TARGET"
+
+
+def test_every_case_is_a_unit_stratified_by_the_first_target():
+    units = make_units(make_spec("ill", "age"), ill=[0, 1, 1, ""], age=[1.5, 2.5, 3.5, 4.5])
+    assert [unit.id for unit in units] == ["c0", "c1", "c2", "c3"]
+    assert [unit.stratum for unit in units] == ["0", "1", "1", None]
+
+
+def test_several_labels_are_stratified_by_the_rarest_and_values_by_fifths():
+    spec = make_spec({"column": "labels", "kind": "multilabel", "fewest": 1})
+    assert [unit.stratum for unit in make_units(spec, labels=["A", "A|B", "A", "other", ""])] == ["A", "B", "A", "other", None]
+    values = make_units(make_spec("size"), size=[number + 0.5 for number in range(10)])
+    assert [unit.stratum for unit in values] == [f"fifth {number // 2}" for number in range(10)]
+
+
+def test_a_stratum_of_the_dataset_is_kept():
+    cases = [replace(case, stratum="site A") for case in make_cases(ill=[0, 1])]
+    assert [unit.stratum for unit in index_units(make_spec("ill"), cases)] == ["site A", "site A"]
+
+
+def exam_cases():
+    rows = [("p1_s1_a", "p1", "e1"), ("p1_s1_b", "p1", "e1"), ("p1_s2_a", "p1", "e2"), ("p2_s1_a", "p2", "e1")]
+    return [Case(case, group, {"image": ()}, values={"ill": "1" if group == "p1" else "0", "exam": exam})
+            for case, group, exam in rows]
+
+
+def test_images_of_one_exam_and_patient_are_one_unit():
+    by_pattern = index_units(make_spec("ill", exam={"pattern": "^(p[0-9]_s[0-9])_"}), exam_cases())
+    assert {unit.id: [case.id for case in unit.cases] for unit in by_pattern} == {
+        "p1_s1": ["p1_s1_a", "p1_s1_b"], "p1_s2": ["p1_s2_a"], "p2_s1": ["p2_s1_a"]}
+    by_column = index_units(make_spec("ill", exam={"column": "exam"}), exam_cases())
+    assert {unit.id: len(unit.cases) for unit in by_column} == {"p1_e1": 2, "e2": 1, "p2_e1": 1}
+
+
+def test_cases_to_predict_become_exams_too():
+    cases = [Case(case.id, case.id, {"image": ()}) for case in exam_cases()]
+    units = index_units(make_spec("ill", exam={"pattern": "^(p[0-9]_s[0-9])_"}), cases)
+    assert {unit.id: len(unit.cases) for unit in units} == {"p1_s1": 2, "p1_s2": 1, "p2_s1": 1}
+    assert all(unit.stratum is None for unit in units)
+
+
+SPLIT = {"official_split": {"column": "split", "test": ["test"]}}
+
+
+def test_the_test_part_is_never_trained_on_and_evaluated_alone():
+    spec = make_spec("ill", **SPLIT)
+    cases = make_cases(ill=[0, 1, 0, 1], split=["train", "train", "test", "val"])
+    assert [unit.id for unit in index_units(spec, cases)] == ["c0", "c1", "c3"]
+    assert [unit.id for unit in units_to_evaluate(spec, cases)] == ["c2"]
+
+
+def test_cases_to_predict_are_in_no_split():
+    assert len(index_units(make_spec("ill", **SPLIT), make_cases(split=["train", "test"]))) == 2
+
+
+def test_a_patient_on_both_sides_of_the_split_is_an_error():
+    cases = [replace(case, group="anna") for case in make_cases(ill=[0, 1], split=["train", "test"])]
+    with pytest.raises(DatasetError, match=r"1 patient\(s\) on both sides \(anna\)") as error:
+        index_units(make_spec("ill", **SPLIT), cases)
+    assert error.value.code == "E_SPLIT_PATIENT"
