@@ -48,10 +48,8 @@ def predicted(configuration: Configuration, grid: Grid, meter: Meter, *, timed: 
         return configuration
     try:
         return replace(configuration, predicted_seconds=durations(configuration, grid, meter))
-    except (AutosegError, MemoryError, RuntimeError) as error:
-        if not quick:
-            raise
-        log.warning("no times are predicted for %r: %s", configuration.name, error)  # they decide nothing in such a plan
+    except (AutosegError, MemoryError, RuntimeError) as error:  # a case that cannot be predicted, say: times decide nothing
+        log.warning("no times are predicted for %r: %s", configuration.name, error)
         return configuration
 
 

@@ -92,7 +92,7 @@ def time_cases(task: Task, spec: DatasetSpec, plan: Plan, configuration: Configu
     voxels = [pilots.voxels(one) for one in pilots.units[-len(counted):]]
     whole, inner = (statistics.median(part) for part in zip(*predicted, strict=True))
     return CaseTime(
-        "", statistics.fmean(counted), network.network_seconds / network.windows, statistics.fmean(voxels),
+        "", statistics.fmean(counted), network.network_seconds / max(1, network.windows), statistics.fmean(voxels),
         tuple(map(float, pilots.store.record(unit.cases[0].id).model_shape)), network.windows / watched.cases, whole,
         statistics.median(first for first, _ in validated) + inner, network.start_seconds)
 

@@ -73,9 +73,14 @@ class Run:
         return self.plan.seed, ALL_FOLD_NUMBER if self.fold_name == "all" else int(self.fold_name)
 
     def inputs_hash(self) -> str:
-        """Digest of all that decides the weights and the validation scores; predicted memory and seconds decide nothing."""
+        """Digest of all that decides the weights and the validation scores.
+
+        Predicted seconds decide nothing in a plan without a time budget; in one with, measuring anew gives another length.
+        """
         data = [self.sources[name] for name in (*self.fold.train, *self.fold.validation)]
-        planned = replace(self.configuration, predicted_peak_bytes=None, predicted_inference_bytes=None, predicted_seconds=None)
+        planned = self.configuration
+        if self.plan.budget.minutes is None:
+            planned = replace(planned, predicted_seconds=None)
         return hash_values(TRAIN_RULES, self.spec, planned, self.plan.inputs, self.plan.transpose,
                            self.stream, self.fold, data)
 

@@ -491,11 +491,16 @@ def test_large_cases_are_tried_only_for_a_time_budget():
     assert timed.configurations["3d_fullres"].predicted_seconds is not None
 
 
-def test_a_measurement_that_fails_costs_only_a_plan_with_a_time_budget(caplog):
-    make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", 8 * GB), PlanRequest(), UNTRIED)
+def test_a_case_that_cannot_be_tried_costs_a_warning_and_steps_that_a_time_budget_needs_the_plan(caplog):
+    quick, timed = Budget("cpu", 8 * GB), Budget("cpu", 8 * GB, 5.0)
+    request = PlanRequest(configurations=("3d_fullres",))
+    make_plan(make_spec(2), HIPPOCAMPUS, quick, request, UNTRIED)
     assert "no times are predicted for '3d_fullres': this cannot be tried" in caplog.text
+    steps_only = Probe(by_cost(1.0).seconds, small, never)
+    made = make_plan(make_spec(2), HIPPOCAMPUS, timed, request, steps_only)
+    assert made.configurations["3d_fullres"].predicted_seconds is None and unexplained_values(made) == []
     with pytest.raises(ResourceError, match="cannot be tried"):
-        make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", 8 * GB, 5.0), PlanRequest(), UNTRIED)
+        make_plan(make_spec(2), HIPPOCAMPUS, timed, request, UNTRIED)
 
 
 def test_windows_are_those_that_prediction_places():
