@@ -1,6 +1,6 @@
 """Times pilot cases before anything is trained: preparing them, and predicting and validating one as later stages will.
 
-There is no time to run the network on all windows of a case: it runs a few times on each shape of windows, its answer is
+There is no time to run the network on all windows of a case: it runs on the first few of each shape, its last answer is
 given again for the others, and what they would have taken is added up (`training.timing.RememberedNetwork`).
 """
 
