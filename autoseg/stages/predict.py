@@ -33,6 +33,7 @@ from autoseg.stages.attempts import Track
 from autoseg.stages.fingerprint import case_files, unit_files
 from autoseg.stages.parallel import failure_of, naming_slow_cases
 from autoseg.stages.prepare import prepare_inputs, read_inputs
+from autoseg.training.device import Stopwatch
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ FINISHED = "predictions.json"
 TABLE = "predictions.csv"
 # The first column of that table.
 UNIT_COLUMN = "case"
+# The manifest is written again after this many times of what writing it took, so that it costs a tenth of a run at most.
+WRITING_PAUSE = 10
 T = TypeVar("T")
 
 
@@ -175,8 +178,9 @@ def run_predict(predictor: Predictor, units: Sequence[Unit], folder: Path, *, re
                 progress: Progress) -> PredictionManifest:
     """Predicts every unit into `folder`; finished ones are skipped, an unreadable one does not stop the others.
 
-    The manifest `predictions.json` is written after every unit, the table `predictions.csv` when the run ends. A unit counts as
-    finished when the same inputs were predicted with the same bundle and options, and its outputs are still what was written.
+    The manifest `predictions.json` is written after every unit, or less often where it is long, the table `predictions.csv` when
+    the run ends. A unit counts as finished when the same inputs were predicted with the same bundle and options, and its outputs
+    are still what was written.
 
     Args:
         refused: cases that cannot even be tried (a channel is missing); listed with the failures.
@@ -187,7 +191,8 @@ def run_predict(predictor: Predictor, units: Sequence[Unit], folder: Path, *, re
                             context.tile_step, context.precision)
     finished, failures = dict(_earlier_manifest(folder / FINISHED, made_with).finished), list(refused)
     manifest = PredictionManifest(made_with, finished, tuple(failures))
-    write_value(folder / FINISHED, manifest)  # where no case can even be tried, that has to be said too
+    keep = _Sparing(folder / FINISHED)
+    keep(manifest)  # where no case can even be tried, that has to be said too
     track = Track(folder)
     (folder / TABLE).unlink(missing_ok=True)  # of an earlier run; written again below, however this one ends
     try:
@@ -201,11 +206,31 @@ def run_predict(predictor: Predictor, units: Sequence[Unit], folder: Path, *, re
                     failures.append(failure_of(unit.id, error))  # listed at the end; until then in the manifest
                 # In an order of their own: a run that was taken up again writes the bytes of an undisturbed one.
                 manifest = PredictionManifest(made_with, dict(sorted(finished.items())), tuple(failures))
-                write_value(folder / FINISHED, manifest)
+                keep.when_due(manifest)
                 progress("predict", place + 1, len(units), unit.id)
     finally:
+        keep(manifest)
         write_predictions_table(folder / TABLE, manifest)
     return manifest
+
+
+class _Sparing:
+    """Writes a manifest that grows with every unit; for thousands of small images most of the time would else go into it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._taken = 0.0
+        self._since = Stopwatch()
+
+    def __call__(self, manifest: PredictionManifest) -> None:
+        watch = Stopwatch()
+        write_value(self._path, manifest)
+        self._taken, self._since = watch.seconds(), Stopwatch()
+
+    def when_due(self, manifest: PredictionManifest) -> None:
+        """Writes where the last writing took at most a tenth of the time since; a kill costs what was predicted in between."""
+        if self._since.seconds() >= WRITING_PAUSE * self._taken:
+            self(manifest)
 
 
 def write_predictions_table(path: Path, manifest: PredictionManifest) -> None:

@@ -57,8 +57,9 @@ def training(toy, fold: str, before: str = SLOWLY):
     arguments = ["train", "-d", "ToyLabels", "--plan", "own", "-f", fold, "--root", str(toy.workspace.layout.root), "--json"]
     threads = str(torch.get_num_threads())
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    # A shell that starts the tests in the background has Ctrl-C ignored, which processes inherit and autoseg obeys.
-    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    # A shell that starts the tests in the background has Ctrl-C ignored, and nohup a closed terminal, which processes inherit
+    # and autoseg obeys.
+    heard = "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, signal.SIG_DFL)"
     script = f"import signal, sys\n{heard}\n{before}\nfrom autoseg.cli.app import main\nsys.argv[1:] = {arguments!r}\nmain()"
     process = subprocess.Popen([sys.executable, "-c", script], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                text=True, start_new_session=True)

@@ -24,7 +24,8 @@ from autoseg.io.images import read_image
 from autoseg.io.values import read_json, write_value
 from autoseg.stages import predict
 from autoseg.stages.attempts import NOTE
-from autoseg.stages.predict import FINISHED, Predictor, decided
+from autoseg.stages.predict import FINISHED, PredictedCase, PredictionManifest, Predictor, decided
+from autoseg.training.device import Stopwatch
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,6 +105,23 @@ def test_only_cases_without_a_matching_digest_are_predicted_again(toy, bundle, t
     write_value(tmp_path / FINISHED, document)
     predicted(toy, bundle, tmp_path, context)
     assert done == [1, 1, 1] and contents(tmp_path) == whole
+
+
+def test_a_manifest_that_takes_long_to_write_is_written_less_often(tmp_path, monkeypatch):
+    now, written = [0.0], []
+
+    def write_a_second(path, manifest):
+        now[0] += 1.0
+        written.append(len(manifest.finished))
+
+    monkeypatch.setattr(predict, "Stopwatch", lambda: Stopwatch(lambda: now[0]))
+    monkeypatch.setattr(predict, "write_value", write_a_second)
+    keep = predict._Sparing(tmp_path / FINISHED)
+    keep(PredictionManifest("digest"))
+    for count in range(1, 31):
+        now[0] += 1.0  # of predicting a unit
+        keep.when_due(PredictionManifest("digest", {str(number): PredictedCase({}, {}) for number in range(count)}))
+    assert written == [0, 10, 20, 30]
 
 
 def test_a_case_that_fails_now_is_no_longer_listed_as_finished(toy, bundle, tmp_path):
