@@ -4,8 +4,8 @@
 
 Plans every dataset with a time budget, then preprocesses, trains fold 0 and predicts one case, each in a cold process. Start-up
 is not predicted. From preprocessing, the median of three runs, the median of three runs of planning alone is taken away, with
-the plan already there; a case, the one with the median number of windows, is what each further copy of it adds to a prediction,
-as many copies as take some seconds. Finished datasets are in `<work>/time.json`.
+the plan already there; a case, the one that is said to take the median time, is what each further copy of it adds to a
+prediction, as many copies as take some seconds. Finished datasets are in `<work>/time.json`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from autoseg.core.budget import CaseTime
 from autoseg.core.layout import Layout
 from autoseg.core.plan import Configuration, Plan
 from autoseg.core.report import Report
@@ -26,7 +27,7 @@ from autoseg.io.atomic import hash_values
 from autoseg.io.store import Store
 from autoseg.io.values import read_json, read_value
 from autoseg.planning.budget import case_key
-from autoseg.planning.costs import pass_count, predicting_seconds, validating_seconds
+from autoseg.planning.costs import predicting_seconds, validating_seconds
 from autoseg.training.log import read_metrics
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
 from benchmarks.measure import describe_machine, end_with_children, measure
@@ -82,7 +83,7 @@ def run(data: Path, options: argparse.Namespace) -> dict[str, Any]:
     run_folder, predicted = layout.run(plan.name, configuration.name, "0"), configuration.predicted_seconds
     store, times = Store(next(layout.folder.glob("store/*"))), plan.budget.case_time(case_key(configuration))
     validated = [record.unit for record in read_value(run_folder / "summary.json", Report).records]
-    stem = median_case(store, configuration)
+    stem = median_case(store, configuration, times)
     alone = predicting_seconds(configuration, times, store.record(stem).model_shape)
     taken = {"preprocess": statistics.median(whole) - planned,
              "training": read_metrics(run_folder / "metrics.jsonl")[-1]["seconds"],
@@ -93,13 +94,9 @@ def run(data: Path, options: argparse.Namespace) -> dict[str, Any]:
         "validation": times.start_seconds + validating_seconds(configuration, times, shapes), "case": alone}}
 
 
-def median_case(store: Store, configuration: Configuration) -> str:
-    """Id of the prepared case with the median number of windows, and among those of voxels."""
-    def cost(case_id: str) -> tuple[int, int]:
-        shape = store.record(case_id).model_shape
-        return pass_count(configuration, shape), math.prod(shape)
-
-    cases = sorted(store.cases(), key=cost)
+def median_case(store: Store, configuration: Configuration, times: CaseTime) -> str:
+    """Id of the prepared case whose prediction is said to take the median time: the plan's figure is of such a case."""
+    cases = sorted(store.cases(), key=lambda name: predicting_seconds(configuration, times, store.record(name).model_shape))
     return cases[len(cases) // 2]
 
 
