@@ -211,7 +211,7 @@ class Durations:
         preprocess: all cases.
         training: the optimisation steps of one fold.
         validation: prediction of the fold's validation cases.
-        case: prediction of one median case, reading and preparing it included.
+        case: prediction of one case, the median of all, reading and preparing it included.
     """
 
     preprocess: float

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.core.budget import Budget
+from autoseg.core.budget import Budget, CaseTime
 from autoseg.core.case import Case, Unit
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.geometry import Box, GridRecord
@@ -67,12 +67,12 @@ class Probe:
     Attributes:
         seconds: (draft plan, candidate) -> median seconds of one optimisation step, its batch included.
         peak_bytes: candidate -> predicted peaks: of a training step, and of one batch of windows through the network.
-        case_seconds: (draft plan, configuration) -> seconds to prepare one pilot case, and to predict one window.
+        case_seconds: (draft plan, configuration) -> what pilot cases took; the name of the candidate is left empty.
     """
 
     seconds: Callable[[Plan, Configuration], float]
     peak_bytes: Callable[[Configuration], tuple[int, int]]
-    case_seconds: Callable[[Plan, Configuration], tuple[float, float]]
+    case_seconds: Callable[[Plan, Configuration], CaseTime]
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,8 @@ def draw_configurations(design: Design, request: PlanRequest, meter: Meter) -> t
         drawn = with_length(drawn, design, meter)
         most = most_bytes(drawn.configuration)
         grid = Grid((0, 1, 2), drawn.grid.spacing_mm, drawn.grid.median_shape, drawn.grid.median_shape[0], design.units)
-        configurations[name] = predicted(drawn.configuration, grid, meter, timed=True, most=most)
+        timed = meter.budget.minutes is not None or not configurations
+        configurations[name] = predicted(drawn.configuration, grid, meter, timed=timed, most=most)
         why = drawn.reasons | cost_reasons(configurations[name], meter, most=most)
         if name not in STARTS:
             why |= chosen

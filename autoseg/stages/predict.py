@@ -253,7 +253,7 @@ def _finished_unit(predictor: Predictor, unit: Unit, folder: Path, earlier: Pred
     if earlier is not None and _is_finished(earlier, unit, folder):
         return earlier
     with track.of(unit.id):
-        return _predict_unit(predictor, unit, folder)
+        return predict_into(predictor, unit, folder)
 
 
 def _is_finished(predicted: PredictedCase, unit: Unit, folder: Path) -> bool:
@@ -272,7 +272,8 @@ def _input_digests(unit: Unit) -> dict[str, str]:
     return digests
 
 
-def _predict_unit(predictor: Predictor, unit: Unit, folder: Path) -> PredictedCase:
+def predict_into(predictor: Predictor, unit: Unit, folder: Path) -> PredictedCase:
+    """Reads a unit, predicts it and writes the prediction."""
     task, spec = predictor.task, predictor.bundle.spec
     with unchanged(unit_files(unit)):
         inputs = read_inputs(unit, spec, compact=True, varied=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from tasks.classification.sets import make_spec
 
-from autoseg.core.budget import Budget
+from autoseg.core.budget import Budget, CaseTime
 from autoseg.core.errors import DatasetError, ResourceError, UsageError
 from autoseg.core.fingerprint import CaseFingerprint, Moments, sum_fingerprints
 from autoseg.core.networks import Classifier, Network
@@ -22,7 +22,7 @@ CUDA = Budget("cuda", 8 * GIGABYTES)
 
 def probe_of(seconds=0.05, peak=lambda configuration: GIGABYTES):
     return Probe(lambda plan, configuration: seconds, lambda configuration: (peak(configuration), GIGABYTES // 10),
-                 lambda plan, configuration: (0.01, 0.01))
+                 lambda plan, configuration: CaseTime("", 0.01, 0.01, 1e6, (1.0, 1.0, 1.0), 1.0, 0.01, 0.01))
 
 
 def measured(shape=(1, 512, 512), spacing=(1.0, 1.0, 1.0), cells=None, lesions=None, channels=1, quantiles=None):
