@@ -230,9 +230,19 @@ def understood(options: ClassificationOptions, units: Sequence[Unit]) -> tuple[U
     if not meanings:
         return tuple(units)
     strata = _strata(options.targets, meanings[0], units)
+    pairs = [(target, meaning) for target in options.targets for meaning in meanings if meaning.name == target.label]
     return tuple(replace(unit, stratum=unit.stratum if unit.stratum is not None else stratum,
+                         labelled=any(_says_something(case, *pair) for case in unit.cases for pair in pairs),
                          cases=tuple(replace(case, values=with_meanings(case.values, meanings)) for case in unit.cases))
                  for unit, stratum in zip(units, strata, strict=True))
+
+
+def _says_something(case: Case, target: TargetOptions, meaning: Meaning) -> bool:
+    """Whether a cell is there; one that is no class counts, as `examine` asks for its correction."""
+    try:
+        return read_cell(case.values.get(target.column), target, meaning) is not None
+    except DatasetError:
+        return True
 
 
 def _strata(targets: Sequence[TargetOptions], meaning: Meaning, units: Sequence[Unit]) -> list[str | None]:
