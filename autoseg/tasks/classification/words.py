@@ -130,6 +130,9 @@ def notes(spec: DatasetSpec) -> tuple[str, ...]:
     """How AUC, log score and decisions are to be read."""
     return ("AUC: how often a unit that has the class gets a higher probability than one that has not; of several classes the "
             "mean over all, of grades and values how often two units are put in the right order.",
+            "The interval of one AUC (two classes, or one class against the rest) is DeLong's, on the logit scale, where every "
+            "patient counts once. That of a mean over classes or labels, and that of grades and values, is of a bootstrap, as is "
+            "every AUC of cases where patients have several. ECE, Brier score and average precision have none.",
             "The log score is the logarithm of the probability of the truth, 0 at best; a coin toss between two classes has "
             "-0.693. Units are ranked by it, the worst first.",
             "Sensitivity, specificity and the other rates are those at the threshold of the prediction, 0.5 unless another one "
