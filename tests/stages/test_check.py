@@ -17,6 +17,7 @@ from autoseg.core.spec import DatasetSpec, GroupingSpec
 from autoseg.core.task import PlanRequest
 from autoseg.io.images import read_image, read_label_map, write_label_map, write_volume
 from autoseg.stages.check import divided_patients
+from autoseg.stages.suspects import copy_warnings
 from autoseg.workspace import open_workspace
 
 
@@ -148,6 +149,16 @@ def test_copies_under_two_patients_are_warned_of_and_share_a_fold(cases, caplog)
     assert "[W_COPY]" in caplog.text
     for fold in open_toy("segmentation", cases, cases / "home").folds():
         assert len({"p0_scan0", "p0_scan1", "p3_scan6", "p3_scan7"} & set(fold.validation)) in (0, 4)
+
+
+def test_many_copies_are_one_warning_with_the_first_names():
+    sets = [(f"a{number}", f"b{number}") for number in range(4)] + [tuple(f"c{number}" for number in range(9))]
+    (warning,) = copy_warnings(sets)
+    assert (warning.unit, warning.code) == ("17 cases", "W_COPY")
+    assert warning.message.startswith("hold 5 images, each of them several times: a0 and b0; a1 and b1; a2 and b2; 2 more; they")
+    (alone,) = copy_warnings(sets[-1:])
+    assert alone.unit == "c0 and c1 and c2 and c3 and 5 more" and alone.message.startswith("hold the same image; ")
+    assert copy_warnings(()) == []
 
 
 def test_one_and_two_patients_are_warned_of(cases):
