@@ -54,10 +54,12 @@ class Description:
     Attributes:
         foreground: bool (Z, Y, X) on the first input's grid; intensities are measured there.
         properties: counts that can be summed.
+        marks: what patients are to be counted of, as several cases of one patient say less than those of several.
     """
 
     foreground: NDArray
     properties: dict[str, int]
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

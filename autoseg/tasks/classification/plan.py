@@ -26,7 +26,7 @@ from autoseg.tasks.classification.heads import output_count, plan_values
 from autoseg.tasks.classification.kinds import Kind
 from autoseg.tasks.classification.spec import ClassificationOptions, classification_options
 
-# Smoothing for several classes where there are this many units.
+# Smoothing for several classes where there are this many patients.
 SMOOTHED_FROM = 1_000
 TERMS = {Kind.BINARY: "binary_cross_entropy", Kind.MULTILABEL: "binary_cross_entropy", Kind.ORDINAL: "cumulative_cross_entropy",
          Kind.CONTINUOUS: "squared_error"}
@@ -115,7 +115,7 @@ def plan_outputs(options: ClassificationOptions, counted: Sequence[Counted], cha
                          {entry.meaning.name: entry.repeats for entry in counted})
     terms: dict[str, float] = {}
     for entry in counted:
-        smoothed = entry.known > SMOOTHED_FROM
+        smoothed = entry.known_patients > SMOOTHED_FROM
         terms[TERMS.get(entry.meaning.kind, "smoothed_cross_entropy" if smoothed else "softmax_cross_entropy")] = 1.0
     outputs = sum(output_count(meaning) for meaning in meanings)
     listed = "; ".join(f"{meaning.name}: {meaning.kind}, {output_count(meaning)} output(s)" for meaning in meanings)
@@ -128,7 +128,7 @@ def plan_outputs(options: ClassificationOptions, counted: Sequence[Counted], cha
                                       "weight of the class in the loss", "rule for rare classes; Lin et al. 2017, section 3.3"),
         "loss": Reason(listed, "by the kind of each target: binary cross-entropy of independent answers, softmax cross-entropy "
                                "of "
-                       f"classes that exclude each other (smoothed by 0.1 above {SMOOTHED_FROM} units), cumulative "
+                       f"classes that exclude each other (smoothed by 0.1 above {SMOOTHED_FROM} patients), cumulative "
                        "cross-entropy of "
                        "grades, squared error of standardised values", "docs/classification.md"),
         "network.shared_output": Reason(listed, "thresholds between grades share their weights where nothing else is learned, so "

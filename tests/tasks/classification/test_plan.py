@@ -25,8 +25,8 @@ def probe_of(seconds=0.05, peak=lambda configuration: GIGABYTES):
                  lambda plan, configuration: (0.01, 0.01))
 
 
-def measured(shape=(1, 512, 512), spacing=(1.0, 1.0, 1.0), cells=None, lesions=None, channels=1, quantiles=None):
-    """Cases of one shape: a list of cells per target."""
+def measured(shape=(1, 512, 512), spacing=(1.0, 1.0, 1.0), cells=None, lesions=None, channels=1, quantiles=None, per_patient=1):
+    """Cases of one shape: a list of cells per target; every patient has so many cases in a row."""
     moments = Moments(100, 10.0, 104.0, 0.0, 30.0, quantiles or (0.0, 6.0, 8.0, 10.0, 12.0, 14.0, 20.0))
     columns = cells or {"ill": ["0", "1"] * 100}
     cases = []
@@ -34,10 +34,10 @@ def measured(shape=(1, 512, 512), spacing=(1.0, 1.0, 1.0), cells=None, lesions=N
         properties = {"sides." + "x".join(map(str, shape)): 1}
         properties |= {f"target.{name}={cell}": 1 for name, cell in zip(columns, row, strict=True)}
         cases.append(CaseFingerprint(shape, spacing, 1.0, (moments,) * channels, ({0: 2**40},) * channels, properties,
-                                     ("other",) * channels))
+                                     ("other",) * channels, marks=tuple(f"known.{name}" for name in columns)))
     for size, count in (lesions or {}).items():
         cases[0] = replace(cases[0], properties=cases[0].properties | {f"lesion.{size}": count})
-    return sum_fingerprints(cases, channels)
+    return sum_fingerprints(cases, channels, [str(place // per_patient) for place in range(len(cases))])
 
 
 def plan(fingerprint=None, budget=CPU, *, targets=("ill",), probe=None, request=None, **options) -> Plan:
@@ -125,6 +125,18 @@ def test_few_units_get_a_small_network():
     small, large = (only(plan(measured((1, 28, 28), cells={"ill": ["0", "1"] * count}), CUDA)).network.features
                     for count in (20, 4000))
     assert small[0] == 8 and large[0] == 64
+
+
+def test_many_images_of_few_patients_count_as_few():
+    """Rules R2 and R11: capacity and smoothing follow from patients, the number of steps from images."""
+    cells = {"type": ["a", "b", "c"] * 800}
+    many, few = (only(plan(measured((1, 28, 28), cells=cells, per_patient=images), CUDA, targets=("type",)))
+                 for images in (1, 60))
+    assert (many.network.features[0], few.network.features[0]) == (32, 8)
+    assert (set(many.loss.terms), set(few.loss.terms)) == ({"smoothed_cross_entropy"}, {"softmax_cross_entropy"})
+    assert many.optimization.iterations == few.optimization.iterations
+    reason = plan(measured((1, 28, 28), cells=cells, per_patient=60), CUDA, targets=("type",)).reasons
+    assert reason["configurations.resnet.network.features"].inputs.endswith("parameters, 40 patients")
 
 
 def test_minutes_give_a_count_of_iterations():
