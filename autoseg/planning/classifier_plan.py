@@ -232,7 +232,8 @@ def draw(design: Design, name: str, rung: ImageRung, meter: Meter, start: Starti
                            else "contiguous")
     configuration = Configuration(
         name=name, spacing_mm=grid.spacing_mm, median_shape=(float(grid.size[0]), float(grid.size[1]), float(grid.size[2])),
-        patch_size=grid.size, batch_size=batch, resampling=Resampling(separate_z_ratio=1e6), network=network,
+        patch_size=grid.size, batch_size=batch, network=network,
+        resampling=Resampling(separate_z_ratio=1e6, low_pass_from=recipes.LOW_PASS_FROM),
         loss=Loss(dict(design.wanted.loss_terms)), augmentation=changes, optimization=optimization,
         inference=Inference(tile_step=1.0, gaussian_sigma=CPU.gaussian_sigma, tiles_per_batch=1, mirror_axes=changes.mirror_axes,
                             mirror=False, precision=precision, memory_format=optimization.memory_format),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from autoseg.core.budget import Budget
 from autoseg.core.networks import Classifier
 from autoseg.core.plan import Configuration, Reason
@@ -35,6 +37,10 @@ def explain(configuration: Configuration, grid: WholeGrid, units: int, of_dims: 
         "name": Reason("none", "by the network", RULES), "spacing_mm": same, "median_shape": same, "whole_image": same,
         "patch_size": of_size, "batch_size": batch,
         "resampling": Reason("whole images", "nnU-Net's orders; all axes alike, as spacing does not decide the grid", RULES),
+        "resampling.low_pass_from": Reason(
+            f"median image {_list(grid.median_shape)} voxels, size {sides}", "an axis that shrinks by more than this factor is "
+            "blurred by a Gaussian of (factor - 1) / 2 voxels first, as voxels would else be skipped and fine patterns come back "
+            "as coarse ones", "scikit-image, transform.resize(anti_aliasing=True); " + RULES),
         **_network_reasons(configuration, grid, patients, of_dims), **_start_reasons(configuration),
         "oversample_foreground": Reason("none", "whole images have no place to draw around", RULES),
         "optimization": recipes.OPTIMIZER_REASON,
@@ -80,6 +86,10 @@ def _network_reasons(configuration: Configuration, grid: WholeGrid, patients: in
         "network.sharpness": Reason("last map "
                                     f"{last_map(grid, network)}", "10, less for larger maps: 10 sqrt(14 / cells), at least 4",
                                     "Wang et al. 2017, table 3; " + RULES)}
+
+
+def _list(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:g}" for value in values)
 
 
 def _start_reasons(configuration: Configuration) -> Reasons:

@@ -65,6 +65,13 @@ def test_dimensions_and_size_follow_from_the_images(shape, spacing, dims, slices
     assert made.whole_image and plan(measured(shape, spacing)).inputs[0].air == "nothing"
 
 
+def test_images_that_shrink_much_are_blurred_first():
+    made = plan()
+    assert only(made).resampling.low_pass_from == 2.0
+    reason = made.reasons["configurations.resnet.resampling.low_pass_from"]
+    assert reason.inputs == "median image 1 x 512 x 512 voxels, size 1 x 128 x 128" and "scikit-image" in reason.source
+
+
 def test_the_coarsest_axis_comes_first():
     made = plan(measured((256, 256, 20), (1, 1, 4)))
     assert made.transpose == (2, 0, 1) and only(made).patch_size[0] == 20 and only(made).network.slices
