@@ -32,13 +32,13 @@ def refinements(spec: DatasetSpec) -> tuple[Refinement, ...]:
     """
     utility = classification_options(spec).utility
     return (Refinement("average_with_baseline", _once("average_with_baseline", _average),
-                       "two models of different kinds err on different units", uses_baseline=True),
+                       "two models of different kinds err on different units", uses_baseline=True, parts_may_vary=True),
             Refinement("baseline_alone", _once("baseline_alone", _take_baseline), "the cheap model ranks better than the network",
-                       uses_baseline=True),
+                       uses_baseline=True, parts_may_vary=True),
             Refinement("temperature", _once("temperature", _cool), "networks are too sure of what they say",
-                       judged_by="mean.log_score", fit=fit_temperatures),
+                       judged_by="mean.log_score", fit=fit_temperatures, parts_may_vary=True),
             Refinement("thresholds", _once("thresholds", _cut), f"decisions follow the utility of the specification, {utility}",
-                       judged_by=JUDGES[utility], fit=fit_thresholds))
+                       judged_by=JUDGES[utility], fit=fit_thresholds, parts_may_vary=True))
 
 
 def _once(name: str, change: Change) -> Callable[[Any, DatasetSpec, Given], Any]:
