@@ -224,9 +224,15 @@ def _exam_of(exam: ExamOptions, case: Case) -> str:
 
 
 def understood(options: ClassificationOptions, units: Sequence[Unit]) -> tuple[Unit, ...]:
-    """The units with what the cells of all of them together mean, and with strata."""
+    """The units with what the cells of all of them together mean, and with strata.
+
+    Of the other columns nothing is kept: a case is prepared anew where its values differ, and they do not enter.
+    """
     meanings = [understand(target, cells_of(target, units)) for target in options.targets
                 if any(target.column in unit.cases[0].values for unit in units)]
+    columns = {target.column for target in options.targets}
+    units = [replace(unit, cases=tuple(replace(case, values={column: cell for column, cell in case.values.items()
+                                                             if column in columns}) for case in unit.cases)) for unit in units]
     if not meanings:
         return tuple(units)
     strata = _strata(options.targets, meanings[0], units)

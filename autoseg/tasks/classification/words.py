@@ -9,7 +9,7 @@ from autoseg.core.case import Unit
 from autoseg.core.errors import DatasetError
 from autoseg.core.report import Failure
 from autoseg.core.spec import DatasetSpec
-from autoseg.tasks.classification.kinds import Kind, Meaning, cells_of, is_missing, label_counts, meanings_in, read_cell
+from autoseg.tasks.classification.kinds import Kind, Meaning, cells_of, is_missing, label_counts, meanings_in, read_cell, understand
 from autoseg.tasks.classification.spec import TargetOptions, classification_options
 from autoseg.tasks.classification.target import answer_of
 
@@ -122,7 +122,7 @@ def facts(spec: DatasetSpec, units: Sequence[Unit]) -> dict[str, str]:
         cells = cells_of(target, units)
         missing = sum(count for cell, count in cells.items() if is_missing(cell, target))
         classes = _classes_text(target, meaning, units)
-        found[f"target {target.label}"] = f"{meaning.kind} ({meaning.because}): {classes}" + (
+        found[f"target {target.label}"] = f"{meaning.kind} ({understand(target, cells).because}): {classes}" + (
             f"; missing in {missing}" if missing else "")
     images = sum(len(unit.cases) for unit in units)
     if options.exam is not None:
