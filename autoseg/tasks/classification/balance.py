@@ -10,6 +10,7 @@ from autoseg.core.errors import DatasetError
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.plan import Reason
 from autoseg.tasks.classification.kinds import Kind, Meaning, read_cell, understand
+from autoseg.tasks.classification.objectives import WEIGHTED, planned_loss
 from autoseg.tasks.classification.spec import TargetOptions
 
 # The bare ratio of Hernia in ChestX-ray14 is 493; square root and bounds keep order, variance and calibration.
@@ -31,6 +32,7 @@ class Counted:
         missing: units whose truth is not.
         patients: per class, those who have it in some unit; units of one patient are no independent evidence.
         known_patients: those whose truth is known in some unit.
+        loss: that the target is learned with.
     """
 
     meaning: Meaning
@@ -39,10 +41,14 @@ class Counted:
     missing: int
     patients: tuple[int, ...]
     known_patients: int
+    loss: str
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Of each output in the loss: of its positive class, or of a class beside the most frequent one."""
+        """Of each output in the loss: of its positive class, or of a class beside the most frequent one; none of a loss
+        without weights."""
+        if self.loss not in WEIGHTED:
+            return ()
         if self.meaning.kind == Kind.BINARY:
             return (positive_weight(self.counts[1], self.known),)
         if self.meaning.kind == Kind.MULTILABEL:
@@ -67,10 +73,10 @@ class Counted:
         if kind in (Kind.BINARY, Kind.MULTILABEL):
             counts = self.counts[1:] if kind == Kind.BINARY else self.counts
             return tuple(round(log_odds(count, total) + math.log(weight), 3)
-                         for count, weight in zip(counts, self.weights, strict=True))
+                         for count, weight in zip(counts, self.weights or (1.0,) * len(counts), strict=True))
         if kind == Kind.MULTICLASS:
             logs = [math.log((count + 0.5) / (total + 0.5 * len(self.counts))) + math.log(weight)
-                    for count, weight in zip(self.counts, self.weights, strict=True)]
+                    for count, weight in zip(self.counts, self.weights or (1.0,) * len(self.counts), strict=True)]
             return tuple(round(value - math.fsum(logs) / len(logs), 3) for value in logs)
         if kind == Kind.ORDINAL:
             return tuple(round(log_odds(sum(self.counts[place + 1:]), total), 3) for place in range(len(self.counts) - 1))
@@ -101,7 +107,7 @@ def count_targets(targets: Sequence[TargetOptions], fingerprint: Fingerprint) ->
     """The targets of a dataset with their counts, from what the fingerprint counted of their cells.
 
     Raises:
-        DatasetError: nothing was counted of a target, or all its cells say the same.
+        DatasetError: nothing was counted of a target, all its cells say the same, or its loss does not suit its kind.
     """
     return tuple(_count(target, _cells(target, fingerprint), fingerprint.patients_with) for target in targets)
 
@@ -130,8 +136,9 @@ def _count(target: TargetOptions, cells: Mapping[str, int], patients: Mapping[st
                            "is nothing to learn; add cases of another class, or remove the target", code="E_TARGET_CONSTANT")
     having = [patients.get(f"class.{meaning.name}={name}", int(count))
               for name, count in zip(meaning.classes, counts, strict=True)]
+    known_patients = patients.get(f"known.{meaning.name}", known)
     return Counted(meaning, tuple(int(count) for count in counts), known, sum(cells.values()) - known, tuple(having),
-                   patients.get(f"known.{meaning.name}", known))
+                   known_patients, planned_loss(target, meaning, known_patients))
 
 
 def balance_reasons(counted: Sequence[Counted]) -> dict[str, Reason]:
@@ -144,6 +151,8 @@ def balance_reasons(counted: Sequence[Counted]) -> dict[str, Reason]:
         inputs = _text(entry)
         reasons[f"task_values.{name}.kind"] = Reason(inputs, meaning.because, "rules for kinds of targets, "
                                                                               "docs/classification.md")
+        reasons[f"task_values.{name}.loss"] = Reason(inputs, "as the specification says, else by the kind of the target",
+                                                     "docs/classification.md")
         for place, _ in enumerate(entry.weights):
             reasons[f"task_values.{name}.weight.{place}"] = Reason(
                 inputs, "square root of negative / positive units (of several classes: of the most frequent / this one), "

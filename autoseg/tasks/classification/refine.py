@@ -20,7 +20,7 @@ from autoseg.tasks.classification.spec import classification_options
 from autoseg.tasks.classification.target import MIDDLE, Answer, Reading, aligned
 
 # The score of the summary that a utility of thresholds shows in: Youden's index is twice the balanced accuracy, minus 1.
-JUDGES = {"youden": "mean.balanced_accuracy", "f1": "mean.f1"}
+JUDGES = {"youden": "mean.balanced_accuracy", "f1": "mean.f1", "cost": "mean.utility"}
 
 Change = Callable[[Answer, DatasetSpec, Given], Answer]
 
@@ -118,12 +118,13 @@ def fit_thresholds(pairs: Sequence[tuple[Answer, Answer]], spec: DatasetSpec) ->
     """By target and class, the threshold of the best utility on these predictions with their truths."""
     from autoseg.metrics.thresholds import best_threshold
 
-    utility = classification_options(spec).utility
+    options = classification_options(spec)
+    value = math.nan if options.costs is None else options.costs.missed / options.costs.false_alarm
     found = {}
     for name, _, said, true in _tables(pairs):
         reading = pairs[0][0].reading(name)
         for place in cut_places(reading):
-            threshold = best_threshold(said[:, place], true[:, place], utility).score
+            threshold = best_threshold(said[:, place], true[:, place], options.utility, value).score
             if not math.isnan(threshold):
                 found[f"{name}.{reading.classes[place]}"] = threshold
     return found

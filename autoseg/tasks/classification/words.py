@@ -9,7 +9,17 @@ from autoseg.core.case import Unit
 from autoseg.core.errors import DatasetError
 from autoseg.core.report import Failure
 from autoseg.core.spec import DatasetSpec
-from autoseg.tasks.classification.kinds import Kind, Meaning, cells_of, is_missing, label_counts, meanings_in, read_cell, understand
+from autoseg.tasks.classification.kinds import (
+    Kind,
+    Meaning,
+    cells_of,
+    is_missing,
+    label_counts,
+    meanings_in,
+    read_cell,
+    understand,
+)
+from autoseg.tasks.classification.objectives import require_loss
 from autoseg.tasks.classification.spec import TargetOptions, classification_options
 from autoseg.tasks.classification.target import answer_of
 
@@ -40,6 +50,10 @@ def _examine_target(target: TargetOptions, meaning: Meaning, units: Sequence[Uni
     if not known:
         return [Failure(name, "E_TARGET_EMPTY", f"all {len(units)} cells of column {target.column!r} are missing "
                         f"({', '.join(map(repr, sorted(cells)[:3]))}); remove the target, or correct 'missing'")]
+    try:
+        require_loss(target, meaning)
+    except DatasetError as error:
+        return [Failure(name, error.code, str(error))]
     if meaning.kind == Kind.CONTINUOUS:
         return []
     counts = class_counts(target, meaning, units)

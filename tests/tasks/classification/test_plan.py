@@ -123,6 +123,19 @@ def test_several_classes_are_smoothed_where_there_are_many_units():
     assert (few, many) == ({"softmax_cross_entropy": 1.0}, {"smoothed_cross_entropy": 1.0})
 
 
+def test_losses_of_the_specification_are_planned_and_those_without_weights_have_none():
+    cells = {"ill": ["0"] * 160 + ["1"] * 40, "type": ["a"] * 100 + ["b"] * 60 + ["c"] * 40, "old": ["0", "1", "0", "0"] * 50}
+    made = plan(measured(cells=cells), targets=({"column": "ill", "loss": "focal"}, {"column": "type", "loss": "hinge"}, "old"))
+    values, network = only(made).task_values, only(made).network
+    assert only(made).loss.terms == {"focal": 1.0, "hinge": 1.0, "binary_cross_entropy": 1.0}
+    assert [values[f"{name}.loss"] for name in cells] == list(only(made).loss.terms)
+    assert [name for name in values if ".weight." in name] == ["old.weight.0"]
+    assert network.output_bias[0] == pytest.approx(math.log(40.5 / 160.5), abs=1e-3)  # no weight to be taken back
+    assert unexplained_values(made) == []
+    with pytest.raises(DatasetError, match="'type' is multiclass, and its loss 'focal' suits binary and multilabel"):
+        plan(measured(cells=cells), targets=({"column": "type", "loss": "focal"},))
+
+
 def test_norm_follows_the_batch():
     assert only(plan(measured((1, 28, 28)))).network.norm == "batch"
     assert only(plan(measured((40, 40, 40)))).network.norm == "group"  # 8 volumes
@@ -139,7 +152,7 @@ def test_many_images_of_few_patients_count_as_few():
     cells = {"type": ["a", "b", "c"] * 800}
     many, few = (only(plan(measured((1, 28, 28), cells=cells, per_patient=images), CUDA, targets=("type",)))
                  for images in (1, 60))
-    assert (many.network.features[0], few.network.features[0]) == (32, 8)
+    assert (many.network.features[0], few.network.features[0]) == (64, 8)
     assert (set(many.loss.terms), set(few.loss.terms)) == ({"smoothed_cross_entropy"}, {"softmax_cross_entropy"})
     assert many.optimization.iterations == few.optimization.iterations
     reason = plan(measured((1, 28, 28), cells=cells, per_patient=60), CUDA, targets=("type",)).reasons

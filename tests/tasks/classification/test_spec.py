@@ -27,6 +27,13 @@ def test_two_targets_of_one_name_are_refused():
         ClassificationOptions(targets=[{"column": "a", "name": "x"}, {"column": "x"}])
 
 
+@pytest.mark.parametrize("options", [{"utility": "cost"}, {"costs": {"missed": 5, "false_alarm": 1}},
+                                     {"utility": "cost", "costs": {"missed": 0, "false_alarm": 1}}])
+def test_costs_and_their_utility_belong_together(options):
+    with pytest.raises(ValidationError, match="cost"):
+        ClassificationOptions(targets=[{"column": "label"}], **options)
+
+
 def test_a_specification_without_targets_is_an_error():
     with pytest.raises(DatasetError, match="says no target") as error:
         index_units(make_spec(), [])
