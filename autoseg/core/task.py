@@ -54,10 +54,12 @@ class Description:
     Attributes:
         foreground: bool (Z, Y, X) on the first input's grid; intensities are measured there.
         properties: counts that can be summed.
+        marks: what patients are to be counted of, as several cases of one patient say less than those of several.
     """
 
     foreground: NDArray
     properties: dict[str, int]
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,8 @@ class Refinement:
         fit: (out-of-fold predictions with their targets, spec) -> numbers that `apply` is given. `select` judges it on
             units that it was not fitted on.
         uses_baseline: `apply` is given the baseline's prediction; a bundle that keeps the step holds the baseline.
+        parts_may_vary: a part of that score (its value for one label) may fall by as much as chance alone explains: one
+            standard error of its paired difference. Else none may fall at all.
     """
 
     name: str
@@ -162,6 +166,7 @@ class Refinement:
     judged_by: str = ""
     fit: Callable[[Sequence[tuple[Any, Any]], DatasetSpec], dict[str, float]] | None = None
     uses_baseline: bool = False
+    parts_may_vary: bool = False
 
 
 @dataclass(frozen=True)
