@@ -17,25 +17,33 @@ from autoseg.training.step import Batch, Stepper
 
 def seconds_per_step(
         network: nn.Module, phases: Sequence[Phase], batches: Callable[[int], Batch], optimization: Optimization,
-        device: str, steps: int = 3, enough_seconds: float = math.inf,
+        device: str, steps: int = 3, most: int = 3, least_seconds: float = 0.0, enough_seconds: float = math.inf,
 ) -> float:
     """Median seconds of one step, drawing the batch included; the first one warms up.
+
+    Short steps need more of them: the first few, in which libraries choose kernels and caches fill, would decide the median.
 
     The network is trained by these steps: give one that is thrown away.
 
     Args:
         batches: iteration -> batch, as for `loop.train`.
+        steps: that count at least.
+        most: that count at most, while they took less than `least_seconds` together.
         enough_seconds: no further step begins after that; where not even a second one did, the first one counts.
     """
     stepper = Stepper(network, phases, optimization, device=device)
     stepper.train()
-    iterations = iter(range(1 + steps))
+    iterations = iter(range(1 + max(steps, most)))
 
     def step() -> None:
         iteration = next(iterations)
         stepper.step(iteration, batches(iteration))
 
-    return statistics.median(warm(seconds_of([step] * (1 + steps), device, enough_seconds=enough_seconds)))
+    measured = seconds_of([step] * (1 + steps), device, enough_seconds=enough_seconds)
+    further = min(least_seconds, enough_seconds) - math.fsum(measured[1:])
+    if further > 0 and len(measured) == 1 + steps:
+        measured += seconds_of([step] * (most - steps), device, enough_seconds=further)
+    return statistics.median(warm(measured))
 
 
 def seconds_of(actions: Iterable[Callable[[], object]], device: str, *, enough_seconds: float = math.inf) -> list[float]:

@@ -37,6 +37,20 @@ def test_median_leaves_out_the_warm_up_and_counts_drawing(hands):
 
 
 @pytest.mark.parametrize(("durations", "expected"), [
+    ((9.0, 0.5, 0.4, 0.2), 0.4),                       # three took a second together
+    ((9.0, 0.25, 0.25, 0.25, 0.1, 0.1, 0.1), 0.175),  # less: more steps, until they do
+    ((9.0, 0.1, 0.1, 0.1, 0.2, 0.2, 0.2, 0.2), 0.2),   # no more than the most
+], ids=["enough", "more", "most"])
+def test_short_steps_are_measured_more_often(hands, durations, expected):
+    drawn = []
+    hands(*durations)
+    seconds = seconds_per_step(nn.Linear(2, 2), [PHASE], lambda i: drawn.append(i) or {}, OPTIMIZATION, "cpu",
+                               steps=3, most=7, least_seconds=1.0)
+    assert seconds == pytest.approx(expected)
+    assert len(drawn) == len(durations)
+
+
+@pytest.mark.parametrize(("durations", "expected"), [
     ((5.0,), 5.0),                   # the first step took so long that it has to do
     ((1.0, 3.0), 3.0),               # one that counts
     ((0.1, 0.2, 0.4, 0.3), 0.3),     # all four
