@@ -9,7 +9,7 @@ from autoseg.core.case import Unit
 from autoseg.core.errors import DatasetError
 from autoseg.core.report import Failure
 from autoseg.core.spec import DatasetSpec
-from autoseg.tasks.classification.kinds import Kind, Meaning, cells_of, is_missing, label_counts, meanings_in
+from autoseg.tasks.classification.kinds import Kind, Meaning, cells_of, is_missing, label_counts, meanings_in, read_cell
 from autoseg.tasks.classification.spec import TargetOptions, classification_options
 from autoseg.tasks.classification.target import answer_of
 
@@ -55,6 +55,11 @@ def _examine_target(target: TargetOptions, meaning: Meaning, units: Sequence[Uni
     failures += [Failure(name, "W_CLASS_ONCE", f"one case only has the class {cls!r}; where it is trained on it cannot be "
                          "validated, and the other way round. Join it with another class under 'classes', or leave it out")
                  for cls in once]
+    patients = class_patients(target, meaning, units)
+    failures += [Failure(name, "W_CLASS_ONCE", f"all {counts[cls]} cases of the class {cls!r} are of one patient, "
+                         f"{min(patients[cls])}: the fold that validates them was not trained on the class, and the others "
+                         "cannot be validated on it. Join it with another class under 'classes', or leave it out")
+                 for cls in present if counts[cls] > 1 and len(patients[cls]) == 1]
     few = [f"{cls} ({counts[cls]})" for cls in present if 1 < counts[cls] < FEW]
     if few:
         failures.append(Failure(name, "W_CLASS_FEW", f"fewer than {FEW} cases have the class {', '.join(few)}; read its scores "
@@ -71,17 +76,29 @@ def _examine_target(target: TargetOptions, meaning: Meaning, units: Sequence[Uni
 
 def class_counts(target: TargetOptions, meaning: Meaning, units: Sequence[Unit]) -> Counter[str]:
     """How many units have each class; cells that are no class are left out."""
-    from autoseg.tasks.classification.kinds import read_cell
-
     counts: Counter[str] = Counter()
     for cell, count in cells_of(target, units).items():
-        try:
-            read = read_cell(cell, target, meaning)
-        except DatasetError:
-            continue
-        if read is not None:
-            counts.update({cls: count for cls, value in zip(meaning.classes, read, strict=True) if value})
+        counts.update(dict.fromkeys(_classes_in(cell, target, meaning), count))
     return counts
+
+
+def class_patients(target: TargetOptions, meaning: Meaning, units: Sequence[Unit]) -> dict[str, set[str]]:
+    """The patients of each class."""
+    found: dict[str, set[str]] = {cls: set() for cls in meaning.classes}
+    named = {cell: _classes_in(cell, target, meaning) for cell in cells_of(target, units)}
+    for unit in units:
+        for cls in named[unit.cases[0].values.get(target.column, "").strip()]:
+            found[cls].add(unit.group)
+    return found
+
+
+def _classes_in(cell: str, target: TargetOptions, meaning: Meaning) -> list[str]:
+    """The classes that a cell names; none where it is missing or no class."""
+    try:
+        read = read_cell(cell, target, meaning)
+    except DatasetError:
+        return []
+    return [] if read is None else [cls for cls, value in zip(meaning.classes, read, strict=True) if value]
 
 
 def _unreadable(units: Sequence[Unit], spec: DatasetSpec, meanings: Sequence[Meaning]) -> list[Failure]:

@@ -39,6 +39,14 @@ def test_a_class_with_one_case_is_a_warning():
     assert found(make_spec("type"), type=["a"] * 10 + ["b"] * 10 + ["c"]) == [("target type", "W_CLASS_ONCE")]
 
 
+def test_a_class_of_one_patient_is_a_warning_however_many_cases_it_has():
+    spec = make_spec("type")
+    units = [replace(unit, group="p1") if unit.cases[0].values["type"] == "c" else unit
+             for unit in make_units(spec, type=["a"] * 10 + ["b"] * 10 + ["c"] * 12)]
+    failure, = examine(units, spec)
+    assert failure.code == "W_CLASS_ONCE" and "all 12 cases of the class 'c' are of one patient, p1" in failure.message
+
+
 def test_classes_of_few_cases_are_a_warning():
     assert found(make_spec("type"), type=["a"] * 10 + ["b"] * 9) == [("target type", "W_CLASS_FEW")]
     spec = make_spec({"column": "labels", "kind": "multilabel"})
