@@ -55,13 +55,20 @@ class Scored:
 
 
 def shown_names(names: Iterable[str], headline: str) -> list[str]:
-    """The scores among `names` that are shown, part by part: the headline's part and its measure first."""
+    """The scores among `names` that are shown, part by part: the headline's part and its measure first.
+
+    Of a part that has leading metrics only these; other parts of the same task may have none (classes beside label maps).
+    """
     present = dict.fromkeys(names)
     whole, _, metric = headline.rpartition(".")
     parts = dict.fromkeys([whole, *(name.rpartition(".")[0] for name in present)])
     found = dict.fromkeys([metric, *(metric_of(name) for name in present)])
-    metrics = dict.fromkeys([metric, *([leading for leading in LEADING_METRICS if leading in found] or found)])
-    return [f"{part}.{shown}" for part in parts for shown in metrics if f"{part}.{shown}" in present]
+
+    def metrics(part: str) -> Iterable[str]:
+        leading = [name for name in LEADING_METRICS if f"{part}.{name}" in present]
+        return dict.fromkeys([metric, *leading]) if leading else found
+
+    return [f"{part}.{shown}" for part in parts for shown in metrics(part) if f"{part}.{shown}" in present]
 
 
 def metric_of(name: str) -> str:
