@@ -44,11 +44,10 @@ class Scored:
 
     @property
     def of_parts(self) -> list[str]:
-        """The case headline's metric of every part (label), whether it is there or not."""
-        names = self.records[0].scores if self.records else ()
-        whole, _, metric = self.task.case_headline.rpartition(".")
-        parts = dict.fromkeys(name.rpartition(".")[0] for name in names)
-        return [f"{part}.{metric}" for part in parts if part != whole]
+        """The case headline's metric of every part (label) that some case has it of."""
+        headline = self.task.case_headline
+        names = dict.fromkeys(name for record in self.records for name in record.scores)
+        return [name for name in names if metric_of(name) == metric_of(headline) and name != headline]
 
     def headline_of(self, record: Record | None) -> float:
         return score_of(record, self.task.case_headline)
