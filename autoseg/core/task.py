@@ -244,7 +244,8 @@ class Task:
         headline: name of the score of the summary that ranks models; larger is better.
         case_headline: name of the score of one unit that ranks units and is compared pair by pair; larger is better. The
             headline itself where that is a mean over units.
-        options: frozen type of the task's own options in a specification.
+        options: frozen type of the task's own options in a specification; several where a task is made of others, whose keys
+            then stand side by side.
         index: (spec, cases) -> units; folds are made on patients, units inherit. Also for cases to predict, which have no
             target.
         examine: (units, spec) -> what is wrong with all of them together (a class with one case, a target that nobody has);
@@ -271,7 +272,8 @@ class Task:
             references are a folder or a file, as the task knows them.
         score: (prediction, target, spec, image) -> scores of one unit.
         summarise: (records, rng) -> metrics with confidence intervals.
-        fit_baseline: (training samples, spec, rng) -> a cheap model as arrays, which a bundle can hold.
+        fit_baseline: (training samples, spec, rng) -> a cheap model as arrays, which a bundle can hold. The samples may be gone
+            through several times; each time they are read from their files.
         apply_baseline: (arrays, inputs, spec) -> prediction of the cheap model.
         refinements: spec -> post-processing candidates, in the order in which they are tried.
         figures: (prediction, target, image, spec) -> pictures for the report, worst place first.
@@ -283,7 +285,7 @@ class Task:
     name: str
     headline: str
     case_headline: str
-    options: type
+    options: type | tuple[type, ...]
     index: Callable[[DatasetSpec, Sequence[Case]], tuple[Unit, ...]]
     examine: Callable[[Sequence[Unit], DatasetSpec], tuple[Failure, ...]]
     facts: Callable[[DatasetSpec, Sequence[Unit]], dict[str, str]]
@@ -314,5 +316,12 @@ class Task:
     def __post_init__(self) -> None:
         for slot in fields(self):
             value = getattr(self, slot.name)
-            if value is None or (slot.name not in ("name", "headline", "case_headline", "verbs") and not callable(value)):
+            entries = self.option_types if slot.name == "options" else (value,)
+            is_value = slot.name in ("name", "headline", "case_headline", "verbs")
+            if value is None or not entries or not (is_value or all(map(callable, entries))):
                 raise TypeError(f"task {self.name!r}: slot {slot.name!r} must be filled, found {value!r}")
+
+    @property
+    def option_types(self) -> tuple[type, ...]:
+        """The types of all options; no two of them have a key in common."""
+        return self.options if isinstance(self.options, tuple) else (self.options,)
