@@ -150,7 +150,7 @@ def write_table_cases(folder: Path, task_name: str) -> None:
             case_id = f"p{number // 2}_e{number}_scan{scan}" if is_exam else f"p{number // 2}_scan{number}"
             image = Image.canonical(voxels[None].astype(np.float32), Geometry(shape, (4.0, 1.0, 1.0)))
             write_volume(folder / "images" / f"{case_id}.nii.gz", image.voxels, image)
-            signs = ("none", "bright", "late", "bright|late")[number % 2 + 2 * (number >= 10)]
+            signs = ("none", "bright", "late", "bright|late")[number % 2 + 2 * (number % 4 in (0, 3))]
             rows.append(f"{case_id},{grade}" if is_exam else f"{case_id},{grade},{signs},{40 + 1.5 * number + 10 * grade}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
