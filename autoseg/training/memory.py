@@ -27,6 +27,8 @@ from autoseg.training.device import MAPPED_BYTES
 from autoseg.training.step import Stepper, arrange, autocast
 
 _aten = torch.ops.aten
+_MAX_POOLS = (_aten.max_pool2d_with_indices.default, _aten.max_pool3d_with_indices.default)
+_MAX_POOL_GRADIENTS = (_aten.max_pool2d_with_indices_backward.default, _aten.max_pool3d_with_indices_backward.default)
 
 # Two steps: optimiser states come into being in the first and lie beside all feature maps in the second.
 STEPS = 2
@@ -216,6 +218,10 @@ def cpu_workspace(func: Any, args: tuple, result: Any, threads: int) -> int:
         kept = 0 if of_image is None else _bytes(of_image)
         unfolded = _unfolded(image, weight, gradient) * threads if image.ndim == 5 else _copy(image) + _copy(gradient)
         return max(data, kept + unfolded + (_bytes(of_weight) if of_weight is not None else 0) * (1 + threads))
+    if func in _MAX_POOLS:
+        return _pooling(args[0], result)
+    if func in _MAX_POOL_GRADIENTS:
+        return _pooling(args[0], (result,), args[7])
     return 0
 
 
@@ -262,6 +268,19 @@ def _columns(image: Tensor, weight: Tensor, result: Tensor, *, transposed: bool)
 def _unfolded(image: Tensor, weight: Tensor, gradient: Tensor) -> int:
     """Bytes of one plane of the result, unfolded: every input channel under every place of the kernel."""
     return image.shape[1] * math.prod(weight.shape[2:]) * math.prod(gradient.shape[3:]) * image.element_size()
+
+
+def _pooling(leading: Tensor, made: tuple[Tensor, ...], *read: Tensor) -> int:
+    """Bytes of what max-pooling makes, and of copies of all that is not laid out like `leading` (the image, or the gradient of
+    the result), among them the places of the maxima, 8 bytes each.
+
+    Source: torch 2.13, ATen/native/cpu/MaxPoolKernel.cpp, which brings everything to that layout and copies results back.
+    """
+    layout = torch.contiguous_format
+    if _is_channels_last(leading):
+        layout = torch.channels_last_3d if leading.ndim == 5 else torch.channels_last
+    copied = [tensor for tensor in (*made, *read) if not tensor.is_contiguous(memory_format=layout)]
+    return sum(map(_bytes, made)) + sum(map(_bytes, copied))
 
 
 def _is_channels_last(tensor: Tensor) -> bool:

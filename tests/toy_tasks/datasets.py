@@ -168,7 +168,7 @@ def write_table_cases(folder: Path, task_name: str) -> None:
                 label = np.zeros(shape, np.uint8)
                 label[1:, 6:14, 5:12] = 7
                 write_label_map(folder / "labels" / f"{case_id}.nii.gz", label, image)
-            signs = ("none", "bright", "late", "bright|late")[number % 2 + 2 * (number >= 10)]
+            signs = ("none", "bright", "late", "bright|late")[number % 2 + 2 * (number % 4 in (0, 3))]
             rows.append(f"{case_id},{grade}" if is_exam else f"{case_id},{grade},{signs},{40 + 1.5 * number + 10 * grade}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
