@@ -7,6 +7,7 @@ import math
 from autoseg.core.image import Image
 from autoseg.core.report import Scores
 from autoseg.core.spec import DatasetSpec
+from autoseg.tasks.classification.boxes import score_boxes
 from autoseg.tasks.classification.kinds import Kind
 from autoseg.tasks.classification.output import expected_grade, shown_probabilities
 from autoseg.tasks.classification.target import Answer, Reading, aligned
@@ -21,6 +22,7 @@ def score(prediction: Answer, target: Answer, spec: DatasetSpec, image: Image | 
 
     `<target>.log_score` is the logarithm (nats) of the probability of the truth, the mean over several labels, and of a value
     minus the squared error in standard deviations; 0 is best. `mean.log_score` is the mean over targets whose truth is known.
+    Where boxes were sought and drawn, the scores of `boxes.score_boxes`.
 
     Raises:
         DatasetError: the truth is a class that the prediction does not know, or the prediction says nothing of a target.
@@ -33,6 +35,8 @@ def score(prediction: Answer, target: Answer, spec: DatasetSpec, image: Image | 
     logs = [scores[f"{true.name}.log_score"] for true in target.readings]
     known = [value for value in logs if not math.isnan(value)]
     scores["mean.log_score"] = math.fsum(known) / len(known) if known else math.nan
+    if prediction.found is not None:
+        scores |= score_boxes(prediction.found, target.boxes, {reading.name: reading.classes for reading in prediction.readings})
     return scores
 
 

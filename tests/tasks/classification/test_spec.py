@@ -8,7 +8,7 @@ from tasks.classification.sets import make_cases, make_spec, make_units
 
 from autoseg.core.case import Case
 from autoseg.core.errors import DatasetError
-from autoseg.tasks.classification.spec import ClassificationOptions, TargetOptions, index_units, units_to_evaluate
+from autoseg.tasks.classification.spec import BoxOptions, ClassificationOptions, TargetOptions, index_units, units_to_evaluate
 
 
 def test_numbers_of_yaml_are_cells():
@@ -90,3 +90,10 @@ def test_a_patient_on_both_sides_of_the_split_is_an_error():
     with pytest.raises(DatasetError, match=r"1 patient\(s\) on both sides \(anna\)") as error:
         index_units(make_spec("ill", **SPLIT), cases)
     assert error.value.code == "E_SPLIT_PATIENT"
+
+
+@pytest.mark.parametrize("columns", [{"x_column": "x"}, {"x_column": "x", "y_column": "y", "z_column": "z"},
+                                     {"z_column": "z", "depth_column": "d"}])
+def test_boxes_have_whole_corners(columns):
+    with pytest.raises(ValueError, match="boxes have a place along"):
+        BoxOptions("boxes.csv", **columns)
