@@ -129,7 +129,7 @@ def boxes_in(document: Mapping[str, Any]) -> tuple[FoundBox, ...]:
 def score_boxes(found: Sequence[FoundBox], drawn: Sequence[DrawnBox], findings: Mapping[str, Sequence[str]]) -> Scores:
     """Overlaps of found with drawn boxes, of the findings around which one was drawn.
 
-    `<target>.<finding>.iobb` and `.iou`: the largest overlap of a found box with a drawn one, 0 where no box was found;
+    `<target>.<finding>.iobb` and `.box_iou`: the largest overlap of a found box with a drawn one, 0 where no box was found;
     `.false_boxes_T`: found boxes whose intersection with any drawn one is no more than T percent of themselves.
 
     Args:
@@ -144,7 +144,7 @@ def score_boxes(found: Sequence[FoundBox], drawn: Sequence[DrawnBox], findings: 
             boxes = [entry.box for entry in found if (entry.target, entry.finding) == (target, name)]
             inside = [best_overlap(box, truths, iobb) for box in boxes]
             scores |= {f"{target}.{name}.iobb": max(inside, default=0.0),
-                       f"{target}.{name}.iou": max((best_overlap(box, truths, iou) for box in boxes), default=0.0)}
+                       f"{target}.{name}.box_iou": max((best_overlap(box, truths, iou) for box in boxes), default=0.0)}
             scores |= {f"{target}.{name}.false_boxes_{percent(least)}": float(sum(overlap <= least for overlap in inside))
                        for least in LOCATED_FROM}
     return scores

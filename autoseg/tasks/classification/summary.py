@@ -100,7 +100,7 @@ def located(records: Sequence[Record], patients: Sequence[str] | None, seed: int
     """Of every finding around which boxes were drawn, how often a found box located it, and how many others were found.
 
     `located_T`: share of the units with a drawn box in which more than T percent of a found box lie in one (localisation
-    accuracy of Wang et al. 2017, IoBB > T); `false_boxes_T`: mean number of the boxes that do not; `iou`: mean of the best.
+    accuracy of Wang et al. 2017, IoBB > T); `false_boxes_T`: mean number of the boxes that do not; `box_iou`: mean of the best.
     Of several findings `mean.located_T` and `mean.false_boxes_T` are means over them.
     """
     names = dict.fromkeys(name for record in records for name in record.scores)
@@ -117,7 +117,7 @@ def located(records: Sequence[Record], patients: Sequence[str] | None, seed: int
         found |= {f"{stem}.located_{percent(least)}": mean_of(f"{stem}.iobb", least) for least in LOCATED_FROM}
         found |= {f"{stem}.false_boxes_{percent(least)}": mean_of(f"{stem}.false_boxes_{percent(least)}")
                   for least in LOCATED_FROM}
-        found[f"{stem}.iou"] = mean_of(f"{stem}.iou")
+        found[f"{stem}.box_iou"] = mean_of(f"{stem}.box_iou")
     for metric in (f"{kind}_{percent(least)}" for kind in ("located", "false_boxes") for least in LOCATED_FROM):
         own = [found[f"{stem}.{metric}"] for stem in stems]
         if own:

@@ -146,7 +146,7 @@ def notes(spec: DatasetSpec) -> tuple[str, ...]:
     """How AUC, log score and decisions are to be read."""
     boxes = ("located_T: share of the units with a drawn box in which more than T percent of a found box lie in one (IoBB > T; "
              "Wang et al. 2017), whether the finding was decided to be there or not; false_boxes_T: mean number of found boxes "
-             "that do not; iou: of the best found box.",)
+             "that do not; box_iou: of the best found box.",)
     return (*(boxes if classification_options(spec).localise else ()),
             "AUC: how often a unit that has the class gets a higher probability than one that has not; of several classes the "
             "mean over all, of grades and values how often two units are put in the right order.",

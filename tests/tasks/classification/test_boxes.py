@@ -169,7 +169,7 @@ DRAWN = DrawnBox("yes", 6, 4, corner=(0.0, 2.0, 10.0))  # rows 2 to 6, columns 1
 def test_overlaps_by_hand():
     found = score_boxes(PREDICTION.found, (DRAWN,), {"ill": ("no", "yes")})
     # 6 x 9 around 4 x 6: 24 of 54 pixels inside, union 54; 2 x 3 within
-    assert found["ill.yes.iobb"] == 1.0 and found["ill.yes.iou"] == pytest.approx(24 / 54)
+    assert found["ill.yes.iobb"] == 1.0 and found["ill.yes.box_iou"] == pytest.approx(24 / 54)
     assert {name: value for name, value in found.items() if "false" in name} == {
         "ill.yes.false_boxes_10": 0, "ill.yes.false_boxes_25": 0, "ill.yes.false_boxes_50": 1, "ill.yes.false_boxes_75": 1,
         "ill.yes.false_boxes_90": 1}
@@ -177,7 +177,7 @@ def test_overlaps_by_hand():
 
 def test_a_drawn_box_that_nothing_finds_is_missed_and_other_findings_say_nothing():
     missed = score_boxes((), (DRAWN, replace(DRAWN, label="other")), {"ill": ("no", "yes")})
-    assert missed["ill.yes.iobb"] == missed["ill.yes.iou"] == missed["ill.yes.false_boxes_10"] == 0.0
+    assert missed["ill.yes.iobb"] == missed["ill.yes.box_iou"] == missed["ill.yes.false_boxes_10"] == 0.0
     assert score_boxes(PREDICTION.found, (replace(DRAWN, corner=None),), {"ill": ("no", "yes")}) == {}
     true = replace(binary(1.0), boxes=(DRAWN,))
     assert "ill.yes.iobb" not in score(binary(0.9), true, SPEC) and score(PREDICTION, true, SPEC)["ill.yes.iobb"] == 1.0
@@ -210,8 +210,8 @@ def test_shares_and_counts_are_those_of_the_localisation_of_all_cases():
 
 
 def test_means_are_over_findings():
-    records = [Record("a", {"s.x.iobb": 1.0, "s.x.iou": 0.5} | {f"s.x.false_boxes_{t}": 2.0 for t in (10, 25, 50, 75, 90)}),
-               Record("b", {"s.y.iobb": 0.3, "s.y.iou": 0.1} | {f"s.y.false_boxes_{t}": 0.0 for t in (10, 25, 50, 75, 90)})]
+    records = [Record("a", {"s.x.iobb": 1.0, "s.x.box_iou": 0.5} | {f"s.x.false_boxes_{t}": 2.0 for t in (10, 25, 50, 75, 90)}),
+               Record("b", {"s.y.iobb": 0.3, "s.y.box_iou": 0.1} | {f"s.y.false_boxes_{t}": 0.0 for t in (10, 25, 50, 75, 90)})]
     found = located(records, None, 0)
     assert (found["mean.located_25"].mean, found["mean.located_50"].mean, found["mean.false_boxes_10"].mean) == (1.0, 0.5, 1.0)
     assert found["s.x.located_50"].count == 1 and found["s.x.located_50"].undefined == 1
