@@ -239,6 +239,7 @@ class Opened:
         networks: of all members, on the device, in evaluation mode.
         prepare: images of a case by role -> arrays on the model grid by role, and the way back.
         predict: images of a unit by role -> the task's prediction; with a bundle's post-processing, where one was opened.
+        refinements: names of the post-processing steps that `predict` applies.
     """
 
     spec: DatasetSpec
@@ -247,6 +248,7 @@ class Opened:
     device: str
     prepare: Callable[[Inputs], tuple[Arrays, GridRecord]]
     predict: Callable[[Inputs], Any]
+    refinements: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,8 @@ class Predictor:
 
     def opened(self) -> Opened:
         """What a command of the task works with; the context must ask for torch, which alone has gradients."""
-        return Opened(self.bundle.spec, self.configuration, self._networks, self.context.device, self.prepare, self.predict)
+        return Opened(self.bundle.spec, self.configuration, self._networks, self.context.device, self.prepare, self.predict,
+                      tuple(refinement.name for refinement in self._refinements))
 
     def predict_array(self, voxels: NDArray, spacing_mm: Spacing) -> Any:
         """The task's prediction for one image in memory.

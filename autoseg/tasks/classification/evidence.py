@@ -19,6 +19,7 @@ from autoseg.ops.crop import crop
 from autoseg.ops.resample import resample
 from autoseg.tasks.classification.explained import Said, probabilities_for
 from autoseg.tasks.classification.output import images_of
+from autoseg.tasks.classification.refine import REPLACED
 from autoseg.tasks.classification.sample import is_flat
 
 if TYPE_CHECKING:
@@ -52,6 +53,14 @@ class Evidence:
     heat: NDArray[np.float32]
     method: str
     check: Faithfulness | None
+
+
+def require_deciding_networks(opened: Opened) -> None:
+    """Raises a UsageError where a bundle's networks decide nothing, so that their maps would explain something else."""
+    if REPLACED in opened.refinements:
+        raise UsageError("this bundle predicts with the cheap model alone, which was better than the network on "
+                         "cross-validation; a heat map of the network would not explain its answers",
+                         hint="train longer, or with more cases, until the network is chosen")
 
 
 def chosen_method(method: str, opened: Opened) -> str:

@@ -15,16 +15,27 @@ from autoseg.core.task import BundleVerb, Illustration, Inputs, Made, Opened
 from autoseg.io.atomic import write_bytes
 from autoseg.io.images import write_volume
 from autoseg.io.values import write_value
-from autoseg.tasks.classification.evidence import METHODS, Evidence, chosen_method, ensemble_of, evidence_for, images_with_tensors
+from autoseg.tasks.classification.evidence import (
+    METHODS,
+    Evidence,
+    chosen_method,
+    ensemble_of,
+    evidence_for,
+    images_with_tensors,
+    require_deciding_networks,
+)
 from autoseg.tasks.classification.explained import require_known, what_was_said
 from autoseg.tasks.classification.heads import heads_of
 from autoseg.tasks.classification.heat import chosen_units, illustrate, outlines_of, picture_files, verdict_text
+from autoseg.tasks.classification.refine import AVERAGED
 from autoseg.tasks.classification.target import Answer
 
 FORMAT = 1
 UNIT_FILE = "explanation.json"
 # Names of classes in file names; longer ones are cut.
 MOST_LETTERS = 60
+# Who answered what a map explains.
+NETWORKS, WITH_CHEAP = "network", "mean of network and cheap model"
 METHOD_HELP = f"What makes the maps: {', '.join(METHODS)}; auto: by construction where the network has such maps, else Grad-CAM."
 
 
@@ -40,6 +51,7 @@ def begin(method: Annotated[str, METHOD_HELP] = "auto",
     """
     def with_networks(opened: Opened) -> Callable[[Unit, Inputs, Path], Made]:
         heads = heads_of(opened.configuration)
+        require_deciding_networks(opened)
         require_known(heads, target, class_)
         chosen = chosen_method(method, opened)
         ensemble = ensemble_of(opened.networks)
@@ -80,15 +92,20 @@ def _write(evidence: Evidence, answer: Answer, unit: Unit, place: int, image: Im
         picture = folder / f"{stem}{name}.png"
         write_bytes(picture, pixels)
         files.append(picture)
-    return Made(tuple(files), (_row(evidence, case, heat.name),))
+    return Made(tuple(files), (_row(evidence, case, heat.name, is_mean=AVERAGED in opened.refinements),))
 
 
-def _row(evidence: Evidence, case: str, file: str) -> dict[str, float | str]:
-    """What the table says of a map; numbers that were not measured are nan."""
+def _row(evidence: Evidence, case: str, file: str, *, is_mean: bool) -> dict[str, float | str]:
+    """What the table says of a map; numbers that were not measured are nan.
+
+    Args:
+        is_mean: the answer is that of the networks and of a cheap model, and the map explains the networks.
+    """
     said, check = evidence.said, evidence.check
     return {
         "image": case, "target": said.head.name, "class": said.name, "explained": said.text, "method": evidence.method,
-        "probability": said.probability, "similarity": math.nan if check is None else check.similarity,
+        "answered_by": WITH_CHEAP if is_mean else NETWORKS, "probability": said.probability,
+        "similarity": math.nan if check is None else check.similarity,
         "deletion": math.nan if check is None else check.deletion, "insertion": math.nan if check is None else check.insertion,
         "verdict": verdict_text(check), "file": file}
 
@@ -110,6 +127,9 @@ def tell(rows: Sequence[Mapping[str, str]]) -> str:
                          "networks; it would look the same had the network learnt nothing")
         elif row["verdict"] == "no evidence":
             lines.append(f"NO EVIDENCE   {row['case']}, {row['explained']}: nothing in the image speaks for it by this method")
+    if any(row["answered_by"] == WITH_CHEAP for row in rows):
+        lines.append("note          the answers are means of the network and of a cheap model of simple features; the maps "
+                     "explain the network")
     return "\n".join(lines)
 
 

@@ -58,7 +58,7 @@ def stored(folder: Path, name: str, shape=(9, 8, 1)) -> Path:
     return folder / f"{name}.nii.gz"
 
 
-def opened_with(networks, images, *, answer=None, configuration=None):
+def opened_with(networks, images, *, answer=None, configuration=None, refinements=()):
     """Networks whose model grid is that of the images, with two of the axes exchanged."""
     shape = tuple(images[0].geometry.shape[axis] for axis in TRANSPOSE)
     configuration = configuration or make_configuration(("ill", Kind.BINARY, ("no", "yes")), size=shape)
@@ -69,7 +69,7 @@ def opened_with(networks, images, *, answer=None, configuration=None):
         record = GridRecord(image.stored, image.orientation, whole, TRANSPOSE, shape, (1.0, 1.0, 1.0))
         return {"image": image.voxels.transpose(0, *(1 + axis for axis in TRANSPOSE))}, record
 
-    return Opened(SPEC, configuration, networks, "cpu", prepare, lambda inputs: answer or binary(0.8))
+    return Opened(SPEC, configuration, networks, "cpu", prepare, lambda inputs: answer or binary(0.8), refinements)
 
 
 def unit_of(*paths):
@@ -209,6 +209,16 @@ def test_the_report_shows_the_worst_the_median_and_the_best_units():
     boxed = [*records, *(Record(name, {"mean.log_score": 9.0, "ill.yes.iobb": overlap}) for name, overlap in
                          (("d0", 0.4), ("d1", 0.1)))]
     assert chosen_units(boxed) == ["d1", "d0"]
+
+
+def test_the_cheap_model_is_not_explained(tmp_path):
+    images = [read_image([stored(tmp_path, "a")])]
+    with pytest.raises(UsageError, match="predicts with the cheap model alone"):
+        begin()(opened_with([Itself()], images, refinements=("baseline_alone",)))
+    work = begin(faithfulness=False)(opened_with([Itself()], images, refinements=("average_with_baseline", "temperature")))
+    made = work(unit_of(tmp_path / "a.nii.gz"), {"image": images[0]}, tmp_path / "out")
+    text = tell([{"case": "a", **{name: str(value) for name, value in made.rows[0].items()}}])
+    assert made.rows[0]["answered_by"] == "mean of network and cheap model" and "the maps explain the network" in text
 
 
 def test_nothing_is_told_of_no_map():
