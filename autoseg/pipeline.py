@@ -8,19 +8,21 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from autoseg.core.budget import Budget
 from autoseg.core.bundle import Bundle
+from autoseg.core.case import Unit
 from autoseg.core.errors import DatasetError, IncompatibleError, UsageError
 from autoseg.core.plan import Plan
 from autoseg.core.progress import Progress
 from autoseg.core.provenance import Origin
 from autoseg.core.report import Failure, Report
 from autoseg.core.spec import DatasetSpec
-from autoseg.core.task import Context, PlanRequest
+from autoseg.core.task import BundleVerb, Context, PlanRequest
 from autoseg.io.atomic import hash_values, require_writable
 from autoseg.io.bundles import read_bundle
-from autoseg.io.dataset import list_inputs, scan_all
+from autoseg.io.dataset import Scan, list_inputs, scan_all
 from autoseg.io.lock import locked, reading
 from autoseg.io.policy import Policy
 from autoseg.io.store import Store
@@ -232,11 +234,14 @@ def report(workspace: Workspace, plan: Plan, provenance: Mapping[str, str]) -> P
 
 
 def load_predictor(bundle_folder: Path, context: Context | None = None, *, trusted_task: str | None = None,
-                   policies: Sequence[Policy] = ()):
+                   policies: Sequence[Policy] = (), of_task: str | None = None):
     """A `Predictor` with a bundle's networks in memory; needs the bundle's folder, nothing else.
 
     Args:
         policies: who may have made the bundle (`io.policy.read_policy`); each of them is obeyed.
+        of_task: the task that the bundle must be of; None: any.
+    Raises:
+        IncompatibleError: the bundle is of another task.
     Example:
         >>> predictor = load_predictor(Path("autoseg_home/Hippocampus/bundles/default"))          # doctest: +SKIP
         >>> predictor.predict_array(voxels, spacing_mm=(1.0, 1.0, 1.0)).label                     # doctest: +SKIP
@@ -246,6 +251,9 @@ def load_predictor(bundle_folder: Path, context: Context | None = None, *, trust
 
     bundle = read_bundle(bundle_folder, policies)
     context = context or Context()
+    if of_task is not None and bundle.spec.task != of_task:
+        raise IncompatibleError(f"the bundle in {bundle_folder} is of the task {bundle.spec.task!r}, and one of {of_task!r} is "
+                                "expected", hint="name another bundle with -b")
     for name in {member.configuration for member in bundle.members}:
         require_prediction_fits(bundle.plan.configuration(name), bundle_folder / "plan.json", context.device)
     return Predictor.load(bundle_folder, bundle, load_task(bundle.spec.task, trusted=trusted_task), context)
@@ -256,13 +264,9 @@ def predict(bundle_folder: Path, inputs: Path, output: Path, context: Context, *
     """The manifest of a folder of predictions; needs the bundle and the images, nothing else."""
     from autoseg.stages.predict import run_predict
 
-    if output.resolve() == (inputs if inputs.is_dir() else inputs.parent).resolve():
-        raise UsageError(f"predictions would overwrite the images in {inputs}; name another folder with -o")
-    require_writable(output, make=False)  # before seconds of loading networks
+    require_folder_apart(output, inputs, "predictions")
     predictor = load_predictor(bundle_folder, context, trusted_task=trusted_task, policies=policies)
-    found = list_inputs(predictor.bundle.spec, inputs)
-    units = predictor.task.index(predictor.bundle.spec, found.cases)
-    refused = [Failure(problem.case, problem.code, problem.message) for problem in found.problems]
+    found, units, refused = _units_in(inputs, predictor)
     networks = predictor.bundle.plan.configurations.values()
     require_space(output, prediction_bytes(found.cases, max(c.network.out_channels for c in networks),
                                            probabilities=context.probabilities), "predictions")
@@ -270,6 +274,40 @@ def predict(bundle_folder: Path, inputs: Path, output: Path, context: Context, *
         manifest = run_predict(predictor, units, output, refused=refused, progress=progress)
         record_predictions(output, predictor, manifest, origin or Origin())
     return manifest
+
+
+def require_folder_apart(output: Path, inputs: Path, what: str) -> None:
+    """Raises where `output` is the folder of the images, or cannot be written to; before seconds of loading networks."""
+    if output.resolve() == (inputs if inputs.is_dir() else inputs.parent).resolve():
+        raise UsageError(f"{what} would overwrite the images in {inputs}; name another folder with -o")
+    require_writable(output, make=False)
+
+
+def _units_in(inputs: Path, predictor) -> tuple[Scan, Sequence[Unit], list[Failure]]:
+    """What was found among the images, the units of it, and what cannot even be tried."""
+    found = list_inputs(predictor.bundle.spec, inputs)
+    refused = [Failure(problem.case, problem.code, problem.message) for problem in found.problems]
+    return found, predictor.task.index(predictor.bundle.spec, found.cases), refused
+
+
+def work_with_bundle(verb: BundleVerb, options: Mapping[str, Any], bundle_folder: Path, inputs: Path, output: Path,
+                     device: str, *, task: str, progress: Progress, policies: Sequence[Policy] = (),
+                     origin: Origin | None = None):
+    """The manifest of a folder of what a task's own command makes of images.
+
+    Args:
+        options: of the verb's own.
+        task: the name under which the verb's task was called; the bundle must be of it.
+    """
+    from autoseg.stages.verbs import run_verb
+
+    require_folder_apart(output, inputs, "results")
+    predictor = load_predictor(bundle_folder, Context(device=device, engine="torch"), trusted_task=task, policies=policies,
+                               of_task=task)
+    _, units, refused = _units_in(inputs, predictor)
+    with locked(output, verb.name):
+        return run_verb(predictor, verb, options, units, output, refused=refused, progress=progress,
+                        origin=origin or Origin())
 
 
 def evaluate(spec: DatasetSpec, predictions: Path, references: Path, *, trusted_task: str | None,

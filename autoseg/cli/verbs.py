@@ -246,9 +246,11 @@ def fit(dataset: Dataset = None, data: DataFolder = None, minutes: Minutes = Non
 
 def task(context: typer.Context,
          name: Annotated[str, typer.Argument(help="A task of autoseg, or the dotted module path of your own; it runs code.")],
-         ) -> None:
+         ) -> int:
     """Run an extra command of a task: autoseg task NAME COMMAND ...; with --help after NAME, the commands there are."""
+    from autoseg.cli.extra import mounted
     from autoseg.core.errors import UsageError
+    from autoseg.core.task import BundleVerb
     from autoseg.tasks import load_task
 
     screen = start("task", as_json=False)
@@ -258,10 +260,12 @@ def task(context: typer.Context,
     commands = typer.Typer(name=f"autoseg task {name}", no_args_is_help=True, pretty_exceptions_enable=False)
     commands.callback()(lambda: None)
     for verb in loaded.verbs:
-        commands.command(name=verb.name, help=verb.help)(verb.run)
+        run = mounted(verb, name) if isinstance(verb, BundleVerb) else verb.run
+        commands.command(name=verb.name, help=verb.help)(run)
     result = commands(context.args, prog_name=f"autoseg task {name}", standalone_mode=False)
     if isinstance(result, str):
         screen.say(result)
+    return result if isinstance(result, int) else 0
 
 
 RULE_BOOKS = ("default", "nnunet")

@@ -49,6 +49,23 @@ def forward_of(network: nn.Module, rules: Inference, device: str) -> Forward:
     return forward
 
 
+def answer_of(network: nn.Module, rules: Inference, device: str) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """The network's `answer_with_maps` on `device`: (B, C, *spatial) -> float32 (B, K) and (B, K, *places), run by torch.
+
+    Args:
+        network: from `in_use`; of one that another engine runs, the network inside.
+    """
+    inside = network.network if isinstance(network, OpenVinoNetwork) else network
+    device_type, precision = device.partition(":")[0], usable_precision(rules.precision, device)
+
+    def answer(images: Tensor) -> tuple[Tensor, Tensor]:
+        with autocast(device_type, precision):
+            logits, maps = inside.answer_with_maps(images)  # type: ignore[operator]
+        return logits.float(), maps.float()
+
+    return answer
+
+
 def in_use(network: nn.Module, rules: Inference, device: str, engine: Engine = "auto") -> nn.Module:
     """The network ready to predict: on the device, in evaluation mode, run by the engine that was asked for.
 

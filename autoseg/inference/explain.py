@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import ModuleType
 from typing import TypeAlias
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autoseg.core.errors import ResourceError, UsageError
+from autoseg.inference.averaging import mean_logits
 
 Map: TypeAlias = NDArray[np.float32]
 Explain: TypeAlias = Callable[[nn.Module, Tensor, int], Map]
@@ -48,10 +50,11 @@ def activation_map(network: nn.Module, image: Tensor, output: int) -> Map:
         return _on_grid(maps(image)[:, output:output + 1], image)
 
 
-def grad_cam(network: nn.Module, image: Tensor, output: int, *, layer: str = "") -> Map:
+def grad_cam(network: nn.Module, image: Tensor, output: int, *, layer: str = "", against: bool = False) -> Map:
     """Grad-CAM: features weighted by the mean gradient of the output, negative sums set to 0; values from 0 up, without unit.
 
     Args:
+        against: what speaks against the output, as for the first of two classes that share one.
         layer: name of a module with output (1, F, *places); empty: the output of the network's `features`.
     Raises:
         UsageError: no such layer, or its output has no places, or the output does not depend on it.
@@ -68,6 +71,7 @@ def grad_cam(network: nn.Module, image: Tensor, output: int, *, layer: str = "")
         if gradient is None:
             raise UsageError(f"output {output} does not depend on {name}; name another layer")
         weights = gradient.flatten(2).mean(dim=2).view(*gradient.shape[:2], *[1] * (gradient.ndim - 2))
+        weights = -weights if against else weights
         return _on_grid((weights * seen[0]).sum(dim=1, keepdim=True).relu().detach(), image)
 
 
@@ -117,6 +121,38 @@ def occlusion(network: nn.Module, image: Tensor, output: int, *, window: Sequenc
 METHODS: dict[str, Explain] = {
     "activation_map": activation_map, "grad_cam": grad_cam, "integrated_gradients": integrated_gradients,
 }
+
+
+def opposite(explain: Explain) -> Explain:
+    """What speaks against an output: the same map with its sign turned, and Grad-CAM, which drops one of them, anew."""
+    if explain is grad_cam:
+        return partial(grad_cam, against=True)
+    return lambda network, image, output: -explain(network, image, output)
+
+
+class Ensemble(nn.Module):
+    """Several networks as one: the mean of their outputs, which is what a bundle predicts."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, *spatial) to (B, K)."""
+        return mean_logits(member(image) for member in self.members)
+
+
+def of_members(explain: Explain) -> Explain:
+    """The explanation of an `Ensemble`: the mean of its members' maps.
+
+    For maps that are linear in the outputs (all but Grad-CAM) this is the map of the mean output.
+    """
+    def explained(network: nn.Module, image: Tensor, output: int) -> Map:
+        if not isinstance(network, Ensemble):
+            raise ValueError("maps of members are asked for, and the network is no ensemble")
+        return np.mean([explain(member, image, output) for member in network.members], axis=0, dtype=np.float32)
+
+    return explained
 
 
 def filled(image: Tensor, baseline: float | Sequence[float]) -> Tensor:

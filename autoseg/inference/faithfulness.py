@@ -55,19 +55,22 @@ class Faithfulness:
 
 
 def check(explain: Explain, network: nn.Module, image: Tensor, output: int, rng: np.random.Generator, *,
-          probabilities: Callable[[Tensor], Tensor] = torch.sigmoid, baseline: float | Sequence[float] = 0.0,
+          probabilities: Callable[[Tensor], Tensor] | None = torch.sigmoid, baseline: float | Sequence[float] = 0.0,
           draws: int = DRAWS) -> Faithfulness:
     """Compare an explanation with those of networks without knowledge, and see what the output owes to what it points at.
 
     Args:
         explain, network, image, output: see `explain`.
-        probabilities: outputs (B, K) -> probabilities (B, K); of classes that exclude each other a softmax.
+        probabilities: outputs (B, K) -> probabilities (B, K); of classes that exclude each other a softmax. None: deletion and
+            insertion are not measured, and nan; a predicted value has no probability.
         baseline: value of what is removed, one or one per channel.
         draws: networks with shuffled weights.
     Source: Adebayo et al. 2018 (model randomisation); Petsiuk et al. 2018 (deletion and insertion).
     """
     found = explain(network, image, output)
     similarities = [similarity(found, explain(shuffled(network, rng), image, output)) for _ in range(draws)]
+    if probabilities is None:
+        return Faithfulness(float(np.mean(similarities)), math.nan, math.nan)
     deletion, insertion = removal(found, network, image, output, probabilities=probabilities, baseline=baseline)
     return Faithfulness(float(np.mean(similarities)), deletion, insertion)
 

@@ -1,6 +1,7 @@
 """Boxes around what a heat map points at, and how well they find boxes that people drew.
 
-A box is a half-open range per axis, ((first, last + 1), ...), in the order of the array's axes; two or three of them.
+A box is a half-open range per axis, ((first, last + 1), ...), in the order of the array's axes; two or three of them. Drawn boxes
+may begin and end between pixels.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-HeatBox: TypeAlias = tuple[tuple[int, int], ...]
+HeatBox: TypeAlias = tuple[tuple[float, float], ...]
+VoxelBox: TypeAlias = tuple[tuple[int, int], ...]
 Overlap: TypeAlias = Callable[[HeatBox, HeatBox], float]
 
+# Overlaps with the found box (IoBB) from which a finding counts as located (Wang et al. 2017, table of localisation accuracy).
+LOCATED_FROM = (0.1, 0.25, 0.5, 0.75, 0.9)
 # Grey values, of 0 to 255, above which a heat map's regions get boxes (Wang et al. 2017, ChestX-ray8, disease localisation).
 THRESHOLDS = (60, 180)
 
@@ -36,7 +40,7 @@ class Localisation:
     cases: int
 
 
-def heat_boxes(heat: NDArray, thresholds: Sequence[float] = THRESHOLDS) -> tuple[HeatBox, ...]:
+def heat_boxes(heat: NDArray, thresholds: Sequence[float] = THRESHOLDS) -> tuple[VoxelBox, ...]:
     """Boxes around the regions of a heat map above each threshold, of the first threshold first.
 
     The map is stretched to 0 to 255 first, as in ChestX-ray8; pixels that touch at an edge or a corner are one region (the paper
@@ -95,6 +99,11 @@ def points_into(heat: NDArray, region: NDArray[np.bool_]) -> float:
     """
     is_largest = heat == heat.max()
     return math.nan if is_largest.all() else float(np.count_nonzero(is_largest & region) / np.count_nonzero(is_largest))
+
+
+def best_overlap(found: HeatBox, drawn: Sequence[HeatBox], overlap: Overlap = iobb) -> float:
+    """The largest overlap of a found box with one of those that were drawn; 0 without any."""
+    return max((overlap(found, truth) for truth in drawn), default=0.0)
 
 
 def _size(box: HeatBox) -> float:

@@ -101,10 +101,22 @@ class ImageClassifier(nn.Module):
         Raises:
             IncompatibleError: with recurrent pooling, where no place has a share of its own.
         """
-        if not isinstance(self.pooling, _OF_PLACES):
+        return self._maps_of(self.features(image))
+
+    def answer_with_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` and `maps` return, from one pass; for evaluation, as it leaves nothing out at random."""
+        features = self.features(image)
+        return self.head(self.pooling(features)), self._maps_of(features)
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether `maps` can be had: every place has a share of its own in the logits."""
+        return isinstance(self.pooling, _OF_PLACES)
+
+    def _maps_of(self, features: Tensor) -> Tensor:
+        if not self.has_maps:
             raise IncompatibleError("a network with recurrent pooling has no class activation maps, as what a place says depends "
                                     "on the slices before it", hint="use Grad-CAM, or plan another pooling")
-        features = self.features(image)
         maps = self.head.maps(features)
         if not isinstance(self.pooling, AttentionPooling):
             return maps

@@ -35,12 +35,14 @@ def start_network(start: Starting, wish: Wish) -> Classifier:
     """
     other = start.network
     if isinstance(other, Classifier):
+        pooling = "log_sum_exp" if wish.localise and other.pooling == "mean" else other.pooling
         return replace(other, in_channels=wish.in_channels, out_channels=wish.out_channels, output_bias=wish.output_bias,
-                       shared_output=wish.shared_output)
+                       shared_output=wish.shared_output, pooling=pooling)
     return Classifier(
         kind=KINDS[other.kind], dims=other.dims, in_channels=wish.in_channels, out_channels=wish.out_channels,
         features=other.features, strides=other.strides, kernel_sizes=other.kernel_sizes, blocks=other.convs_encoder,
-        norm=other.norm, output_bias=wish.output_bias, shared_output=wish.shared_output)
+        norm=other.norm, output_bias=wish.output_bias, shared_output=wish.shared_output,
+        pooling="log_sum_exp" if wish.localise else "mean")
 
 
 def start_grid(grid: WholeGrid, start: Starting) -> WholeGrid:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +38,21 @@ LINE_AT = 0.5
 LINE_COLOUR: Colour = (255, 255, 255)
 LEGEND_SHARES = (0.25, 0.5, 0.75, 1.0)
 LINE_NOTE = "white line: half of the largest evidence"
+OUTLINE_PX = 2
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A box to draw over a heat map: ranges along the canonical z, y, x of the image, and what it is called in the legend."""
+
+    sides: Sequence[tuple[float, float]]
+    name: str
+    colour: Colour
+    dashed: bool = False
 
 
 def heat_pictures(voxels: NDArray, names: Sequence[str], ct: Sequence[bool], heat: NDArray, geometry: Geometry, *,
-                  title: str) -> tuple[Picture, ...]:
+                  title: str, outlines: Sequence[Outline] = ()) -> tuple[Picture, ...]:
     """The slices with most evidence, with the evidence in colour over the image; one picture of a flat image.
 
     Across each axis one slice; of thick slices one in their plane.
@@ -50,6 +62,7 @@ def heat_pictures(voxels: NDArray, names: Sequence[str], ct: Sequence[bool], hea
         names, ct: of every channel: its name, and whether it holds HU.
         heat: (Z, Y, X) on the image's grid; what is above 0 is evidence, the rest is not drawn.
         title: begins every caption.
+        outlines: boxes, drawn in the slices that they reach into.
     Raises:
         GeometryError: the heat map is not on the image's grid.
     """
@@ -66,7 +79,8 @@ def heat_pictures(voxels: NDArray, names: Sequence[str], ct: Sequence[bool], hea
     for axis in axes:
         index = largest_slice(evidence, axis)
         caption = "; ".join([title, *_place(geometry, axis, index), _amount(evidence), backdrop.note])
-        pictures.append(Picture(heat_overlay(evidence, backdrop, geometry, box, axis, index, pixel), caption, legend(geometry)))
+        pixels = heat_overlay(evidence, backdrop, geometry, box, axis, index, pixel, outlines)
+        pictures.append(Picture(pixels, caption, legend(geometry, outlines)))
     return tuple(pictures)
 
 
@@ -77,7 +91,7 @@ def largest_slice(evidence: NDArray, axis: int) -> int:
 
 
 def heat_overlay(evidence: NDArray, backdrop: Backdrop, geometry: Geometry, box: Box, axis: int, index: int,
-                 pixel_mm: float) -> NDArray[np.uint8]:
+                 pixel_mm: float, outlines: Sequence[Outline] = ()) -> NDArray[np.uint8]:
     """Picture (Y, X, 3) of one slice inside `box`: colours and opacity grow with the share of the largest evidence anywhere."""
     part, shape = shown_part(geometry, box, axis, pixel_mm)
     pixels = drawing.resize(np.ascontiguousarray(backdrop.slice(axis, index)[part]), shape)
@@ -91,6 +105,8 @@ def heat_overlay(evidence: NDArray, backdrop: Backdrop, geometry: Geometry, box:
         halo = drawing.dilate(line) & ~line
         pixels[halo] = pixels[halo] * HALO_BRIGHTNESS
         pixels[line] = LINE_COLOUR
+    for outline in outlines:
+        draw_outline(pixels, outline, geometry, box, axis, index)
     return with_letters_and_scale(pixels, geometry, box, axis)
 
 
@@ -100,12 +116,39 @@ def ramp(shares: NDArray) -> NDArray[np.float64]:
     return np.stack([np.interp(shares, places, primary) for primary in zip(*RAMP, strict=True)], axis=-1)
 
 
-def legend(geometry: Geometry) -> Legend:
+def draw_outline(pixels: NDArray[np.uint8], outline: Outline, geometry: Geometry, box: Box, axis: int, index: int) -> None:
+    """Draws a box into a picture of a slice, where it reaches into the slice."""
+    first, last = outline.sides[axis]
+    if not (first < index + 1 and last > index):
+        return
+    row, column = (a for a in range(3) if a != axis)
+    rows, columns = outline.sides[row], outline.sides[column]
+    if axis != 0:  # such slices are turned upside down to be looked at
+        rows = (box[row][0] + box[row][1] - rows[1], box[row][0] + box[row][1] - rows[0])
+    top, bottom = _pixels(rows, box[row], pixels.shape[0])
+    left, right = _pixels(columns, box[column], pixels.shape[1])
+    inside = np.zeros(pixels.shape[:2], bool)
+    inside[top:bottom, left:right] = True
+    line = drawing.dashes(inside, width=OUTLINE_PX) if outline.dashed else drawing.contour(inside, width=OUTLINE_PX)
+    halo = drawing.dilate(line) & ~line
+    pixels[halo] = pixels[halo] * HALO_BRIGHTNESS
+    pixels[line] = outline.colour
+
+
+def _pixels(side: tuple[float, float], shown: tuple[int, int], size: int) -> tuple[int, int]:
+    """First and behind the last pixel of a range of voxels, in a picture of `size` pixels that shows other voxels."""
+    scale = size / (shown[1] - shown[0])
+    first, last = (min(max(round((place - shown[0]) * scale), 0), size) for place in side)
+    return first, last
+
+
+def legend(geometry: Geometry, outlines: Sequence[Outline] = ()) -> Legend:
     """What the colours and the line mean."""
     colours = [tuple(round(float(value)) for value in ramp(np.array(share))) for share in LEGEND_SHARES]
     entries = tuple((f"{share:.0%} of the largest evidence", (colour[0], colour[1], colour[2]))
                     for share, colour in zip(LEGEND_SHARES, colours, strict=True))
-    return Legend(entries, (LINE_NOTE, SIDES) if is_placed(geometry) else (LINE_NOTE,))
+    boxes = tuple(dict.fromkeys((outline.name, outline.colour) for outline in outlines))
+    return Legend(entries + boxes, (LINE_NOTE, SIDES) if is_placed(geometry) else (LINE_NOTE,))
 
 
 def _place(geometry: Geometry, axis: int, index: int) -> list[str]:

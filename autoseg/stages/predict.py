@@ -14,26 +14,23 @@ from torch import nn
 
 from autoseg.core.bundle import Bundle, Decisions
 from autoseg.core.case import Unit
-from autoseg.core.errors import AutosegError, IncompatibleError, UsageError, unknown_name
-from autoseg.core.geometry import Geometry, Spacing
+from autoseg.core.errors import IncompatibleError, UsageError, unknown_name
+from autoseg.core.geometry import Geometry, GridRecord, Spacing
 from autoseg.core.image import Image
 from autoseg.core.plan import Configuration
 from autoseg.core.progress import Progress
 from autoseg.core.report import Failure
-from autoseg.core.task import Arrays, Context, Given, Inputs, Refinement, Task
+from autoseg.core.task import Arrays, Context, Given, Inputs, Opened, Refinement, Task
 from autoseg.inference.engine import in_use, usable_precision
 from autoseg.io.arrays import read_arrays
-from autoseg.io.atomic import hash_values, sha256_file, sha256_path
+from autoseg.io.atomic import hash_values, sha256_file
 from autoseg.io.bundles import BASELINE
 from autoseg.io.images import unchanged, written_ending
 from autoseg.io.spreadsheet import cell, write_table
-from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_weights
-from autoseg.stages.attempts import Track
-from autoseg.stages.fingerprint import case_files, unit_files
-from autoseg.stages.parallel import failure_of, naming_slow_cases
+from autoseg.stages.fingerprint import unit_files
 from autoseg.stages.prepare import prepare_inputs, read_inputs
-from autoseg.training.device import Stopwatch
+from autoseg.stages.units import input_digests, work_through
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +39,6 @@ FINISHED = "predictions.json"
 TABLE = "predictions.csv"
 # The first column of that table.
 UNIT_COLUMN = "case"
-# The manifest is written again after this many times of what writing it took, so that it costs a tenth of a run at most.
-WRITING_PAUSE = 10
 T = TypeVar("T")
 
 
@@ -85,7 +80,7 @@ class Predictor:
 
     def predict(self, inputs: Inputs) -> Any:
         """The task's prediction on the canonical grid of the inputs (images by role)."""
-        arrays, record = prepare_inputs(inputs, self.bundle.plan, self.configuration)
+        arrays, record = self.prepare(inputs)
         raw = self.task.infer(self._networks, arrays, self.configuration, self.context)
         prediction = self.task.restore(raw, record, self.configuration, self.context)
         cheap = None
@@ -96,6 +91,15 @@ class Predictor:
             given = Given(self.bundle.decisions.fitted.get(refinement.name, {}), cheap if refinement.uses_baseline else None)
             prediction = refinement.apply(prediction, self.bundle.spec, given)
         return prediction
+
+    def prepare(self, inputs: Inputs) -> tuple[Arrays, GridRecord]:
+        """The images on the model grid, and the way back of the first case."""
+        return prepare_inputs(inputs, self.bundle.plan, self.configuration)
+
+    def opened(self) -> Opened:
+        """What a command of the task works with; the context must ask for torch, which alone has gradients."""
+        return Opened(self.bundle.spec, self.configuration, self._networks, self.context.device, self.prepare, self.predict,
+                      tuple(refinement.name for refinement in self._refinements))
 
     def predict_array(self, voxels: NDArray, spacing_mm: Spacing) -> Any:
         """The task's prediction for one image in memory.
@@ -189,48 +193,9 @@ def run_predict(predictor: Predictor, units: Sequence[Unit], folder: Path, *, re
     made_with = hash_values([member.sha256 for member in predictor.bundle.members], predictor.bundle.plan,
                             predictor.bundle.decisions, context.mirror, context.probabilities, context.engine,
                             context.tile_step, context.precision)
-    finished, failures = dict(_earlier_manifest(folder / FINISHED, made_with).finished), list(refused)
-    manifest = PredictionManifest(made_with, finished, tuple(failures))
-    keep = _Sparing(folder / FINISHED)
-    keep(manifest)  # where no case can even be tried, that has to be said too
-    track = Track(folder)
-    (folder / TABLE).unlink(missing_ok=True)  # of an earlier run; written again below, however this one ends
-    try:
-        with naming_slow_cases(advice="stop it and take the case out of the folder") as begin:
-            for place, unit in enumerate(track.sorted(units)):
-                begin(unit.id)
-                earlier = finished.pop(unit.id, None)
-                try:
-                    finished[unit.id] = _finished_unit(predictor, unit, folder, earlier, track)
-                except (AutosegError, MemoryError, RuntimeError) as error:
-                    failures.append(failure_of(unit.id, error))  # listed at the end; until then in the manifest
-                # In an order of their own: a run that was taken up again writes the bytes of an undisturbed one.
-                manifest = PredictionManifest(made_with, dict(sorted(finished.items())), tuple(failures))
-                keep.when_due(manifest)
-                progress("predict", place + 1, len(units), unit.id)
-    finally:
-        keep(manifest)
-        write_predictions_table(folder / TABLE, manifest)
-    return manifest
-
-
-class _Sparing:
-    """Writes a manifest that grows with every unit; for thousands of small images most of the time would else go into it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._taken = 0.0
-        self._since = Stopwatch()
-
-    def __call__(self, manifest: PredictionManifest) -> None:
-        watch = Stopwatch()
-        write_value(self._path, manifest)
-        self._taken, self._since = watch.seconds(), Stopwatch()
-
-    def when_due(self, manifest: PredictionManifest) -> None:
-        """Writes where the last writing took at most a tenth of the time since; a kill costs what was predicted in between."""
-        if self._since.seconds() >= WRITING_PAUSE * self._taken:
-            self(manifest)
+    return work_through(units, folder / FINISHED, PredictionManifest, lambda unit: predict_into(predictor, unit, folder),
+                        stage="predict", made_with=made_with, refused=refused, table=folder / TABLE,
+                        write_rows=write_predictions_table, progress=progress)
 
 
 def write_predictions_table(path: Path, manifest: PredictionManifest) -> None:
@@ -240,44 +205,12 @@ def write_predictions_table(path: Path, manifest: PredictionManifest) -> None:
     write_table(path, [UNIT_COLUMN, *(column for column in columns if column != UNIT_COLUMN)], rows)
 
 
-def _earlier_manifest(path: Path, made_with: str) -> PredictionManifest:
-    if path.exists():
-        earlier = read_value(path, PredictionManifest)
-        if earlier.made_with == made_with:
-            return PredictionManifest(made_with, earlier.finished)
-    return PredictionManifest(made_with)
-
-
-def _finished_unit(predictor: Predictor, unit: Unit, folder: Path, earlier: PredictedCase | None, track: Track) -> PredictedCase:
-    """What an earlier run made of the unit where that still holds, else what is made of it now."""
-    if earlier is not None and _is_finished(earlier, unit, folder):
-        return earlier
-    with track.of(unit.id):
-        return predict_into(predictor, unit, folder)
-
-
-def _is_finished(predicted: PredictedCase, unit: Unit, folder: Path) -> bool:
-    return predicted.inputs == _input_digests(unit) and all((folder / name).is_file() and sha256_file(folder / name) == digest
-               for name, digest in predicted.outputs.items())
-
-
-def _input_digests(unit: Unit) -> dict[str, str]:
-    """Digest of every file by its name, with its case where there are several; and of what is known of a case besides."""
-    digests: dict[str, str] = {}
-    for case in unit.cases:
-        within = f"{case.id}/" if len(unit.cases) > 1 else ""
-        digests |= {f"{within}{path.name}": sha256_path(path) for path in case_files(case)}
-        if case.values:
-            digests[f"{within}values"] = hash_values(case.values)
-    return digests
-
-
 def predict_into(predictor: Predictor, unit: Unit, folder: Path) -> PredictedCase:
     """Reads a unit, predicts it and writes the prediction."""
     task, spec = predictor.task, predictor.bundle.spec
     with unchanged(unit_files(unit)):
         inputs = read_inputs(unit, spec, compact=True, varied=True)
-        digests = _input_digests(unit)
+        digests = input_digests(unit)
     prediction = predictor.predict(inputs)
     ending = written_ending(next(iter(unit.cases[0].inputs.values()))[0])
     image = next(iter(inputs.values()))

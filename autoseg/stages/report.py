@@ -29,6 +29,7 @@ from autoseg.stages.report_tables import Scored, case_columns, case_rows, headli
 from autoseg.stages.select import best_configuration
 from autoseg.stages.summary import per_patient
 from autoseg.stages.trained import Trained, mean_in, summary_of
+from autoseg.stages.verbs import illustrations
 from autoseg.training.log import read_metrics
 
 # The worst cases are what a reader must see, the median and the best one say how typical they are.
@@ -67,7 +68,7 @@ def run_report(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerpri
         case_columns=tuple(case_columns(scored)),
         cases=case_rows(scored),
         patients=patient_rows(scored),
-        pictures=_pictures(task, spec, units, chosen),
+        pictures=(*_pictures(task, spec, units, chosen), *_illustrations(task, spec, units, chosen)),
         charts=(*_curves(runs), *_score_charts(scored),
                 *(Markup(chart) for chart in task.charts(records, tuple(scored.baseline.values()), spec))),
         plan=plan_rows(plan),
@@ -175,6 +176,12 @@ def _pictures(task: Task, spec: DatasetSpec, units: Mapping[str, Unit], runs: Se
         remark = f"{task.case_headline} {score(value)}, {_rank(place, len(ranked))}, fold {run.fold}"
         pictures.append(CasePictures(unit.id, drawn, remark))
     return tuple(pictures)
+
+
+def _illustrations(task: Task, spec: DatasetSpec, units: Mapping[str, Unit], runs: Sequence[Trained]) -> list[CasePictures]:
+    """What the task's own commands show of units of validation, each by the network that did not see it."""
+    return [CasePictures(unit.id, pictures, f"{verb.name}, fold {run.fold}")
+            for verb, run, unit, pictures in illustrations(task, spec, units, runs) if pictures]
 
 
 def shown_places(count: int, worst: int) -> list[int]:

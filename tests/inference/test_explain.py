@@ -214,3 +214,36 @@ def test_without_captum_the_error_says_what_to_install(monkeypatch, network: Squ
         explain.integrated_gradients(network, image, 1)
     assert caught.value.code == "E_NO_CAPTUM" and "autoseg[explain]" in str(caught.value.hint)
     assert explain.grad_cam(network, image, 1).max() > 0
+
+
+@pytest.mark.parametrize("name", EXPLANATIONS)
+def test_what_speaks_against_an_output_is_its_map_turned_over(network: SquareNetwork, name: str):
+    image = positives(1)[0][0]
+    plain, turned = EXPLANATIONS[name](network, image, 0), explain.opposite(EXPLANATIONS[name])(network, image, 0)
+    if name != "grad_cam":
+        np.testing.assert_array_equal(turned, -plain)
+        return
+    # before the negative sums are dropped, both are one map with two signs; with mean pooling it is the activation map
+    with torch.no_grad():
+        maps = (network.maps(image) - network.head.bias.view(1, 2, 1, 1)) / (7 * 9)
+        expected = nn.functional.interpolate((-maps).relu(), size=(28, 36), mode="bilinear", align_corners=False)[0, 0]
+    np.testing.assert_allclose(turned, expected.numpy(), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["activation_map", "integrated_gradients", "occlusion"])
+def test_maps_of_an_ensemble_are_those_of_its_mean_output(name: str):
+    members = [trained(seed=seed) for seed in (0, 1)]
+    ensemble, image = explain.Ensemble(members), positives(1)[0][0]
+    with torch.no_grad():
+        torch.testing.assert_close(ensemble(image), (members[0](image) + members[1](image)) / 2)
+    found = explain.of_members(EXPLANATIONS[name])(ensemble, image, 1)
+    if name == "activation_map":
+        expected = np.mean([explain.activation_map(member, image, 1) for member in members], axis=0)
+    else:
+        expected = EXPLANATIONS[name](ensemble, image, 1)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_members_are_asked_of_an_ensemble_only(network: SquareNetwork):
+    with pytest.raises(ValueError, match="no ensemble"):
+        explain.of_members(explain.grad_cam)(SquareNetwork(), positives(1)[0][0], 1)

@@ -117,3 +117,15 @@ def test_local_similarity_is_that_of_scikit_image_inside():
     one, other = rng().random((30, 40)), np.random.default_rng(1).random((30, 40))
     expected = structural_similarity(one, other, data_range=1.0, full=True, use_sample_covariance=False)[1]
     np.testing.assert_allclose(faithfulness._local_similarity(one, other), expected, atol=1e-12)
+
+
+def test_a_value_has_no_probability_to_remove_anything_from():
+    found = faithfulness.check(explain.grad_cam, trained(), draw(2, rng())[0][1:], 1, rng(), probabilities=None)
+    assert math.isnan(found.deletion) and math.isnan(found.insertion) and not math.isnan(found.similarity)
+
+
+def test_an_ensemble_is_compared_with_ensembles_of_random_networks():
+    ensemble, image = explain.Ensemble([trained(seed=seed) for seed in (0, 1)]), draw(2, rng())[0][1:]
+    found = faithfulness.check(explain.of_members(explain.activation_map), ensemble, image, 1, rng(),
+                               probabilities=lambda outputs: outputs.softmax(1))
+    assert found.verdict == "faithful" and found.insertion > found.deletion

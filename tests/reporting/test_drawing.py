@@ -117,3 +117,14 @@ def test_numbers_stand_inside_their_structures_and_never_over_each_other(monkeyp
 def test_png_holds_exactly_the_pixels():
     pixels = np.random.default_rng(0).integers(0, 256, (7, 11, 3), dtype=np.uint8)
     np.testing.assert_array_equal(np.asarray(PillowImage.open(io.BytesIO(drawing.encode_png(pixels)))), pixels)
+
+
+def test_a_caption_stands_below_the_picture_in_lines_that_fit():
+    red = (255, 0, 0)
+    pixels = drawing.captioned(black(50, 600), [("word " * 60, red), ("last", drawing.WHITE)])
+    assert (pixels[:50] == 0).all() and pixels.shape[1] == 600
+    is_red = (pixels[..., 0] > 200) & (pixels[..., 1] < 60)
+    rows = np.flatnonzero(is_red.any(axis=1))
+    assert rows.min() >= 50 and is_red.any(axis=0)[300:].any() and not is_red.any(axis=0)[-drawing.MARGIN_PX:].any()
+    assert drawing._broken("a bb ccc", 1) == ["a", "bb", "ccc"] and drawing._broken("a bb ccc", 10_000) == ["a bb ccc"]
+    assert drawing.captioned(black(50, 20), [("text", red)]).shape[1] == drawing.NARROWEST_CAPTION_PX

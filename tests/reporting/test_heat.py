@@ -115,3 +115,23 @@ def test_colours_of_the_legend_grow_lighter():
 def test_a_heat_map_on_another_grid_is_refused():
     with pytest.raises(GeometryError, match=r"\(12, 20, 43\)"):
         heat.heat_pictures(image(), ("t1",), (False,), np.zeros((12, 20, 43)), GEOMETRY, title="CAM")
+
+
+@pytest.mark.parametrize(("axis", "index"), [(0, 9), (1, 16), (2, 40)])
+def test_an_outline_surrounds_the_evidence_of_its_voxels(monkeypatch, axis, index):
+    monkeypatch.setattr(drawing, "_write", lambda *_: None)
+    box = ((8, 11), (15, 17), (38, 42))
+    evidence = at(tuple(slice(*side) for side in box))
+    outline = heat.Outline(box, "found", (1, 200, 3))
+    backdrop = Backdrop(np.zeros((1, *SHAPE)), (0.0, 1.0), "grey")
+    pixels = heat.heat_overlay(evidence, backdrop, GEOMETRY, WHOLE, axis, index, 0.1, (outline,))
+    line = np.argwhere((pixels == outline.colour).all(axis=2))
+    lit = np.argwhere(draw(evidence, axis, index)[:-20, 130:][..., 0] > 60) + (0, 130)
+    assert np.abs(line.min(axis=0) - lit.min(axis=0)).max() <= 12 and np.abs(line.max(axis=0) - lit.max(axis=0)).max() <= 12
+    other = heat.heat_overlay(evidence, backdrop, GEOMETRY, WHOLE, axis, 2, 0.1, (outline,))
+    assert not (other == outline.colour).all(axis=2).any()  # a slice that the box does not reach into
+
+
+def test_outlines_stand_in_the_legend_once():
+    outlines = [heat.Outline(((0, 1),) * 3, "found", (1, 2, 3)), heat.Outline(((1, 2),) * 3, "found", (1, 2, 3))]
+    assert heat.legend(GEOMETRY, outlines).entries[4:] == (("found", (1, 2, 3)),)

@@ -22,7 +22,7 @@ from autoseg.inference import engine
 from autoseg.io.bundles import read_bundle
 from autoseg.io.images import read_image
 from autoseg.io.values import read_json, write_value
-from autoseg.stages import predict
+from autoseg.stages import predict, units
 from autoseg.stages.attempts import NOTE
 from autoseg.stages.predict import FINISHED, PredictedCase, PredictionManifest, Predictor, decided
 from autoseg.training.device import Stopwatch
@@ -114,9 +114,9 @@ def test_a_manifest_that_takes_long_to_write_is_written_less_often(tmp_path, mon
         now[0] += 1.0
         written.append(len(manifest.finished))
 
-    monkeypatch.setattr(predict, "Stopwatch", lambda: Stopwatch(lambda: now[0]))
-    monkeypatch.setattr(predict, "write_value", write_a_second)
-    keep = predict._Sparing(tmp_path / FINISHED)
+    monkeypatch.setattr(units, "Stopwatch", lambda: Stopwatch(lambda: now[0]))
+    monkeypatch.setattr(units, "write_value", write_a_second)
+    keep = units._Sparing(tmp_path / FINISHED)
     keep(PredictionManifest("digest"))
     for count in range(1, 31):
         now[0] += 1.0  # of predicting a unit

@@ -19,7 +19,7 @@ from autoseg.core.errors import UnsafeError
 from autoseg.core.plan import unexplained_values
 from autoseg.core.progress import silent
 from autoseg.core.report import Record
-from autoseg.core.task import Context, Given, Probe
+from autoseg.core.task import BundleVerb, Context, Given, Probe
 from autoseg.io.arrays import read_arrays, write_arrays
 from autoseg.io.bundles import read_bundle
 from autoseg.io.images import image_ending, read_geometry
@@ -27,6 +27,7 @@ from autoseg.io.values import read_value
 from autoseg.stages.evaluate import run_evaluate
 from autoseg.stages.prepare import prepare_inputs, read_inputs
 from autoseg.stages.refine import read_validation
+from autoseg.stages.verbs import opened_run
 from autoseg.tasks import load_task
 from autoseg.training.memory import predict_peaks
 
@@ -307,6 +308,17 @@ def test_the_report_names_scores_plan_and_baseline(trained):
     text = page.read_text().replace("−", "-")
     assert toy.task.headline in text and f"{report.summary[toy.task.headline].mean:.3f}" in text
     assert "Baseline" in text and report.records[0].unit in text and "data:image/png;base64," in text
+
+
+def test_commands_with_a_bundle_write_into_the_folder_of_a_unit(trained, tmp_path):
+    toy, *_ = trained
+    [run] = pipeline.all_runs(toy.workspace, toy.plan)
+    for verb in (verb for verb in toy.task.verbs if isinstance(verb, BundleVerb)):
+        work = verb.begin()(opened_run(toy.task, toy.workspace.spec, run))
+        for unit in toy.workspace.units[:2]:
+            made = work(unit, read_inputs(unit, toy.workspace.spec), tmp_path / unit.id)
+            assert made.rows and made.files and all(path.parent == tmp_path / unit.id and path.is_file() for path in made.files)
+            assert verb.tell([{"case": unit.id} | {name: str(value) for name, value in row.items()} for row in made.rows])
 
 
 def test_prediction_needs_nothing_but_the_bundle_and_skips_what_is_finished(trained, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from autoseg.core.task import Task
 from autoseg.tasks.classification.baseline import apply_baseline, fit_baseline
 from autoseg.tasks.classification.charts import charts
+from autoseg.tasks.classification.explain import EXPLAIN
 from autoseg.tasks.classification.figures import draw_figures
 from autoseg.tasks.classification.files import compare
 from autoseg.tasks.classification.network import build_network
@@ -49,5 +50,5 @@ TASK = Task(
     figures=draw_figures,
     charts=charts,
     notes=notes,
-    verbs=(),
+    verbs=(EXPLAIN,),
 )

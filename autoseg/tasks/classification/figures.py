@@ -25,12 +25,9 @@ SAID, TRUE, EMPTY, PAPER = (70, 130, 180), (46, 139, 87), (90, 90, 90), (30, 30,
 
 def draw_figures(prediction: Answer, target: Answer | None, image: Image, spec: DatasetSpec) -> tuple[Picture, ...]:
     """One picture: the middle slice (of a volume along each axis), and a bar for every class, green where it is the truth."""
-    channels = [channel for entry in spec.inputs[:1] for channel in entry.channels]
-    ct = [(SCHEME_OF_NAME.get(channel.name.casefold()) if channel.normalization == "auto" else channel.normalization) == "ct"
-          for channel in channels]
+    names, ct = channels_of(spec)
     nothing = np.zeros(image.geometry.shape, np.uint8)
-    backdrop = choose_backdrop(image.voxels, [channel.name for channel in channels], ct, nothing, (),
-                              whole_box(image.geometry.shape))
+    backdrop = choose_backdrop(image.voxels, names, ct, nothing, (), whole_box(image.geometry.shape))
     axes = [0] if image.geometry.shape[0] == 1 else [0, 1, 2]
     views = [_scaled(_colour(backdrop.slice(axis, image.geometry.shape[axis] // 2)), image, axis) for axis in axes]
     pixels = np.concatenate([*views, _bars(prediction, target)], axis=1)
@@ -38,6 +35,14 @@ def draw_figures(prediction: Answer, target: Answer | None, image: Image, spec: 
                         for reading in prediction.readings)
     legend = Legend((("predicted", SAID), ("predicted, and true", TRUE)), ("Bars are probabilities, from 0 to 1.",))
     return (Picture(pixels, caption, legend),)
+
+
+def channels_of(spec: DatasetSpec) -> tuple[list[str], list[bool]]:
+    """Of every channel of the first input its name, and whether it holds HU."""
+    channels = [channel for entry in spec.inputs[:1] for channel in entry.channels]
+    ct = [(SCHEME_OF_NAME.get(channel.name.casefold()) if channel.normalization == "auto" else channel.normalization) == "ct"
+          for channel in channels]
+    return [channel.name for channel in channels], ct
 
 
 def describe_reading(said: Reading, true: Reading | None) -> str:

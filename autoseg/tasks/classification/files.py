@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
 
@@ -18,8 +19,8 @@ from autoseg.io.tables import read_table
 from autoseg.tasks.classification.kinds import Meaning
 from autoseg.tasks.classification.output import ENDING, read_prediction
 from autoseg.tasks.classification.score import score
-from autoseg.tasks.classification.spec import units_to_evaluate
-from autoseg.tasks.classification.target import Answer, answer_of
+from autoseg.tasks.classification.spec import classification_options, units_to_evaluate
+from autoseg.tasks.classification.target import Answer, answer_of, drawn_boxes
 
 TABLES = (".csv", ".tsv")
 
@@ -39,7 +40,7 @@ def compare(predictions: Path, references: Path, spec: DatasetSpec) -> tuple[Com
         raise DatasetError(f"none of the {len(found)} predictions ({ENDING}) in {predictions} is named like one of the "
                            f"{len(units)} units of {references}{example}; name the folder that 'autoseg predict' wrote, and "
                            "the table or folder of the dataset")
-    return tuple(Comparison(unit.id, unit.group, partial(_score_unit, spec, unit, found)) for unit in units)
+    return tuple(Comparison(unit.id, unit.group, partial(_score_unit, spec, unit, found, references)) for unit in units)
 
 
 def _cases(references: Path, spec: DatasetSpec) -> tuple[Case, ...]:
@@ -71,12 +72,15 @@ def patient(spec: DatasetSpec, case_id: str, row: Mapping[str, str]) -> str:
     return (row.get(column, "") if column else "") or patient_in_id(spec, case_id) or case_id
 
 
-def _score_unit(spec: DatasetSpec, unit: Unit, found: Mapping[str, Path]) -> Scores:
+def _score_unit(spec: DatasetSpec, unit: Unit, found: Mapping[str, Path], references: Path) -> Scores:
     if unit.id not in found:
         raise DatasetError(f"no prediction for {unit.id} (looked for {unit.id}{ENDING} beside the others)",
                            code="E_MISSING_PREDICTION")
     said = read_prediction(found[unit.id], spec)
-    return score(said, answer_of(unit, spec, _meanings(said)), spec)
+    true = answer_of(unit, spec, _meanings(said))
+    if said.found is not None:
+        true = replace(true, boxes=drawn_boxes(unit, classification_options(spec).boxes, beside=references.absolute()))
+    return score(said, true, spec)
 
 
 def _meanings(said: Answer) -> tuple[Meaning, ...]:

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from autoseg.core.errors import ReadError
 from autoseg.core.geometry import GridRecord
 from autoseg.core.image import Image
-from autoseg.core.plan import Configuration
+from autoseg.core.plan import Configuration, Inference
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Arrays, Context
 from autoseg.io.images import image_ending
 from autoseg.io.values import read_json, write_value
+from autoseg.tasks.classification.boxes import Seen, boxes_document, boxes_in, find_boxes, localises
 from autoseg.tasks.classification.heads import Head, heads_of
 from autoseg.tasks.classification.kinds import Kind
 from autoseg.tasks.classification.sample import is_flat
@@ -31,8 +32,12 @@ ENDING = ".json"
 PREDICTION_FORMAT = 1
 
 
-def infer(networks: Sequence[nn.Module], inputs: Arrays, configuration: Configuration, context: Context) -> NDArray[np.float32]:
-    """Logits (K,): mean over members, over mirrorings if asked for, and over the images of an exam."""
+def infer(networks: Sequence[nn.Module], inputs: Arrays, configuration: Configuration,
+          context: Context) -> NDArray[np.float32] | Seen:
+    """Logits (K,): mean over members, over mirrorings if asked for, and over the images of an exam.
+
+    With the maps of the first image where the plan asks for boxes.
+    """
     import torch  # here, because planning loads this file too and needs no torch
 
     from autoseg.inference.averaging import averaged
@@ -42,13 +47,31 @@ def infer(networks: Sequence[nn.Module], inputs: Arrays, configuration: Configur
     mirror = rules.mirror if context.mirror is None else context.mirror
     forward = averaged([forward_of(network, rules, context.device) for network in networks])
     flips = _flips(rules.mirror_axes) if mirror else [()]
-    means = []
+    means, maps = [], None
     with torch.no_grad():
         for voxels in images_of(inputs):
             image = torch.from_numpy(np.ascontiguousarray(voxels[None], dtype=np.float32)).to(context.device)
             image = image.squeeze(2) if is_flat(configuration) else image
-            means.append(_mean_over_flips(forward, image, flips))
-    return np.mean(means, axis=0, dtype=np.float32)
+            if localises(configuration) and maps is None:
+                logits, maps = _with_maps(networks, image, flips, rules, context)
+                means.append(logits)
+            else:
+                means.append(_mean_over_flips(forward, image, flips))
+    mean = np.asarray(np.mean(means, axis=0, dtype=np.float32))
+    return mean if maps is None else Seen(mean, maps)
+
+
+def _with_maps(networks: Sequence[nn.Module], image: Tensor, flips: Sequence[tuple[int, ...]], rules: Inference,
+               context: Context) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Logits (K,) and maps (K, *places) of one image in one pass of every member, by torch: the engine knows logits only."""
+    from autoseg.inference.averaging import mean_logits
+    from autoseg.inference.engine import answer_of
+
+    answers = [(flip, answer_of(network, rules, context.device)(image.flip(flip) if flip else image))
+               for network in networks for flip in flips]
+    logits = mean_logits(found for _, (found, _) in answers)
+    maps = mean_logits(found.flip(flip) if flip else found for flip, (_, found) in answers)
+    return logits[0].cpu().numpy(), maps[0].cpu().numpy()
 
 
 def images_of(inputs: Arrays) -> Iterator[NDArray]:
@@ -67,9 +90,11 @@ def _mean_over_flips(forward: Callable[[Tensor], Tensor], image: Tensor, flips: 
     return (total / len(flips)).numpy()  # type: ignore[union-attr]
 
 
-def restore(raw: NDArray[np.float32], record: GridRecord, configuration: Configuration, context: Context) -> Answer:
-    """Probabilities and values of the logits (K,); places on the case grid play no part."""
-    return Answer(tuple(reading_of(head, raw[head.outputs.start:head.outputs.stop]) for head in heads_of(configuration)))
+def restore(raw: NDArray[np.float32] | Seen, record: GridRecord, configuration: Configuration, context: Context) -> Answer:
+    """Probabilities and values of the logits (K,); with maps the boxes that they point at, in voxels of the stored image."""
+    logits = raw.logits if isinstance(raw, Seen) else raw
+    readings = tuple(reading_of(head, logits[head.outputs.start:head.outputs.stop]) for head in heads_of(configuration))
+    return Answer(readings, found=find_boxes(raw.maps, record, configuration) if isinstance(raw, Seen) else None)
 
 
 def reading_of(head: Head, logits: NDArray) -> Reading:
@@ -101,15 +126,23 @@ def probabilities_of(kind: Kind, logits: NDArray[np.float64]) -> tuple[float, ..
 
 
 def write_prediction(prediction: Answer, spec: DatasetSpec, image: Image, path: Path) -> tuple[Path, ...]:
-    """Writes `<unit>.json`: per target what was decided, the probabilities or the value, and the thresholds.
+    """Writes `<unit>.json`: per target what was decided, the probabilities or the value, and the thresholds; boxes, if sought.
 
     Args:
         path: with the ending of the image, or without.
     """
     written = _file(path)
-    write_value(written, {"format": PREDICTION_FORMAT, "refined": list(prediction.refined),
-                          "targets": {reading.name: _document(reading) for reading in prediction.readings}})
+    document = {"format": PREDICTION_FORMAT, "refined": list(prediction.refined),
+                "targets": {reading.name: _document(reading) for reading in prediction.readings}}
+    if prediction.found is not None:
+        document["localisation"] = boxes_document(prediction.found, decided_classes(prediction), image.stored.spacing_mm)
+    write_value(written, document)
     return (written,)
+
+
+def decided_classes(prediction: Answer) -> dict[str, tuple[str, ...]]:
+    """Names of the classes that are there, by target."""
+    return {reading.name: tuple(reading.classes[place] for place in reading.decided) for reading in prediction.readings}
 
 
 def read_prediction(path: Path, spec: DatasetSpec) -> Answer:
@@ -124,7 +157,8 @@ def read_prediction(path: Path, spec: DatasetSpec) -> Answer:
         if document["format"] != PREDICTION_FORMAT:
             raise ReadError(f"{file} has the format {document['format']!r}, and this autoseg reads {PREDICTION_FORMAT}")
         readings = tuple(_from_document(name, entry) for name, entry in document["targets"].items())
-        return Answer(readings, tuple(map(str, document["refined"])))
+        found = boxes_in(document["localisation"]) if "localisation" in document else None
+        return Answer(readings, tuple(map(str, document["refined"])), found=found)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ReadError(f"{file} is no prediction of a classification ({error!r}); predict again") from error
 

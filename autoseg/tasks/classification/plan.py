@@ -22,6 +22,7 @@ from autoseg.planning.spacing import model_axes
 from autoseg.planning.unet import channel_count
 from autoseg.planning.whole_image import RULES
 from autoseg.tasks.classification.balance import Counted, balance_reasons, count_targets
+from autoseg.tasks.classification.boxes import LOCALISE
 from autoseg.tasks.classification.heads import output_count, plan_values
 from autoseg.tasks.classification.kinds import Kind
 from autoseg.tasks.classification.objectives import SMOOTHED_FROM
@@ -126,5 +127,10 @@ def plan_outputs(options: ClassificationOptions, counted: Sequence[Counted], cha
                                "values", "docs/classification.md"),
         "network.shared_output": Reason(listed, "thresholds between grades share their weights where nothing else is learned, so "
                                         "that they never cross", "Cao et al. 2020 (arXiv 1901.07884)")}
+    if options.localise:
+        values[LOCALISE] = True
+        reasons[f"task_values.{LOCALISE}"] = Reason(
+            "localise: true", "a large last map, pooled by log-sum-exp; predictions hold boxes around what the maps of findings "
+            "point at", "dataset specification; Wang et al. 2017 (arXiv 1705.02315)")
     shared = len(meanings) == 1 and meanings[0].kind == Kind.ORDINAL
     return Wanted(channels, outputs, terms, values, tuple(value for entry in counted for value in entry.bias), shared, reasons)

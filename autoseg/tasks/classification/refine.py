@@ -22,6 +22,9 @@ from autoseg.tasks.classification.target import MIDDLE, Answer, Reading, aligned
 # The score of the summary that a utility of thresholds shows in: Youden's index is twice the balanced accuracy, minus 1.
 JUDGES = {"youden": "mean.balanced_accuracy", "f1": "mean.f1", "cost": "mean.utility"}
 
+# The steps in which the cheap model answers: together with the networks, or for them.
+AVERAGED, REPLACED = "average_with_baseline", "baseline_alone"
+
 Change = Callable[[Answer, DatasetSpec, Given], Answer]
 
 
@@ -31,9 +34,9 @@ def refinements(spec: DatasetSpec) -> tuple[Refinement, ...]:
     Source of the temperature: Guo et al. 2017 (arXiv 1706.04599).
     """
     utility = classification_options(spec).utility
-    return (Refinement("average_with_baseline", _once("average_with_baseline", _average),
+    return (Refinement(AVERAGED, _once(AVERAGED, _average),
                        "two models of different kinds err on different units", uses_baseline=True, parts_may_vary=True),
-            Refinement("baseline_alone", _once("baseline_alone", _take_baseline), "the cheap model ranks better than the network",
+            Refinement(REPLACED, _once(REPLACED, _take_baseline), "the cheap model ranks better than the network",
                        uses_baseline=True, parts_may_vary=True),
             Refinement("temperature", _once("temperature", _cool), "networks are too sure of what they say",
                        judged_by="mean.log_score", fit=fit_temperatures, parts_may_vary=True),

@@ -7,6 +7,7 @@ import math
 from autoseg.core.image import Image
 from autoseg.core.report import Scores
 from autoseg.core.spec import DatasetSpec
+from autoseg.tasks.classification.boxes import score_boxes
 from autoseg.tasks.classification.kinds import Kind
 from autoseg.tasks.classification.output import expected_grade, shown_probabilities
 from autoseg.tasks.classification.spec import CostOptions, classification_options
@@ -24,6 +25,7 @@ def score(prediction: Answer, target: Answer, spec: DatasetSpec, image: Image | 
     minus the squared error in standard deviations; 0 is best. `mean.log_score` is the mean over targets whose truth is known.
     Where the specification declares costs, `<target>.utility` is minus the cost of what was decided wrongly, over its labels,
     and `mean.utility` the mean over targets of which that can be said.
+    Where boxes were sought and drawn, the scores of `boxes.score_boxes`.
 
     Raises:
         DatasetError: the truth is a class that the prediction does not know, or the prediction says nothing of a target.
@@ -40,6 +42,8 @@ def score(prediction: Answer, target: Answer, spec: DatasetSpec, image: Image | 
         values = [scores.get(f"{true.name}.{name}", math.nan) for true in target.readings]
         known = [value for value in values if not math.isnan(value)]
         scores[f"mean.{name}"] = math.fsum(known) / len(known) if known else math.nan
+    if prediction.found is not None:
+        scores |= score_boxes(prediction.found, target.boxes, {reading.name: reading.classes for reading in prediction.readings})
     return scores
 
 

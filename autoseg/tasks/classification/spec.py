@@ -115,10 +115,13 @@ class CostOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class BoxOptions:
-    """A table of boxes around findings, in pixels of the image; it lies in the dataset's folder.
+    """A table of boxes around findings, in pixels of the image as stored; it lies in the dataset's folder.
 
     Attributes:
         table: CSV file relative to the dataset folder; one row per box.
+        x_column, y_column: of the upper left corner; None: only the sizes of boxes are known, and none can be scored.
+        z_column, depth_column: of volumes, the first slice and the number of slices.
+        names: what the table calls a finding -> what the targets call it, where they differ.
     """
 
     table: str
@@ -126,6 +129,20 @@ class BoxOptions:
     label_column: str = "label"
     width_column: str = "width"
     height_column: str = "height"
+    x_column: str | None = None
+    y_column: str | None = None
+    z_column: str | None = None
+    depth_column: str | None = None
+    names: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _corners_are_whole(self) -> BoxOptions:
+        if (self.x_column is None) != (self.y_column is None) or (self.z_column is None) != (self.depth_column is None):
+            raise ValueError("boxes have a place along both axes of a slice, and through slices a place and a depth: give "
+                             "x_column with y_column, and z_column with depth_column")
+        if self.z_column is not None and self.x_column is None:
+            raise ValueError("boxes have a place along all axes: give x_column and y_column beside z_column")
+        return self
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -139,8 +156,9 @@ class ClassificationOptions:
         utility: what thresholds are chosen by on out-of-fold predictions. Youden's index weighs both errors alike, F1 looks at
             the findings only; `cost` is the expected cost of wrong decisions at the prevalence of the dataset.
         costs: of wrong decisions; for that utility only.
-        localise: heat maps are wanted, so the last map is kept large and pooled by log-sum-exp.
-        boxes: the size of lesions, from which the size of the input follows; None: not known.
+        localise: heat maps are wanted, so the last map is kept large and pooled by log-sum-exp; predictions hold boxes.
+        boxes: drawn around findings: the size of the input follows from them, and the boxes of predictions are scored;
+            None: not known.
     """
 
     targets: tuple[TargetOptions, ...] = ()

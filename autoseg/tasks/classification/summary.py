@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from autoseg.core.report import Estimate, Record
 from autoseg.metrics.bootstrap import DRAWS, bootstrap_mean, bootstrap_statistic
+from autoseg.metrics.boxes import LOCATED_FROM
 from autoseg.metrics.calibration import brier, expected_calibration_error, top_label
 from autoseg.metrics.confusion import confusion, overall
 from autoseg.metrics.patients import has_groups
 from autoseg.metrics.regression import bland_altman, mean_absolute_error, r_squared
 from autoseg.metrics.roc import auc, auc_interval, average_precision, concordance, resampled_aucs
+from autoseg.tasks.classification.boxes import percent
 
 Floats = NDArray[np.float64]
 
@@ -81,6 +83,7 @@ def summarise(records: Sequence[Record], rng: np.random.Generator) -> dict[str, 
             found |= {f"{table.name}.{column.name}.auc": column_area(column, patients, seed) for column in table.columns}
         found |= {f"{table.name}.{name}": estimate for name, estimate in _others(table).items()}
     found |= _decisions(tables, patients, seed)
+    found |= located(records, patients, seed)
     found["mean.auc"] = areas[0] if len(areas) == 1 else _mean_area(tables, areas, patients, seed)
     for name in MEANS[1:]:
         values = [found[f"{table.name}.{name}"] for table in tables if f"{table.name}.{name}" in found]
@@ -90,6 +93,35 @@ def summarise(records: Sequence[Record], rng: np.random.Generator) -> dict[str, 
     names = dict.fromkeys(name for record in records for name in record.scores)
     found |= {name: bootstrap_mean([record.scores.get(name, math.nan) for record in records], np.random.default_rng(seed),
                                    groups=patients) for name in names if name.endswith((".log_score", ".utility"))}
+    return found
+
+
+def located(records: Sequence[Record], patients: Sequence[str] | None, seed: int) -> dict[str, Estimate]:
+    """Of every finding around which boxes were drawn, how often a found box located it, and how many others were found.
+
+    `located_T`: share of the units with a drawn box in which more than T percent of a found box lie in one (localisation
+    accuracy of Wang et al. 2017, IoBB > T); `false_boxes_T`: mean number of the boxes that do not; `box_iou`: mean of the best.
+    Of several findings `mean.located_T` and `mean.false_boxes_T` are means over them.
+    """
+    names = dict.fromkeys(name for record in records for name in record.scores)
+    stems = [name.removesuffix(".iobb") for name in names if name.endswith(".iobb")]
+
+    def mean_of(name: str, least: float | None = None) -> Estimate:
+        values = np.array([record.scores.get(name, math.nan) for record in records], np.float64)
+        if least is not None:
+            values = np.where(np.isnan(values), math.nan, values > least)
+        return bootstrap_mean(values.tolist(), np.random.default_rng(seed), groups=patients)
+
+    found: dict[str, Estimate] = {}
+    for stem in stems:
+        found |= {f"{stem}.located_{percent(least)}": mean_of(f"{stem}.iobb", least) for least in LOCATED_FROM}
+        found |= {f"{stem}.false_boxes_{percent(least)}": mean_of(f"{stem}.false_boxes_{percent(least)}")
+                  for least in LOCATED_FROM}
+        found[f"{stem}.box_iou"] = mean_of(f"{stem}.box_iou")
+    for metric in (f"{kind}_{percent(least)}" for kind in ("located", "false_boxes") for least in LOCATED_FROM):
+        own = [found[f"{stem}.{metric}"] for stem in stems]
+        if own:
+            found[f"mean.{metric}"] = own[0] if len(own) == 1 else _plain(_mean([one.mean for one in own]), len(records))
     return found
 
 

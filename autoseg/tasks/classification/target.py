@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -14,8 +15,9 @@ from autoseg.core.geometry import GridRecord
 from autoseg.core.plan import Configuration
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Arrays, Description, Inputs
-from autoseg.io.boxes import BoxColumns, find_above, read_boxes
+from autoseg.io.boxes import BoxColumns, DrawnBox, find_above, read_boxes
 from autoseg.ops.crop import content_mask, corner_value
+from autoseg.tasks.classification.boxes import FoundBox
 from autoseg.tasks.classification.heads import heads_of
 from autoseg.tasks.classification.kinds import Kind, Meaning, meanings_in, read_cell
 from autoseg.tasks.classification.spec import BoxOptions, TargetOptions, classification_options
@@ -77,12 +79,14 @@ class Answer:
     Attributes:
         readings: one per target.
         refined: names of the post-processing steps that were applied.
-        boxes: (label, width, height) around findings of the first image, in its pixels, of a reference.
+        boxes: around findings of the first image, of a reference.
+        found: the same of a prediction; None: no boxes were sought.
     """
 
     readings: tuple[Reading, ...]
     refined: tuple[str, ...] = ()
-    boxes: tuple[tuple[str, float, float], ...] = ()
+    boxes: tuple[DrawnBox, ...] = ()
+    found: tuple[FoundBox, ...] | None = None
 
     def reading(self, name: str) -> Reading:
         """What is said of one target.
@@ -107,20 +111,31 @@ def read_target(unit: Unit, spec: DatasetSpec) -> Answer | None:
     meanings = meanings_in(unit.cases[0].values)
     if not meanings:
         return None
-    return replace(answer_of(unit, spec, meanings), boxes=_boxes(unit, classification_options(spec).boxes))
+    return replace(answer_of(unit, spec, meanings), boxes=drawn_boxes(unit, classification_options(spec).boxes))
 
 
-def _boxes(unit: Unit, options: BoxOptions | None) -> tuple[tuple[str, float, float], ...]:
+def drawn_boxes(unit: Unit, options: BoxOptions | None, *, beside: Path | None = None) -> tuple[DrawnBox, ...]:
+    """The boxes around findings of a unit's first image, under the names of the targets.
+
+    Args:
+        beside: a file in whose folder, or above, the table lies, where there is no image; without the table there are none.
+    Raises:
+        DatasetError: the table is not there, or cannot be read.
+    """
     first = unit.cases[0]
-    image = next((path for paths in first.inputs.values() for path in paths), None)
+    image = next((path for paths in first.inputs.values() for path in paths), beside)
     if options is None or image is None:
         return ()
     table = find_above(options.table, image)
     if table is None:
+        if image == beside:
+            return ()
         raise DatasetError(f"the table of boxes {options.table!r} is neither beside {image} nor in a folder above; put it into "
                            "the dataset's folder, or leave 'boxes' out of the options", code="E_TABLE")
-    columns = BoxColumns(options.case_column, options.label_column, options.width_column, options.height_column)
-    return read_boxes(table, columns).get(first.id, ())
+    columns = BoxColumns(options.case_column, options.label_column, options.width_column, options.height_column,
+                         options.x_column, options.y_column, options.z_column, options.depth_column)
+    return tuple(replace(box, label=options.names.get(box.label, box.label))
+                 for box in read_boxes(table, columns).get(first.id, ()))
 
 
 def answer_of(unit: Unit, spec: DatasetSpec, meanings: Sequence[Meaning]) -> Answer:
@@ -167,8 +182,8 @@ def describe(unit: Unit, inputs: Inputs, target: Answer | None) -> Description:
         # The cell as it is written: what cells mean is understood from all of them together, when the plan is made.
         properties |= {f"target.{reading.name}={reading.cell}": 1 for reading in target.readings}
         side = min(image.geometry.shape[1:])
-        for _, width, height in target.boxes:
-            key = f"lesion.{round(min(width, height) / side * LESION_UNITS)}"
+        for box in target.boxes:
+            key = f"lesion.{round(min(box.width, box.height) / side * LESION_UNITS)}"
             properties[key] = properties.get(key, 0) + 1
     return Description(mask if mask.any() else np.ones(mask.shape, bool), properties, _marks(target))
 

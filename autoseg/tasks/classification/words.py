@@ -21,7 +21,7 @@ from autoseg.tasks.classification.kinds import (
 )
 from autoseg.tasks.classification.objectives import require_loss
 from autoseg.tasks.classification.spec import TargetOptions, classification_options
-from autoseg.tasks.classification.target import answer_of
+from autoseg.tasks.classification.target import answer_of, drawn_boxes
 
 # Patients below which an AUC has an interval so wide that it says little (rule R2 of the planner).
 FEW = 10
@@ -41,7 +41,23 @@ def examine(units: Sequence[Unit], spec: DatasetSpec) -> tuple[Failure, ...]:
         found += _examine_target(target, meaning, units)
     if not any(failure.code.startswith("E_") for failure in found):
         found += _unreadable(units, spec, list(meanings.values()))
+        found += _boxes_of_nothing(units, spec, list(meanings.values()))
     return tuple(found)
+
+
+def _boxes_of_nothing(units: Sequence[Unit], spec: DatasetSpec, meanings: Sequence[Meaning]) -> list[Failure]:
+    """A table of boxes that cannot be read, or findings in it that no target knows."""
+    options = classification_options(spec).boxes
+    try:
+        labels = Counter(box.label for unit in units for box in drawn_boxes(unit, options))
+    except DatasetError as error:
+        return [Failure("boxes", error.code, str(error))]
+    known = {cls for meaning in meanings for cls in meaning.classes}
+    strange = [f"{label} ({count})" for label, count in sorted(labels.items()) if label not in known]
+    if not strange:
+        return []
+    return [Failure("boxes", "W_BOX_LABEL", f"the table of boxes has findings that no target has: {', '.join(strange)}; their "
+                    "boxes are not scored. Where they are called otherwise, say so under 'boxes: names'")]
 
 
 def _examine_target(target: TargetOptions, meaning: Meaning, units: Sequence[Unit]) -> list[Failure]:
@@ -156,7 +172,11 @@ def _classes_text(target: TargetOptions, meaning: Meaning, units: Sequence[Unit]
 
 def notes(spec: DatasetSpec) -> tuple[str, ...]:
     """How AUC, log score and decisions are to be read."""
-    return ("AUC: how often a unit that has the class gets a higher probability than one that has not; of several classes the "
+    boxes = ("located_T: share of the units with a drawn box in which more than T percent of a found box lie in one (IoBB > T; "
+             "Wang et al. 2017), whether the finding was decided to be there or not; false_boxes_T: mean number of found boxes "
+             "that do not; box_iou: of the best found box.",)
+    return (*(boxes if classification_options(spec).localise else ()),
+            "AUC: how often a unit that has the class gets a higher probability than one that has not; of several classes the "
             "mean over all, of grades and values how often two units are put in the right order.",
             "The interval of one AUC (two classes, or one class against the rest) is DeLong's, on the logit scale, where every "
             "patient counts once. That of a mean over classes or labels, and that of grades and values, is of a bootstrap, as is "

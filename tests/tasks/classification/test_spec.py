@@ -9,7 +9,7 @@ from tasks.classification.sets import make_cases, make_spec, make_units
 from autoseg.core.case import Case
 from autoseg.core.errors import DatasetError
 from autoseg.stages.fingerprint import digest_unit
-from autoseg.tasks.classification.spec import ClassificationOptions, TargetOptions, index_units, units_to_evaluate
+from autoseg.tasks.classification.spec import BoxOptions, ClassificationOptions, TargetOptions, index_units, units_to_evaluate
 
 
 def test_numbers_of_yaml_are_cells():
@@ -121,3 +121,10 @@ def test_only_cells_that_are_learned_make_a_case_another_one():
 def test_columns_of_units_without_a_truth_do_not_matter_either():
     spec = make_spec("ill")
     assert digests(spec, remark=["x", "y"]) == digests(spec, remark=["z", "z"])
+
+
+@pytest.mark.parametrize("columns", [{"x_column": "x"}, {"x_column": "x", "y_column": "y", "z_column": "z"},
+                                     {"z_column": "z", "depth_column": "d"}])
+def test_boxes_have_whole_corners(columns):
+    with pytest.raises(ValueError, match="boxes have a place along"):
+        BoxOptions("boxes.csv", **columns)

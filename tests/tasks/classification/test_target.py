@@ -12,6 +12,7 @@ from autoseg.core.case import Unit
 from autoseg.core.errors import DatasetError
 from autoseg.core.geometry import Geometry
 from autoseg.core.image import Image
+from autoseg.io.boxes import DrawnBox
 from autoseg.tasks.classification.kinds import Kind
 from autoseg.tasks.classification.target import Answer, Reading, aligned, describe, prepare_target, read_target
 
@@ -74,7 +75,7 @@ def test_boxes_are_counted_by_their_shorter_side(tmp_path):
     unit = make_units(spec, ill=[1, 0])[0]
     case = replace(unit.cases[0], inputs={"image": (tmp_path / "images" / "c0.png",)})
     target = read_target(replace(unit, cases=(case,)), spec)
-    assert target.boxes == (("Nodule", 2.0, 4.0), ("Mass", 3.0, 3.0))
+    assert target.boxes == (DrawnBox("Nodule", 2.0, 4.0), DrawnBox("Mass", 3.0, 3.0))
     counted = describe(unit, {"image": image()}, target).properties
     assert {name: count for name, count in counted.items() if name.startswith("lesion")} == {"lesion.333": 1, "lesion.500": 1}
     with pytest.raises(DatasetError, match="neither beside"):

@@ -133,3 +133,15 @@ def test_notes_name_the_source_of_an_interval_where_it_is_no_bootstrap():
 
 def test_notes_are_sentences():
     assert all(note.endswith(".") for note in notes(make_spec("ill")))
+    assert len(notes(make_spec("ill", localise=True))) == len(notes(make_spec("ill"))) + 1
+
+
+def test_boxes_around_what_no_target_knows_are_told(tmp_path):
+    (tmp_path / "boxes.csv").write_text("case,label,width,height\nc0,yes,1,1\nc0,Nodule,1,1\nc1,Nodule,1,1\nc1,Jes,1,1\n")
+    spec = make_spec({"column": "ill", "classes": {"0": "no", "1": "yes"}}, boxes={"table": "boxes.csv", "names": {"Jes": "yes"}})
+    units = [replace(unit, cases=tuple(replace(case, inputs={"image": (tmp_path / f"{case.id}.png",)}) for case in unit.cases))
+             for unit in make_units(spec, ill=[0, 1] * 10)]
+    (told,) = examine(units, spec)
+    assert told.code == "W_BOX_LABEL" and "Nodule (2)" in told.message
+    (missing,) = examine(units, replace(spec, options={**spec.options, "boxes": {"table": "absent.csv"}}))
+    assert missing.code == "E_TABLE"
