@@ -6,6 +6,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
@@ -13,6 +14,9 @@ from autoseg.core.plan import Optimization
 from autoseg.core.task import Phase
 from autoseg.training.device import Stopwatch, synchronize
 from autoseg.training.step import Batch, Stepper
+
+# What a network was asked for, and of how many windows of what shape.
+Key: TypeAlias = tuple[str, tuple[int, ...]]
 
 
 def seconds_per_step(
@@ -85,37 +89,46 @@ class RememberedNetwork(nn.Module):
         self.network = network
         self._device = device
         self._tries = tries
-        self._answers: dict[tuple[int, ...], Tensor] = {}
-        self._taken: dict[tuple[int, ...], list[float]] = {}
-        self._asked: Counter[tuple[int, ...]] = Counter()
+        self._answers: dict[Key, Any] = {}
+        self._taken: dict[Key, list[float]] = {}
+        self._asked: Counter[Key] = Counter()
         self.windows = 0
         self.aside_seconds = self.start_seconds = 0.0
 
     @property
     def network_seconds(self) -> float:
         """What the network would have taken for all windows that were asked for."""
-        return math.fsum(count * statistics.median(self._taken[shape]) for shape, count in self._asked.items())
+        return math.fsum(count * statistics.median(self._taken[key]) for key, count in self._asked.items())
 
     def forward(self, windows: Tensor) -> Tensor:
         """(B, C, *spatial) -> what the network returns for these windows, or returned for earlier ones of this shape."""
+        return self._answered("forward", self.network, windows)
+
+    def answer_with_maps(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of the network's own `answer_with_maps`, where it has one."""
+        return self._answered("answer_with_maps", self.network.answer_with_maps, windows)  # type: ignore[arg-type]
+
+    def _answered(self, name: str, ask: Callable[[Tensor], Any], windows: Tensor) -> Any:
         synchronize(self._device)
         watch = Stopwatch()
-        shape = tuple(windows.shape)
-        if shape not in self._taken:
-            first, second = (self._run(windows) for _ in range(2))
-            self._taken[shape] = [second]
+        key = (name, tuple(windows.shape))
+
+        def run() -> None:
+            self._answers[key] = ask(windows)
+
+        if key not in self._taken:
+            first, second = seconds_of([run] * 2, self._device)
+            self._taken[key] = [second]
             self.start_seconds += max(0.0, first - second)
-        elif len(self._taken[shape]) < self._tries and math.fsum(self._taken[shape]) < 1.0:
-            self._taken[shape].append(self._run(windows))
-        answer = self._answers[shape].clone()  # who asked may change it
-        self._asked[shape] += 1
-        self.windows += shape[0]
+        elif len(self._taken[key]) < self._tries and math.fsum(self._taken[key]) < 1.0:
+            self._taken[key] += seconds_of([run], self._device)
+        answer = _copied(self._answers[key])
+        self._asked[key] += 1
+        self.windows += len(windows)
         self.aside_seconds += watch.seconds()
         return answer
 
-    def _run(self, windows: Tensor) -> float:
-        """Seconds of running the network, whose answer is kept."""
-        def ask() -> None:
-            self._answers[tuple(windows.shape)] = self.network(windows)
 
-        return seconds_of([ask], self._device)[0]
+def _copied(answer: Any) -> Any:
+    """A tensor, or several, that whoever asked may change."""
+    return answer.clone() if isinstance(answer, Tensor) else tuple(map(_copied, answer))

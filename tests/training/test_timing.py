@@ -94,3 +94,18 @@ def test_a_remembered_network_runs_a_few_times_for_each_shape_and_notes_what_it_
     assert (asked[3:], network.windows) == ([(1, 1, 4)] * 2, 7)
     assert network.network_seconds == pytest.approx(3 * 0.7 + 0.4) and network.aside_seconds == pytest.approx(30.5)
     assert network.start_seconds == pytest.approx(4.4 + 8.6)
+
+
+def test_a_remembered_network_answers_with_maps_too(hands):
+    class Mapped(nn.Module):
+        def answer_with_maps(self, images):
+            return images.sum((2, 3)), images
+
+    hands(3.0, 0.8, 9.0, 0.5, 9.0)
+    network = RememberedNetwork(Mapped(), "cpu")
+    logits, maps = network.answer_with_maps(torch.ones(1, 1, 2, 2))
+    logits += 1
+    maps += 1
+    logits, maps = network.answer_with_maps(torch.ones(1, 1, 2, 2))
+    assert (logits.tolist(), maps.tolist()) == ([[4.0]], [[[[1.0, 1.0], [1.0, 1.0]]]])
+    assert (network.windows, network.start_seconds) == (2, 2.2) and network.network_seconds == pytest.approx(2 * 0.65)
