@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
 from autoseg.core.case import Unit, single_units
-from autoseg.core.errors import IncompatibleError, UsageError
+from autoseg.core.errors import IncompatibleError, UsageError, unknown_name
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.layout import Layout
 from autoseg.core.plan import Configuration, Plan
@@ -57,7 +57,7 @@ class Workspace:
     def task(self) -> Task:
         """The task, after its options in the specification were checked."""
         task = load_task(self.spec.task, trusted=self.trusted_task)
-        from_plain(self.spec.options, task.options, source=f"options of specification {self.spec.name!r}")
+        require_known_options(self.spec, task)
         return task
 
     @cached_property
@@ -144,6 +144,18 @@ def open_workspace(root: Path, dataset: str, data: Path | None, progress: Progre
     data = data or root / "raw" / spec.name
     trusted = trusted_task or (spec.task if Path(dataset).is_file() else None)
     return Workspace(layout, spec_of_folder(spec, data), data.resolve(), progress, trusted)
+
+
+def require_known_options(spec: DatasetSpec, task: Task) -> None:
+    """Raises an IncompatibleError where the options of a specification are not those that the task knows."""
+    source = f"options of specification {spec.name!r}"
+    names = {kind: [entry.name for entry in fields(kind)] for kind in task.option_types}
+    known = [name for own in names.values() for name in own]
+    unknown = [unknown_name(key, known, "key") for key in spec.options if key not in known]
+    if unknown:
+        raise IncompatibleError(f"{source}: {'; '.join(unknown)}")
+    for kind, own in names.items():
+        from_plain({key: value for key, value in spec.options.items() if key in own}, kind, source=source)
 
 
 def remember(workspace: Workspace) -> None:

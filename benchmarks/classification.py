@@ -125,14 +125,15 @@ def compared(folds: Sequence[Fold]) -> dict[str, Any]:
 
 
 def scored_columns(folds: Sequence[Fold]) -> tuple[str, ...]:
-    """The questions (`target.class`) with enough patients of either answer, over all folds."""
-    records = [record for fold in folds for record in fold.records["network"]]
+    """The questions (`target.class`) with enough patients of either answer, over all folds; of classes that exclude each other
+    all of them."""
+    records = [record for fold in folds for record in next(iter(fold.records.values()))]
     patients = np.array([record.patient for record in records])
     found = []
     for table in tables_of(records):
         for column in table.columns:
             counts = [len(set(patients[column.true == answer])) for answer in (0, 1)]
-            if min(counts) >= FEWEST_PATIENTS or len(table.columns) == 1:
+            if min(counts) >= FEWEST_PATIENTS or len(table.columns) == 1 or table.classes:
                 found.append(f"{table.name}.{column.name}")
     return tuple(found)
 

@@ -11,8 +11,13 @@ def resident_bytes() -> int:
 
 
 def peak_bytes() -> int:
-    """The most that has been resident since the process began."""
+    """The most that has been resident since the process began, or since `reset_peak`."""
     return _status("VmHWM")
+
+
+def reset_peak() -> None:
+    """From now on `peak_bytes` is the most that is resident from here on."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def _status(name: str) -> int:

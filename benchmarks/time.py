@@ -3,29 +3,39 @@
     python -m benchmarks.time --data FOLDER [FOLDER ...] --minutes 2
 
 Plans every dataset with a time budget, then preprocesses, trains fold 0 and predicts one case, each in a cold process. Start-up
-is not predicted: from preprocessing the time of the same command with nothing left to do is taken away, and a case is what each
-of four further copies of it adds to a prediction. Finished datasets are in `<work>/time.json`.
+is not predicted. From preprocessing, the median of three runs, the median of three runs of planning alone is taken away, with
+the plan already there; a case, the one that is said to take the median time, is what each further copy of it adds to a
+prediction, as many copies as take some seconds. Finished datasets are in `<work>/time.json`.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
+import statistics
 import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from autoseg.core.budget import CaseTime
 from autoseg.core.layout import Layout
-from autoseg.core.plan import Plan
+from autoseg.core.plan import Configuration, Plan
+from autoseg.core.report import Report
 from autoseg.io.atomic import hash_values
+from autoseg.io.store import Store
 from autoseg.io.values import read_json, read_value
+from autoseg.planning.budget import case_key
+from autoseg.planning.costs import predicting_seconds, validating_seconds
 from autoseg.training.log import read_metrics
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
 from benchmarks.measure import describe_machine, end_with_children, measure
 
 PARTS = ("preprocess", "training", "validation", "case")
-COPIES = 5
+REPEATS = 3
+# Copies of a case take together so long by prediction, which the 50 ms by which process starts differ cannot decide.
+COPIES_SECONDS, FEWEST_COPIES, MOST_COPIES = 8.0, 4, 400
 
 
 def main() -> None:
@@ -61,42 +71,63 @@ def run(data: Path, options: argparse.Namespace) -> dict[str, Any]:
         return measure(line, log=folder / f"{verb}.log").wall_seconds
 
     command("plan", *plan_options)
-    first, again = (command("plan_and_preprocess", *plan_options) for _ in range(2))
-    command("train", "-c", options.configuration, "-f", "0")
+    planned = statistics.median(command("plan", *plan_options) for _ in range(REPEATS))
     layout = Layout(folder / "home", next(path.parent.name for path in (folder / "home").glob("*/spec.yaml")))
+    whole = []
+    for _ in range(REPEATS):
+        shutil.rmtree(layout.folder / "store", ignore_errors=True)
+        whole.append(command("plan_and_preprocess", *plan_options))
+    command("train", "-c", options.configuration, "-f", "0")
     plan = read_value(layout.plan(f"{options.minutes:g}min") / "plan.json", Plan)
-    run_folder = layout.run(plan.name, options.configuration, "0")
-    taken = {"preprocess": first - again, "training": read_metrics(run_folder / "metrics.jsonl")[-1]["seconds"],
+    configuration = plan.configuration(options.configuration)
+    run_folder, predicted = layout.run(plan.name, configuration.name, "0"), configuration.predicted_seconds
+    store, times = Store(next(layout.folder.glob("store/*"))), plan.budget.case_time(case_key(configuration))
+    validated = [record.unit for record in read_value(run_folder / "summary.json", Report).records]
+    stem = median_case(store, configuration, times)
+    alone = predicting_seconds(configuration, times, store.record(stem).model_shape)
+    taken = {"preprocess": statistics.median(whole) - planned,
+             "training": read_metrics(run_folder / "metrics.jsonl")[-1]["seconds"],
              "validation": read_json(run_folder / "seconds.json")["validation"],
-             "case": predict_median_case(data, folder, plan, command)}
-    seconds = plan.configuration(options.configuration).predicted_seconds
-    return {"predicted": {part: getattr(seconds, part) for part in PARTS}, "taken": taken}
+             "case": predict_copies(data, folder, plan, stem, alone, command)}
+    shapes = [store.record(name).model_shape for name in validated]
+    return {"predicted": {part: getattr(predicted, part) for part in PARTS}, "taken": taken, "these": {
+        "validation": times.start_seconds + validating_seconds(configuration, times, shapes), "case": alone}}
 
 
-def predict_median_case(data: Path, folder: Path, plan: Plan, command: Any) -> float:
-    """Seconds of the case whose file has the median size: what each of four further copies adds, start-up left out."""
-    images = data / "imagesTr"
-    firsts = sorted((path for path in images.iterdir() if "_0000." in path.name), key=lambda path: path.stat().st_size)
-    stem = firsts[len(firsts) // 2].name.split("_0000.")[0]
+def median_case(store: Store, configuration: Configuration, times: CaseTime) -> str:
+    """Id of the prepared case whose prediction is said to take the median time: the plan's figure is of such a case."""
+    cases = sorted(store.cases(), key=lambda name: predicting_seconds(configuration, times, store.record(name).model_shape))
+    return cases[len(cases) // 2]
+
+
+def predict_copies(data: Path, folder: Path, plan: Plan, stem: str, predicted: float, command: Any) -> float:
+    """Seconds that each further copy of a case adds to a prediction; start-up is left out so."""
+    images, further = data / "imagesTr", min(max(math.ceil(COPIES_SECONDS / predicted), FEWEST_COPIES), MOST_COPIES)
     seconds = []
-    for count in (1, COPIES):
+    for count in (1, 1 + further):
         inputs = folder / f"in_{count}"
         inputs.mkdir(parents=True, exist_ok=True)
-        for path, copy in product(images.glob(f"{stem}_*"), range(count)):
+        for path, copy in product((path for path in images.iterdir() if path.name.startswith(f"{stem}_0")), range(count)):
             shutil.copy(path, inputs / f"copy{copy}_{path.name}")
         seconds.append(command("predict", "-i", str(inputs), "-o", str(folder / f"out_{count}"), "--plan", plan.name))
-    return (seconds[1] - seconds[0]) / (COPIES - 1)
+    return (seconds[1] - seconds[0]) / further
 
 
 def render(ledger: Ledger, names: list[str]) -> str:
-    """Predicted and taken seconds, and their quotient, by dataset and part."""
+    """Predicted and taken seconds, and their quotient, by dataset and part.
+
+    The plan predicts for a fold of average cases and for the median case; what the same rule says of the very cases that
+    were taken stands beside.
+    """
     rows = []
     for name in names:
         result = ledger.result(name)
         for part in PARTS if result is not None else ():
             predicted, taken = result["predicted"][part], result["taken"][part]
-            rows.append([f"{name}, {part}", f"{predicted:.3g}", f"{taken:.3g}", f"{predicted / taken:.2f}"])
-    return markdown(["dataset, part", "predicted s", "taken s", "predicted / taken"], rows)
+            these = result["these"].get(part)
+            rows.append([f"{name}, {part}", f"{predicted:.3g}", "" if these is None else f"{these:.3g}", f"{taken:.3g}",
+                         f"{predicted / taken:.2f}", "" if these is None else f"{these / taken:.2f}"])
+    return markdown(["dataset, part", "plan s", "for these cases s", "taken s", "plan / taken", "these / taken"], rows)
 
 
 if __name__ == "__main__":

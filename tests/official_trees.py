@@ -211,6 +211,8 @@ TREES = (
            ("fetalSB_GA21_notoperated", "fetalSB_GA25_operated"), ("not operated", "operated")),
     nnunet("SunnybrookLV", SUNNYBROOK_IDS, ("MRI",), {"left_ventricle": 1},
            ("SC-HF-I-01", "SC-HF-I-01", "SC-HF-NI-03", "SC-HYP-08", "SC-N-02"), ("HF-I", "HF-I", "HF-NI", "HYP", "N"), ".png"),
+    nnunet("SunnybrookGroupLV", SUNNYBROOK_IDS, ("MRI",), {"left_ventricle": 1},
+           ("SC-HF-I-01", "SC-HF-I-01", "SC-HF-NI-03", "SC-HYP-08", "SC-N-02"), ("HF-I", "HF-I", "HF-NI", "HYP", "N"), ".png"),
     Tree("DSB2018", "as downloaded", ("red", "green", "blue"), {"nucleus": 1}, nuclei("stage1_train/"), (
         "stage1_test/0114f484/images/0114f484.png", "stage1_train_labels.csv")),
     Tree("DSB2018", "image folders", ("red", "green", "blue"), {"nucleus": 1}, nuclei("")),

@@ -64,6 +64,12 @@ def test_an_unknown_command_and_option_are_usage_errors_with_the_next_command(ca
     assert run(["train", "--epochs", "3"]) == 2
 
 
+def test_evaluate_says_what_it_scores_of_every_shipped_task(capsys):
+    assert run(["evaluate", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(word in told for word in ("Dice", "segmentation", "AUC", "calibration", "classification"))
+
+
 def test_datasets_lists_the_shipped_specifications(folder, capsys):
     code = run(["datasets", "--json"])
     document = json.loads(capsys.readouterr().out)

@@ -188,7 +188,8 @@ def evaluate(predictions: Annotated[Path, typer.Option("-p", "--predictions", he
              output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for scores.json and its manifest; "
                                                          "default: nothing is written.")] = None,
              dataset: Dataset = None, root: Root = None, task: TaskPath = None, as_json: AsJson = False) -> int:
-    """Score predictions against references, with intervals: Dice, surface Dice, HD95 and volumes of a segmentation."""
+    """Score predictions against references, with intervals: Dice, surface Dice, HD95 and volumes of a segmentation; AUC, rates at
+    the threshold and calibration of a classification, agreement of values."""
     from autoseg import pipeline
 
     screen = start("evaluate", as_json, [root_folder(root), output] if output else ())

@@ -44,14 +44,26 @@ class CaseTime:
     """Pilot cases of a candidate configuration, timed.
 
     Attributes:
-        candidate: key of what was timed (see `planning.budget.footprint_key`).
+        candidate: key of what was timed (see `planning.budget.case_key`).
         prepare_seconds: to read, prepare and store one case.
-        window_seconds: to predict one window, once (no mirroring).
+        window_seconds: the network's part of one window, once, by the engine that predicts.
+        prepared_voxels: mean of the cases that were prepared, on the model grid.
+        shape: of the case that was predicted, on the model grid, z y x; empty in files of before, which are measured anew.
+        windows: of this case that went through the network, mirrored ones included.
+        predict_seconds: what predicting it took besides: reading, preparing, adding up, restoring, writing.
+        validate_seconds: what validating it took besides, prepared as it was: adding up, restoring, writing, scoring.
+        start_seconds: once for all cases, to convert and compile the network.
     """
 
     candidate: str
     prepare_seconds: float
     window_seconds: float
+    prepared_voxels: float = 0.0
+    shape: tuple[float, ...] = ()
+    windows: float = 0.0
+    predict_seconds: float = 0.0
+    validate_seconds: float = 0.0
+    start_seconds: float = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -90,4 +102,4 @@ class Budget:
 
     def case_time(self, candidate: str) -> CaseTime | None:
         """The measured times of pilot cases, None when they were not measured."""
-        return next((entry for entry in self.case_times if entry.candidate == candidate), None)
+        return next((entry for entry in self.case_times if entry.candidate == candidate and entry.shape), None)

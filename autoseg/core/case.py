@@ -40,12 +40,19 @@ class Unit:
         cases: what it is made of.
         group: the patient; units of one group always share a fold.
         stratum: units of one stratum are spread evenly over the folds; None: not stratified.
+        labelled: something is known of its truth; None: its cases' target files tell.
     """
 
     id: str
     cases: tuple[Case, ...]
     group: str
     stratum: str | None = None
+    labelled: bool | None = None
+
+    @property
+    def has_reference(self) -> bool:
+        """Its truth is known, at least in part; nothing is read."""
+        return any(case.targets for case in self.cases) if self.labelled is None else self.labelled
 
 
 def single_units(units: Iterable[Unit]) -> tuple[Unit, ...]:

@@ -7,6 +7,8 @@ they are read, and histograms hold integers.
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -68,6 +70,7 @@ class CaseFingerprint:
         kinds: per channel, what its intensities look like in the whole image (`core.modality`).
         content: digest of the image, by which copies are found (`core.profiles.content_digest`).
         profiles: per channel, what swapped channels are found by.
+        marks: what the task counts patients of (the classes of a case).
     """
 
     shape_after_crop: Shape
@@ -81,6 +84,7 @@ class CaseFingerprint:
     relative_size_inside_corners: float | None = None
     content: str = ""
     profiles: tuple[ChannelProfile, ...] = ()
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,8 @@ class Fingerprint:
         kinds: per channel, what its intensities look like -> cases; empty in fingerprints of earlier versions.
         shapes_inside_corners, relative_sizes_inside_corners: entries beside the others; empty in fingerprints of earlier
             versions, which stands for the same as after the crop to non-zero.
+        patients: of all cases, each counted once; 0 in fingerprints of earlier versions. Sites are taken to share none.
+        patients_with: patients by what the task marked some case of theirs with.
     """
 
     shapes_after_crop: tuple[Shape, ...]
@@ -119,6 +125,13 @@ class Fingerprint:
     kinds: tuple[dict[str, int], ...] = ()
     shapes_inside_corners: tuple[Shape, ...] = ()
     relative_sizes_inside_corners: tuple[float, ...] = ()
+    patients: int = 0
+    patients_with: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def patient_count(self) -> int:
+        """Patients; where they were not counted every case stands for one."""
+        return self.patients or self.case_count
 
     @property
     def case_count(self) -> int:
@@ -142,7 +155,9 @@ class Fingerprint:
             **_columns(rows),
             histograms=tuple(_add(a, b) for a, b in zip(self.histograms, other.histograms, strict=True)),
             properties=_add(self.properties, other.properties),
-            kinds=_add_kinds(self.kinds, other.kinds))
+            kinds=_add_kinds(self.kinds, other.kinds),
+            patients=self.patient_count + other.patient_count,
+            patients_with=_add(self.patients_with, other.patients_with))
 
     def _rows(self) -> list[tuple]:
         return list(zip(self.shapes_after_crop, self.spacings_mm, self.relative_sizes, self.foreground,
@@ -170,8 +185,13 @@ class Fingerprint:
         return IntensityProperties(mean, math.sqrt(max(variance, 0.0)), median, minimum, maximum, low, high)
 
 
-def sum_fingerprints(cases: list[CaseFingerprint], channel_count: int) -> Fingerprint:
-    """Fingerprint of a dataset from those of its cases, in any order."""
+def sum_fingerprints(cases: Sequence[CaseFingerprint], channel_count: int,
+                     patients: Sequence[str] | None = None) -> Fingerprint:
+    """Fingerprint of a dataset from those of its cases, in any order.
+
+    Args:
+        patients: of each case; None: every case is of another one.
+    """
     rows = sorted(((c.shape_after_crop, c.spacing_mm, c.relative_size_after_crop, c.foreground,
                     c.shape_inside_corners or c.shape_after_crop,
                     c.relative_size_inside_corners or c.relative_size_after_crop) for c in cases), key=repr)
@@ -182,7 +202,12 @@ def sum_fingerprints(cases: list[CaseFingerprint], channel_count: int) -> Finger
         kinds = _add_kinds(kinds, tuple({kind: 1} for kind in case.kinds))
         histograms = [_add(total, one) for total, one in zip(histograms, case.histograms, strict=True)]
         properties = _add(properties, case.properties)
-    return Fingerprint(**_columns(rows), histograms=tuple(histograms), properties=properties, kinds=kinds)
+    marks: dict[str, set[str]] = {}
+    for case, patient in zip(cases, patients or map(str, range(len(cases))), strict=True):
+        marks.setdefault(patient, set()).update(case.marks)
+    found = Counter(mark for own in marks.values() for mark in own)
+    return Fingerprint(**_columns(rows), histograms=tuple(histograms), properties=properties, kinds=kinds, patients=len(marks),
+                       patients_with=dict(sorted(found.items())))
 
 
 def measure_channel(intensities: NDArray) -> tuple[Moments, dict[int, int]]:

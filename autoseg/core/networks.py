@@ -99,6 +99,22 @@ class Classifier:
 
 
 @dataclass(frozen=True, config=STRICT)
+class ImageHead:
+    """A second head of a U-Net, from the features of its deepest stage to a vector, as numbers.
+
+    Attributes:
+        pooling, sharpness, dropout, shared_output, output_bias: as of a `Classifier`.
+    """
+
+    out_channels: Count
+    pooling: Literal["mean", "log_sum_exp"] = "mean"
+    sharpness: Positive = 10.0
+    dropout: Share = 0.0
+    shared_output: bool = False
+    output_bias: tuple[Finite, ...] = ()
+
+
+@dataclass(frozen=True, config=STRICT)
 class Start:
     """Weights that training starts from, instead of fresh ones.
 

@@ -26,6 +26,8 @@ from autoseg.core.plan_rules import (
 )
 from autoseg.core.spec import STRICT
 
+# For fields that came later: see `io.plain.to_plain`.
+LEFT_OUT_IF_NONE = {"left_out_if_none": True}
 # 2: classifiers, whole images, weights to start from. Plans of format 1 have none of these and are read as they are.
 PLAN_FORMAT = 2
 
@@ -79,6 +81,7 @@ class Resampling:
         target_order, target_order_z: for label maps (one-hot, linear, threshold 0.5) and other targets.
         output_order, output_order_z: for logits on the way back.
         separate_z_ratio: largest / smallest spacing above which the coarse axis is resampled apart.
+        low_pass_from: an axis of an image that shrinks by more than this factor is blurred first (`ops.operators`); None: none.
     """
 
     image_order: Order = 3
@@ -88,6 +91,8 @@ class Resampling:
     output_order: Order = 1
     output_order_z: Order = 0
     separate_z_ratio: Positive = 3.0
+    # Left out of files and digests where it is None, so that plans and runs of earlier versions stay what they were.
+    low_pass_from: Positive | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -211,7 +216,7 @@ class Durations:
         preprocess: all cases.
         training: the optimisation steps of one fold.
         validation: prediction of the fold's validation cases.
-        case: prediction of one median case, reading and preparing it included.
+        case: prediction of one case, the median of all, reading and preparing it included.
     """
 
     preprocess: float

@@ -28,7 +28,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over units with its 95 % bootstrap interval.
+    """A mean over units, or another score of all of them, with its 95 % interval.
 
     Attributes:
         count: units for which the score is defined.

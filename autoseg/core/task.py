@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.core.budget import Budget
+from autoseg.core.budget import Budget, CaseTime
 from autoseg.core.case import Case, Unit
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.geometry import Box, GridRecord
@@ -54,10 +54,12 @@ class Description:
     Attributes:
         foreground: bool (Z, Y, X) on the first input's grid; intensities are measured there.
         properties: counts that can be summed.
+        marks: what patients are to be counted of, as several cases of one patient say less than those of several.
     """
 
     foreground: NDArray
     properties: dict[str, int]
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,12 @@ class Probe:
     Attributes:
         seconds: (draft plan, candidate) -> median seconds of one optimisation step, its batch included.
         peak_bytes: candidate -> predicted peaks: of a training step, and of one batch of windows through the network.
-        case_seconds: (draft plan, configuration) -> seconds to prepare one pilot case, and to predict one window.
+        case_seconds: (draft plan, configuration) -> what pilot cases took; the name of the candidate is left empty.
     """
 
     seconds: Callable[[Plan, Configuration], float]
     peak_bytes: Callable[[Configuration], tuple[int, int]]
-    case_seconds: Callable[[Plan, Configuration], tuple[float, float]]
+    case_seconds: Callable[[Plan, Configuration], CaseTime]
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,8 @@ class Refinement:
         fit: (out-of-fold predictions with their targets, spec) -> numbers that `apply` is given. `select` judges it on
             units that it was not fitted on.
         uses_baseline: `apply` is given the baseline's prediction; a bundle that keeps the step holds the baseline.
+        parts_may_vary: a part of that score (its value for one label) may fall by as much as chance alone explains: one
+            standard error of its paired difference. Else none may fall at all.
     """
 
     name: str
@@ -162,6 +166,7 @@ class Refinement:
     judged_by: str = ""
     fit: Callable[[Sequence[tuple[Any, Any]], DatasetSpec], dict[str, float]] | None = None
     uses_baseline: bool = False
+    parts_may_vary: bool = False
 
 
 @dataclass(frozen=True)
@@ -302,7 +307,8 @@ class Task:
         headline: name of the score of the summary that ranks models; larger is better.
         case_headline: name of the score of one unit that ranks units and is compared pair by pair; larger is better. The
             headline itself where that is a mean over units.
-        options: frozen type of the task's own options in a specification.
+        options: frozen type of the task's own options in a specification; several where a task is made of others, whose keys
+            then stand side by side.
         index: (spec, cases) -> units; folds are made on patients, units inherit. Also for cases to predict, which have no
             target.
         examine: (units, spec) -> what is wrong with all of them together (a class with one case, a target that nobody has);
@@ -329,7 +335,8 @@ class Task:
             references are a folder or a file, as the task knows them.
         score: (prediction, target, spec, image) -> scores of one unit.
         summarise: (records, rng) -> metrics with confidence intervals.
-        fit_baseline: (training samples, spec, rng) -> a cheap model as arrays, which a bundle can hold.
+        fit_baseline: (training samples, spec, rng) -> a cheap model as arrays, which a bundle can hold. The samples may be gone
+            through several times; each time they are read from their files.
         apply_baseline: (arrays, inputs, spec) -> prediction of the cheap model.
         refinements: spec -> post-processing candidates, in the order in which they are tried.
         figures: (prediction, target, image, spec) -> pictures for the report, worst place first.
@@ -341,7 +348,7 @@ class Task:
     name: str
     headline: str
     case_headline: str
-    options: type
+    options: type | tuple[type, ...]
     index: Callable[[DatasetSpec, Sequence[Case]], tuple[Unit, ...]]
     examine: Callable[[Sequence[Unit], DatasetSpec], tuple[Failure, ...]]
     facts: Callable[[DatasetSpec, Sequence[Unit]], dict[str, str]]
@@ -372,5 +379,12 @@ class Task:
     def __post_init__(self) -> None:
         for slot in fields(self):
             value = getattr(self, slot.name)
-            if value is None or (slot.name not in ("name", "headline", "case_headline", "verbs") and not callable(value)):
+            entries = self.option_types if slot.name == "options" else (value,)
+            is_value = slot.name in ("name", "headline", "case_headline", "verbs")
+            if value is None or not entries or not (is_value or all(map(callable, entries))):
                 raise TypeError(f"task {self.name!r}: slot {slot.name!r} must be filled, found {value!r}")
+
+    @property
+    def option_types(self) -> tuple[type, ...]:
+        """The types of all options; no two of them have a key in common."""
+        return self.options if isinstance(self.options, tuple) else (self.options,)

@@ -103,7 +103,12 @@ def predict_slabs(forward: Forward, voxels: Tensor | NDArray, *, patch_size: Sha
     ask = partial(_run, forward, dims=dims, device=device)
     answers = _answers(ask, padded, windows, tiles_per_batch, reuse_constant)
     parts = _slabs(answers, _Sums(out_channels, padded, windows), windows)
-    return LogitSlabs((out_channels, *volume.shape[1:]), (part.cpu().numpy() for part in parts))
+    # `map` keeps no slab, as the variable of a loop would: the one before is gone when the next one is made.
+    return LogitSlabs((out_channels, *volume.shape[1:]), map(_to_numpy, parts))
+
+
+def _to_numpy(part: Tensor) -> NDArray[np.float32]:
+    return part.cpu().numpy()
 
 
 def predict_logits(forward: Forward, voxels: Tensor | NDArray, **plan: Any) -> Tensor:

@@ -14,6 +14,8 @@ import numpy as np
 def to_plain(value: Any) -> Any:
     """`value` as dicts with text keys, lists, text, numbers, booleans and None.
 
+    Fields of dataclasses whose metadata says `left_out_if_none` are left out where they are None.
+
     Dataclasses become dicts by field name, tuples and arrays lists, paths text. JSON has no word for nan and infinity
     (RFC 8259, section 6): nan becomes None, infinities the texts `inf` and `-inf`.
 
@@ -25,7 +27,9 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, float):
         return _plain_float(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        found = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {field.name: to_plain(child) for field, child in found.items()
+                if child is not None or not field.metadata.get("left_out_if_none")}
     if isinstance(value, Mapping):
         return {str(key): to_plain(child) for key, child in value.items()}
     if isinstance(value, (list, tuple)):

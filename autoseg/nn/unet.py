@@ -20,6 +20,9 @@ class UNet(nn.Module):
     `forward` maps (B, C, *spatial) to logits (B, K, *spatial). In training mode with deep supervision it returns a list
     of logits, full resolution first, one for each decoder stage; there is none at the bottleneck.
     Every spatial size must be a multiple of `divisor`.
+
+    With an `image_head` (`nn.image_head`) training gets these logits and what it says of the image, (B, N). Evaluation gets one
+    tensor (B, K + N, *spatial), in which the last N are the same everywhere: whatever joins windows then joins these, too.
     """
 
     def __init__(self, network: Network) -> None:
@@ -28,6 +31,8 @@ class UNet(nn.Module):
         stages = len(network.features)
         widths = (network.in_channels, *network.features)
         self.deep_supervision = network.deep_supervision
+        self.dims, self.deepest_features = network.dims, network.features[-1]
+        self.image_head: nn.Module | None = None
         self.divisor = tuple(_product(column) for column in zip(*network.strides, strict=True))
         self.encoder = nn.ModuleList(
             conv_stage(widths[s], widths[s + 1], count=network.convs_encoder[s], kernel=network.kernel_sizes[s],
@@ -47,20 +52,23 @@ class UNet(nn.Module):
             for head in self.heads:
                 cast(PointwiseConv, head).bias.data.copy_(torch.tensor(network.output_bias))
 
-    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, image: Tensor) -> Tensor | list[Tensor] | tuple[Tensor | list[Tensor], Tensor]:
         self._check_size(image)
         features, skips = image, []
         for stage in self.encoder:
             features = stage(features)
             skips.append(features)
-        skips.pop()
+        deepest = skips.pop()
         decoded = []
         for upsample, stage in zip(self.upsamplings, self.decoder, strict=True):
             features = stage(torch.cat([upsample(features), skips.pop()], dim=1))
             decoded.append(features)
-        if not (self.training and self.deep_supervision):
-            return self.heads[-1](features)
-        return [head(level) for head, level in zip(self.heads, decoded, strict=True)][::-1]
+        if not self.training:
+            logits = self.heads[-1](features)
+            return logits if self.image_head is None else beside(logits, self.image_head(deepest))
+        outputs = [head(level) for head, level in zip(self.heads, decoded, strict=True)][::-1] if self.deep_supervision \
+            else self.heads[-1](features)
+        return outputs if self.image_head is None else (outputs, self.image_head(deepest))
 
     def _check_size(self, image: Tensor) -> None:
         sizes = tuple(image.shape[2:])
@@ -68,6 +76,12 @@ class UNet(nn.Module):
             raise IncompatibleError(
                 f"the network got a patch of {sizes} voxels; each axis must be a multiple of {self.divisor}, the "
                 "product of its strides. Change patch_size or strides in the plan")
+
+
+def beside(logits: Tensor, vector: Tensor) -> Tensor:
+    """Logits (B, K, *spatial) and a vector (B, N) as one tensor (B, K + N, *spatial), the vector the same everywhere."""
+    constant = vector.reshape(*vector.shape, *(1,) * (logits.ndim - 2)).expand(-1, -1, *logits.shape[2:])
+    return torch.cat([logits, constant.to(logits.dtype)], dim=1)
 
 
 def _check(network: Network) -> None:

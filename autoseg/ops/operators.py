@@ -107,6 +107,20 @@ def spline_operator(old: int, new: int, order: int) -> Operator:
 
 
 @lru_cache(maxsize=256)
+def smooth_operator(old: int, new: int, order: int) -> Operator:
+    """What `skimage.transform.resize(mode="edge", anti_aliasing=True)` does along one axis, without its clipping.
+
+    A Gaussian of sigma (old / new - 1) / 2 voxels (0 where the axis does not shrink), cut at 4 sigma, comes before the spline,
+    so that detail finer than the new voxels is averaged away instead of coming back as false patterns.
+    """
+    sigma = max(0.0, (old / new - 1) / 2)
+    if sigma == 0:
+        return spline_operator(old, new, order)
+    blur = ndimage.gaussian_filter1d(np.eye(old), sigma, axis=0, mode="nearest", truncate=4.0)
+    return _operator(list((spline_operator(old, new, order).matrix.astype(np.float64) @ blur).T))
+
+
+@lru_cache(maxsize=256)
 def coarse_operator(old: int, new: int, order: int) -> Operator:
     """What nnU-Net does along a separate axis: `map_coordinates(mode="nearest")` at half-pixel centres."""
     if old == new:

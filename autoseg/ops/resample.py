@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.core.geometry import Box, Shape, Spacing
-from autoseg.ops.operators import Operator, apply_operator, coarse_operator, spline_operator
+from autoseg.ops.operators import Operator, apply_operator, coarse_operator, smooth_operator, spline_operator
 
 # Sums of spline weights in float32 miss an exact one half by some 1e-7; a voxel on the border of two labels
 # shall not depend on that.
@@ -74,7 +74,8 @@ def resample(voxels: NDArray, shape: Shape, *, order: int, order_z: int = 0,
 
 
 def resample_parts(part: Callable[[Box], NDArray[np.float32]], old_shape: Shape, shape: Shape, *, order: int,
-                   order_z: int = 0, separate_axis: int | None = None) -> NDArray[np.float32]:
+                   order_z: int = 0, separate_axis: int | None = None,
+                   low_pass_from: float | None = None) -> NDArray[np.float32]:
     """What `resample` makes of one channel, drawn part by part, so that it never stands in memory as a whole.
 
     The axis that shrinks least is resampled last (a separate axis always is); the others are, part after part along it.
@@ -82,10 +83,12 @@ def resample_parts(part: Callable[[Box], NDArray[np.float32]], old_shape: Shape,
     Args:
         part: voxels (z, y, x) inside a half-open box of the channel, float32; may be changed.
         old_shape: of the channel.
+        low_pass_from: as in `axis_operators`.
     Returns:
         float32 of `shape`.
     """
-    operators = axis_operators(old_shape, shape, order=order, order_z=order_z, separate_axis=separate_axis)
+    operators = axis_operators(old_shape, shape, order=order, order_z=order_z, separate_axis=separate_axis,
+                               low_pass_from=low_pass_from)
     axes = sorted(range(3), key=lambda axis: (axis == separate_axis, operators[axis].rows / operators[axis].columns))
     last, others = axes[2], tuple(axes[:2])
     clips, lowest, highest = order > 1 and old_shape != tuple(shape), np.float32(np.inf), np.float32(-np.inf)
@@ -106,10 +109,20 @@ def resample_parts(part: Callable[[Box], NDArray[np.float32]], old_shape: Shape,
 
 
 def axis_operators(shape: Shape, new_shape: Shape, *, order: int, order_z: int = 0,
-                   separate_axis: int | None = None) -> tuple[Operator, Operator, Operator]:
-    """What `resample` does along z, y and x with the same arguments, apart from its clipping for orders above 1."""
-    z, y, x = (coarse_operator(old, new, order_z) if axis == separate_axis else spline_operator(old, new, order)
-               for axis, (old, new) in enumerate(zip(shape, new_shape, strict=True)))
+                   separate_axis: int | None = None,
+                   low_pass_from: float | None = None) -> tuple[Operator, Operator, Operator]:
+    """What `resample` does along z, y and x with the same arguments, apart from its clipping for orders above 1.
+
+    Args:
+        low_pass_from: an axis that shrinks by more than this factor is blurred first; None: none is.
+    """
+    def operator(axis: int, old: int, new: int) -> Operator:
+        if axis == separate_axis:
+            return coarse_operator(old, new, order_z)
+        blurred = low_pass_from is not None and old > low_pass_from * new
+        return smooth_operator(old, new, order) if blurred else spline_operator(old, new, order)
+
+    z, y, x = (operator(axis, old, new) for axis, (old, new) in enumerate(zip(shape, new_shape, strict=True)))
     return z, y, x
 
 

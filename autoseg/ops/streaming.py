@@ -95,7 +95,9 @@ def _decided(slabs: LogitSlabs, decide: Decide) -> Iterator[NDArray[np.uint8]]:
     count = 0
     for slab in slabs.parts:
         count += slab.shape[1]
-        yield from decide(slab)
+        label = decide(slab)
+        del slab  # else it would lie beside the next one while that is made
+        yield from label
     require_all_planes(count, slabs.shape[1])
 
 

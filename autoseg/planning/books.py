@@ -57,7 +57,8 @@ def plan_configurations(fingerprint: Fingerprint, budget: Budget, request: PlanR
     for name in _names(grid, request):
         blueprint, decided = book(name, grid, wanted, meter)
         most = most_bytes(blueprint)
-        configurations[name] = predicted(plan_unet(blueprint), grid, meter, timed=request.rules != "nnunet", most=most)
+        timed = request.rules != "nnunet" and (budget.minutes is not None or not configurations)
+        configurations[name] = predicted(plan_unet(blueprint), grid, meter, timed=timed, most=most)
         why = explain_configuration(configurations[name], blueprint, fingerprint, budget) | cost_reasons(
             configurations[name], meter, most=most) | decided
         reasons |= below(f"configurations.{name}", why)

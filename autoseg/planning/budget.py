@@ -37,6 +37,13 @@ def footprint_key(configuration: Configuration) -> str:
     return f"{candidate_key(configuration)} windows {configuration.inference.tiles_per_batch}"
 
 
+def case_key(configuration: Configuration) -> str:
+    """Name of what cases are timed with: what memory is predicted for, and the way of prediction."""
+    rules = configuration.inference
+    mirrored = f"mirrored {' '.join(map(str, rules.mirror_axes))}" if rules.mirror and rules.mirror_axes else "not mirrored"
+    return f"{footprint_key(configuration)} step {rules.tile_step:g} {mirrored}"
+
+
 class Meter:
     """Seconds and bytes of candidates: looked up in the budget, else asked of the probe and remembered.
 
@@ -76,10 +83,10 @@ class Meter:
 
     def case_time(self, configuration: Configuration) -> CaseTime:
         """Seconds of pilot cases of a configuration."""
-        key = footprint_key(configuration)
+        key = case_key(configuration)
         known = self.budget.case_time(key)
         if known is None:
-            known = CaseTime(key, *self._probe.case_seconds(self._draft, configuration))
+            known = replace(self._probe.case_seconds(self._draft, configuration), candidate=key)
             self.budget = replace(self.budget, case_times=(*self.budget.case_times, known))
         return known
 

@@ -10,8 +10,8 @@ from typing import Literal
 from autoseg.core.networks import Classifier
 from autoseg.planning.whole_image import SMALL_SIDE, WholeGrid
 
-# Parameters of a network that is trained from fresh weights, for every unit that it is trained on (docs/classification.md).
-PARAMETERS_PER_UNIT = 2_000
+# Parameters of a network that is trained from fresh weights, for every patient that it is trained on (docs/classification.md).
+PARAMETERS_PER_PATIENT = 2_000
 # A map of fewer cells along an axis is not halved again (docs/classification.md); 7 at 224 pixels, 4 at 128.
 SMALLEST_MAP = 4
 MOST_HALVINGS = 5
@@ -135,12 +135,13 @@ def classifier_parameters(network: Classifier) -> int:
     return body + pooled + heads
 
 
-def largest_width(grid: WholeGrid, wish: Wish, units: int, widths: Sequence[int]) -> int:
-    """The largest of these widths whose ResNet keeps to the parameters that the units allow; the smallest where none does."""
+def largest_width(grid: WholeGrid, wish: Wish, patients: int, widths: Sequence[int]) -> int:
+    """The largest of these widths whose ResNet keeps to the parameters of so many patients; else the smallest."""
     from dataclasses import replace
 
+    most = PARAMETERS_PER_PATIENT * patients
     allowed = [width for width in sorted(widths)
-               if classifier_parameters(plan_resnet(grid, replace(wish, base_features=width))) <= PARAMETERS_PER_UNIT * units]
+               if classifier_parameters(plan_resnet(grid, replace(wish, base_features=width))) <= most]
     return max(allowed, default=min(widths))
 
 

@@ -15,6 +15,7 @@ from autoseg.planning import classifier_recipes as recipes
 from autoseg.planning.budget import Meter, candidate_key, climb
 from autoseg.planning.classifier import (
     INCEPTION_V3_SIDE,
+    PARAMETERS_PER_PATIENT,
     Wish,
     classifier_parameters,
     largest_width,
@@ -87,6 +88,11 @@ class Design:
     two_valued: bool
     wanted: Wanted
 
+    @property
+    def patients(self) -> int:
+        """What capacity follows from: several images of a patient are no independent evidence."""
+        return self.fingerprint.patient_count
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -112,7 +118,8 @@ def draw_configurations(design: Design, request: PlanRequest, meter: Meter) -> t
         drawn = with_length(drawn, design, meter)
         most = most_bytes(drawn.configuration)
         grid = Grid((0, 1, 2), drawn.grid.spacing_mm, drawn.grid.median_shape, drawn.grid.median_shape[0], design.units)
-        configurations[name] = predicted(drawn.configuration, grid, meter, timed=True, most=most)
+        timed = meter.budget.minutes is not None or not configurations
+        configurations[name] = predicted(drawn.configuration, grid, meter, timed=timed, most=most)
         why = drawn.reasons | cost_reasons(configurations[name], meter, most=most)
         if name not in STARTS:
             why |= chosen
@@ -174,7 +181,7 @@ def size_reasons(timed: list[Configuration], meter: Meter, minutes: float) -> Re
     times = "; ".join(f"{key}: {seconds:.4g} s per step" for key, seconds in known.items() if seconds is not None)
     reason = Reason(times, f"from cheap to dear candidates: smaller while fewer than {TOO_FEW_ITERATIONS} steps fit into "
                            f"{minutes:g} "
-                    f"minutes, larger while the next one still allows {ENOUGH_ITERATIONS}; no more parameters than the units "
+                    f"minutes, larger while the next one still allows {ENOUGH_ITERATIONS}; no more parameters than the patients "
                     "allow",
                     "candidates timed on this machine, see budget.json")
     return {"network.features": reason, "network.blocks": reason}
@@ -226,12 +233,14 @@ def draw(design: Design, name: str, rung: ImageRung, meter: Meter, start: Starti
                            else "contiguous")
     configuration = Configuration(
         name=name, spacing_mm=grid.spacing_mm, median_shape=(float(grid.size[0]), float(grid.size[1]), float(grid.size[2])),
-        patch_size=grid.size, batch_size=batch, resampling=Resampling(separate_z_ratio=1e6), network=network,
+        patch_size=grid.size, batch_size=batch, network=network,
+        resampling=Resampling(separate_z_ratio=1e6, low_pass_from=recipes.LOW_PASS_FROM),
         loss=Loss(dict(design.wanted.loss_terms)), augmentation=changes, optimization=optimization,
         inference=Inference(tile_step=1.0, gaussian_sigma=CPU.gaussian_sigma, tiles_per_batch=1, mirror_axes=changes.mirror_axes,
                             mirror=False, precision=precision, memory_format=optimization.memory_format),
         whole_image=True, start=planned_start, task_values=dict(design.wanted.task_values))
-    reasons = explain(configuration, grid, design.units, of_dims, of_size, meter.budget) | of_changes | design.wanted.reasons
+    why = explain(configuration, grid, design.units, of_dims, of_size, meter.budget, patients=design.patients)
+    reasons = why | of_changes | design.wanted.reasons
     return Drawn(configuration, grid, reasons)
 
 
@@ -262,19 +271,17 @@ def _wish(design: Design, grid: WholeGrid, rung: ImageRung, batch: int) -> Wish:
     wanted = design.wanted
     wish = Wish(wanted.in_channels, wanted.out_channels, rung.base_features, rung.blocks, plan_norm(batch),
                 localise=design.localise, shared_output=wanted.shared_output, output_bias=wanted.output_bias)
-    width = min(rung.base_features, largest_width(grid, wish, design.units, recipes.WIDTHS))
+    width = min(rung.base_features, largest_width(grid, wish, design.patients, recipes.WIDTHS))
     return replace(wish, base_features=width)
 
 
 def _suits_densenet(design: Design, rung: ImageRung) -> bool:
-    """Pictures that are large enough, and units enough for DenseNet-121's seven million parameters."""
+    """Pictures that are large enough, and patients enough for DenseNet-121's seven million parameters."""
     grid, *_ = plan_whole_grid(design.shape, design.spacing_mm, most_voxels=rung.pixels, lesions=design.lesions)
     if grid.size[0] > 1 or max(grid.size) <= SMALL_SIDE:
         return False
     network = plan_densenet121(grid, Wish(design.wanted.in_channels, design.wanted.out_channels))
-    from autoseg.planning.classifier import PARAMETERS_PER_UNIT
-
-    return classifier_parameters(network) <= PARAMETERS_PER_UNIT * design.units
+    return classifier_parameters(network) <= PARAMETERS_PER_PATIENT * design.patients
 
 
 def with_length(drawn: Drawn, design: Design, meter: Meter) -> Drawn:

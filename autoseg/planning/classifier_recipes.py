@@ -35,6 +35,10 @@ SMALLEST_BATCH = 2
 # No batch holds more than this share of the units, so that batches differ.
 LARGEST_SHARE = 0.25
 
+# Up to a factor of two every old voxel lies between two neighbouring new ones and has weight in one; beyond it, voxels are
+# skipped and fine patterns come back as coarse ones.
+LOW_PASS_FROM = 2.0
+
 # Every unit is seen at least so often; without a time budget as often as in MedMNIST's recipe (100 epochs).
 PASSES = 100
 FEWEST_ITERATIONS: dict[Target, int] = {"cpu": 500, "cuda": 2_000}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from autoseg.core.budget import Budget
 from autoseg.core.networks import Classifier
 from autoseg.core.plan import Configuration, Reason
 from autoseg.planning import classifier_recipes as recipes
-from autoseg.planning.classifier import BATCH_NORM_FROM, PARAMETERS_PER_UNIT, SMALLEST_MAP, classifier_parameters, last_map
+from autoseg.planning.classifier import BATCH_NORM_FROM, PARAMETERS_PER_PATIENT, SMALLEST_MAP, classifier_parameters, last_map
 from autoseg.planning.explain import Reasons
 from autoseg.planning.whole_image import RULES, WholeGrid
 
@@ -19,7 +21,7 @@ KIND_TEXTS = {
 
 
 def explain(configuration: Configuration, grid: WholeGrid, units: int, of_dims: Reason, of_size: Reason,
-            budget: Budget) -> Reasons:
+            budget: Budget, *, patients: int) -> Reasons:
     """Reasons of a configuration, with paths relative to it."""
     network = configuration.network
     assert isinstance(network, Classifier)
@@ -35,7 +37,11 @@ def explain(configuration: Configuration, grid: WholeGrid, units: int, of_dims: 
         "name": Reason("none", "by the network", RULES), "spacing_mm": same, "median_shape": same, "whole_image": same,
         "patch_size": of_size, "batch_size": batch,
         "resampling": Reason("whole images", "nnU-Net's orders; all axes alike, as spacing does not decide the grid", RULES),
-        **_network_reasons(configuration, grid, units, of_dims), **_start_reasons(configuration),
+        "resampling.low_pass_from": Reason(
+            f"median image {_list(grid.median_shape)} voxels, size {sides}", "an axis that shrinks by more than this factor is "
+            "blurred by a Gaussian of (factor - 1) / 2 voxels first, as voxels would else be skipped and fine patterns come back "
+            "as coarse ones", "scikit-image, transform.resize(anti_aliasing=True); " + RULES),
+        **_network_reasons(configuration, grid, patients, of_dims), **_start_reasons(configuration),
         "oversample_foreground": Reason("none", "whole images have no place to draw around", RULES),
         "optimization": recipes.OPTIMIZER_REASON,
         "optimization.precision": arithmetic, "optimization.memory_format": arithmetic,
@@ -44,16 +50,15 @@ def explain(configuration: Configuration, grid: WholeGrid, units: int, of_dims: 
         "inference.precision": arithmetic, "inference.memory_format": arithmetic}
 
 
-def _network_reasons(configuration: Configuration, grid: WholeGrid, units: int, of_dims: Reason) -> Reasons:
+def _network_reasons(configuration: Configuration, grid: WholeGrid, patients: int, of_dims: Reason) -> Reasons:
     network = configuration.network
     assert isinstance(network, Classifier)
     if network.kind in ("resnet", "densenet", "vit"):
-        counted = f"{classifier_parameters(network)} parameters, {units} units"
+        counted = f"{classifier_parameters(network)} parameters, {patients} patients"
     else:
-        counted = f"{units} units"
-    capacity = Reason(counted, f"as large as the time allows, at most {PARAMETERS_PER_UNIT} parameters for every unit "
-                               "(docs/classification.md); "
-                      "features double per stage", RULES)
+        counted = f"{patients} patients"
+    capacity = Reason(counted, f"as large as the time allows, at most {PARAMETERS_PER_PATIENT} parameters for every patient "
+                               "(docs/classification.md); features double per stage", RULES)
     strides = Reason(f"sides {grid.sides}, last map "
                      f"{last_map(grid, network)}", f"an axis is halved while it is even and {SMALLEST_MAP} "
                      "cells remain, small images from the third stage on; where maps are wanted, 14 cells remain", RULES)
@@ -81,6 +86,10 @@ def _network_reasons(configuration: Configuration, grid: WholeGrid, units: int, 
         "network.sharpness": Reason("last map "
                                     f"{last_map(grid, network)}", "10, less for larger maps: 10 sqrt(14 / cells), at least 4",
                                     "Wang et al. 2017, table 3; " + RULES)}
+
+
+def _list(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:g}" for value in values)
 
 
 def _start_reasons(configuration: Configuration) -> Reasons:

@@ -32,6 +32,9 @@ class Grid:
         median_shape: median over cases of the shape at the target spacing, in voxels.
         median_slices: median over cases of the size of axis 0 as stored, in voxels.
         case_count: cases of the dataset.
+        shapes: of all cases at the target spacing, in voxels; empty: not known.
+        slices: sizes of axis 0 as stored, beside them.
+        stored_voxels: median over cases of the voxels as stored, before a crop; 0: not known.
     """
 
     transpose: tuple[int, int, int]
@@ -39,6 +42,9 @@ class Grid:
     median_shape: tuple[float, float, float]
     median_slices: float
     case_count: int
+    shapes: tuple[tuple[int, int, int], ...] = ()
+    slices: tuple[int, ...] = ()
+    stored_voxels: float = 0.0
 
     @property
     def dataset_voxels(self) -> float:
@@ -59,8 +65,13 @@ def plan_grid(fingerprint: Fingerprint) -> Grid:
     shape = median_shape(fingerprint.shapes_after_crop, fingerprint.spacings_mm, target)
     slices = float(np.median([shape[transpose[0]] for shape in fingerprint.shapes_after_crop]))
     first, second, third = transpose
+    shapes = resampled_shapes(fingerprint.shapes_after_crop, fingerprint.spacings_mm, target)
+    stored = [math.prod(size) / share for size, share in
+              zip(fingerprint.shapes_after_crop, fingerprint.relative_sizes, strict=True)]
     return Grid(transpose, (target[first], target[second], target[third]),
-                (shape[first], shape[second], shape[third]), slices, fingerprint.case_count)
+                (shape[first], shape[second], shape[third]), slices, fingerprint.case_count,
+                tuple((size[first], size[second], size[third]) for size in shapes),
+                tuple(size[first] for size in fingerprint.shapes_after_crop), float(np.median(stored)))
 
 
 def target_spacing(spacings_mm: tuple[Spacing, ...], shapes: tuple[Shape, ...]) -> Spacing:
@@ -94,10 +105,14 @@ def model_axes(target_mm: Spacing, shapes: tuple[Shape, ...]) -> tuple[int, int,
 
 def median_shape(shapes: tuple[Shape, ...], spacings_mm: tuple[Spacing, ...], target_mm: Spacing) -> Spacing:
     """Median over cases of the shape after resampling to `target_mm`, canonical axes, in voxels."""
-    resampled = [[round(spacing / target * size) for spacing, target, size in zip(spacing_mm, target_mm, shape, strict=True)]
-                 for spacing_mm, shape in zip(spacings_mm, shapes, strict=True)]
-    middle = np.median(np.array(resampled, dtype=float), axis=0)
+    middle = np.median(np.array(resampled_shapes(shapes, spacings_mm, target_mm), dtype=float), axis=0)
     return (float(middle[0]), float(middle[1]), float(middle[2]))
+
+
+def resampled_shapes(shapes: tuple[Shape, ...], spacings_mm: tuple[Spacing, ...], target_mm: Spacing) -> list[list[int]]:
+    """Shape of every case after resampling to `target_mm`, canonical axes, in voxels."""
+    return [[round(spacing / target * size) for spacing, target, size in zip(spacing_mm, target_mm, shape, strict=True)]
+            for spacing_mm, shape in zip(spacings_mm, shapes, strict=True)]
 
 
 def grid_reason(fingerprint: Fingerprint) -> Reason:

@@ -63,6 +63,7 @@ class Limits:
         smallest_if_too_large: where nnU-Net's count holds no patch, the smallest one is taken all the same.
         shorter: times that the patch is shortened after nnU-Net's count holds it, because its predicted memory does not fit.
         largest_batch: for the same reason.
+        largest_windows: that are predicted together, because prediction would not fit.
     """
 
     scale: float = 1.0
@@ -70,6 +71,7 @@ class Limits:
     smallest_if_too_large: bool = False
     shorter: int = 0
     largest_batch: int | None = None
+    largest_windows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -187,9 +189,10 @@ def plan_network(blueprint: Blueprint, fit: Fit) -> Network:
 def plan_inference(blueprint: Blueprint, batch: int) -> Inference:
     """How cases are predicted; as many windows together as training had samples, where the recipe batches them."""
     recipe, run, mirroring = blueprint.recipe, blueprint.run, blueprint.mirroring
+    windows = batch if recipe.batches_tiles else 1
     return Inference(
         tile_step=recipe.tile_step, gaussian_sigma=recipe.gaussian_sigma,
-        tiles_per_batch=batch if recipe.batches_tiles else 1,
+        tiles_per_batch=min(windows, blueprint.limits.largest_windows or windows),
         mirror_axes=mirroring.axes, mirror=recipe.mirrors_at_test,
         precision=run.precision, memory_format=run.memory_format,
         left_right_axis=mirroring.left_right_axis, mirror_pairs=mirroring.output_pairs)

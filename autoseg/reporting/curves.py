@@ -24,6 +24,8 @@ DOT_RADIUS = 3.2
 # Dots that a chart can hold and still be read and be quick to load; more become ranges.
 MOST_DOTS = 4000
 SERIES_CLASSES = 6  # the style sheet has .s0 to .s5
+# A legend: width of a letter of the style sheet's size, height of a row, and what an entry takes beside its name.
+CHARACTER, LEGEND_ROW, LEGEND_GAP = 6.6, 18, 34
 
 
 def line_chart(rows: Sequence[Mapping[str, float]], *, x: str, lines: Mapping[str, str], title: str, x_label: str,
@@ -49,8 +51,10 @@ def line_chart(rows: Sequence[Mapping[str, float]], *, x: str, lines: Mapping[st
                   _widened(min(ys + y_ticks), max(ys + y_ticks)), log_y)
     parts = [axes.y_axis(frame, y_ticks, y_label), axes.x_axis(frame, x_ticks, x_label)]
     parts += [_polyline(frame, found, place) for place, found in enumerate(points.values())]
-    parts += [_legend(frame, [lines[column] for column in points])] if len(points) > 1 else []
-    return axes.svg(title, WIDTH, HEIGHT, parts)
+    names = [lines[column] for column in points] if len(points) > 1 else []
+    rows_below = _legend_rows(names, title)
+    parts += [_legend(frame, names) if not rows_below else _legend_below(rows_below)] if names else []
+    return axes.svg(title, WIDTH, HEIGHT + LEGEND_ROW * len(rows_below), parts)
 
 
 def dot_plot(scores: Mapping[str, Mapping[str, float]], *, title: str, x_label: str,
@@ -106,11 +110,37 @@ def _polyline(frame: Frame, points: Sequence[tuple[float, float]], place: int) -
     return Markup('<polyline class="curve {}" points="{}"/>').format(colour, path)
 
 
+def _legend_rows(names: Sequence[str], title: str) -> list[list[tuple[int, str]]]:
+    """Names with their places in rows as wide as the chart; no row where all of them fit beside the title."""
+    if sum(CHARACTER * len(name) + LEGEND_GAP for name in names) <= WIDTH - RIGHT - CHARACTER * (len(title) + 4):
+        return []
+    rows: list[list[tuple[int, str]]] = []
+    free = 0.0
+    for place, name in enumerate(names):
+        wanted = CHARACTER * len(name) + LEGEND_GAP
+        if wanted > free or not rows:
+            rows, free = [*rows, []], WIDTH - 2 * RIGHT
+        rows[-1].append((place, name))
+        free -= wanted
+    return rows
+
+
+def _legend_below(rows: Sequence[Sequence[tuple[int, str]]]) -> Markup:
+    parts = []
+    for number, row in enumerate(rows):
+        left, middle = float(RIGHT), HEIGHT + LEGEND_ROW * (number + 0.5)
+        for place, name in row:
+            parts.append(axes.line(left, middle - 4, left + 16, middle - 4, f"curve s{place % SERIES_CLASSES}"))
+            parts.append(axes.text(left + 22, middle, name, "start"))
+            left += CHARACTER * len(name) + LEGEND_GAP
+    return Markup("").join(parts)
+
+
 def _legend(frame: Frame, names: Sequence[str]) -> Markup:
     parts, right = [], frame.left + frame.width
     for place, name in reversed(list(enumerate(names))):
         parts.append(axes.text(right, 15, name, "end"))
-        right -= 6.6 * len(name) + 22
+        right -= CHARACTER * len(name) + 22
         parts.append(axes.line(right, 11, right + 16, 11, f"curve s{place % SERIES_CLASSES}"))
         right -= 12
     return Markup("").join(parts)

@@ -21,14 +21,13 @@ from autoseg.metrics.regression import bland_altman
 from autoseg.metrics.roc import known
 from autoseg.reporting import axes
 from autoseg.reporting.axes import Frame
-from autoseg.reporting.curves import BOTTOM, DOT_RADIUS, LEFT, MOST_DOTS, RIGHT, SERIES_CLASSES, TOP, WIDTH
+from autoseg.reporting.curves import BOTTOM, CHARACTER, DOT_RADIUS, LEFT, MOST_DOTS, RIGHT, SERIES_CLASSES, TOP, WIDTH
 from autoseg.reporting.numbers import mean_with_interval, score, short_number
 
 # Sizes in picture units.
 SIDE = 400  # of a square plot
 ROW = 18  # of a legend, and of a row of numbers
 SAMPLE = 26  # line in a legend
-CHARACTER = 6.6  # width of a letter of the style sheet's size, as measured for the legends of `curves`
 MANY_NAMES = 6  # a legend has two columns from more on
 DASHES = 4  # the style sheet has .dash1 to .dash3; the first is solid
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from autoseg.reporting.numbers import mean_with_interval, score
 LISTED_CASES = 50
 # Groups of pictures that are open when the page is.
 OPEN_PICTURES = 3
+# Pictures side by side are shown at no less than this share of their size: letters of 14 pixels (reporting/drawing.py) keep 10.
+SMALLEST_SHARE = 0.75
 # Nothing is loaded from anywhere and no script runs, whatever a file name or a description contains
 # (Content Security Policy Level 3; pictures are data URIs).
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -132,10 +135,11 @@ def render(page: ReportPage) -> str:
                                breakable=_breakable)
     tables = {"Patients": sorted(page.patients, key=_worst_first), "Cases": sorted(page.cases, key=_worst_first)}
     legends = dict.fromkeys(picture.legend for group in page.pictures for picture in group.pictures)
+    is_gallery = all(len(group.pictures) == 1 for group in page.pictures)
     return environment.get_template("report.html").render(
         page=page, tables={name: rows for name, rows in tables.items() if rows},
         charts=[chart for chart in page.charts if chart], legends=[legend for legend in legends if legend != Legend()],
-        is_gallery=all(len(group.pictures) == 1 for group in page.pictures), listed=LISTED_CASES, opened=OPEN_PICTURES,
+        is_gallery=is_gallery, column_px=_column_px(page.pictures), listed=LISTED_CASES, opened=OPEN_PICTURES,
         content_policy=CONTENT_POLICY)
 
 
@@ -176,6 +180,12 @@ def _value_text(value: Any) -> str:
 
 def _worst_first(row: CaseRow) -> tuple[bool, float, str]:
     return (math.isnan(row.headline), row.headline, row.unit)
+
+
+def _column_px(groups: Sequence[CasePictures]) -> int:
+    """Least width of a column of the grid of pictures, in which the widest one can still be read."""
+    widths = [picture.pixels.shape[1] for group in groups for picture in group.pictures]
+    return round(SMALLEST_SHARE * max(widths, default=0))
 
 
 def _data_uri(picture: Picture) -> str:

@@ -88,14 +88,24 @@ def run_baseline(run: BaselineRun, *, progress: Progress, should_stop: Callable[
 def fit(run: BaselineRun, names: Sequence[str], rng: np.random.Generator, tell: Callable[[int, str], None],
         should_stop: Callable[[], bool] = lambda: False) -> Arrays:
     """The task's baseline fitted on the units called `names`; `tell` hears how many of them were read."""
+    return run.task.fit_baseline(Samples(run, names, tell, should_stop), run.spec, rng)
 
-    def samples() -> Iterator[tuple[Unit, Inputs, object]]:
-        for place, name in enumerate(names):
-            _stop_if_asked(should_stop)
-            tell(place + 1, name)
+
+@dataclass(frozen=True)
+class Samples:
+    """Units with their images and targets, read one after the other, as often as they are gone through."""
+
+    run: BaselineRun
+    names: Sequence[str]
+    tell: Callable[[int, str], None]
+    should_stop: Callable[[], bool]
+
+    def __iter__(self) -> Iterator[tuple[Unit, Inputs, object]]:
+        run = self.run
+        for place, name in enumerate(self.names):
+            _stop_if_asked(self.should_stop)
+            self.tell(place + 1, name)
             yield run.units[name], read_inputs(run.units[name], run.spec), run.task.read_target(run.units[name], run.spec)
-
-    return run.task.fit_baseline(samples(), run.spec, rng)
 
 
 def generator(seed: int, names: Sequence[str]) -> np.random.Generator:

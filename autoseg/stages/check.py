@@ -66,7 +66,7 @@ def run_check(task: Task, spec: DatasetSpec, scan: Scan, units: Sequence[Unit], 
     channels = ", ".join(f"{entry.role}: {' + '.join(c.name for c in entry.channels)}" for entry in spec.inputs)
     lines = (
         f"dataset    {spec.name} ({spec.task}), layout '{scan.layout}', in {folder}",
-        f"cases      {len(scan.cases)}, of {len(groups)} patients, {sum(bool(c.targets) for c in scan.cases)} with reference",
+        f"cases      {_cases_text(scan, units, len(groups))}",
         *([f"folds      {len(groups)}, one patient left out in each"] if 1 < len(groups) < FOLDS else []),
         f"inputs     {channels}",
         *(f"{name:<10} {value}" for name, value in task.facts(spec, units).items()),
@@ -121,6 +121,14 @@ def few_patients(units: Sequence[Unit]) -> list[Failure]:
     what = ("no fold can be validated; autoseg train -f all trains one model without validation" if count == 1 else
             f"there are {count} folds instead of {FOLDS}, each trained on one patient, and scores say little")
     return [Failure(counted(len(units), "case"), "W_FEW_PATIENTS", f"of {counted(count, 'patient')}: {what}")]
+
+
+def _cases_text(scan: Scan, units: Sequence[Unit], patients: int) -> str:
+    """How many cases are trained on or validated, of how many patients, with how many references, and how many are not."""
+    used = sum(len(unit.cases) for unit in units)
+    known = sum(len(unit.cases) for unit in units if unit.has_reference)
+    rest = len(scan.cases) - used
+    return f"{used}, of {patients} patients, {known} with reference" + (f"; {rest} more are not trained on" if rest > 0 else "")
 
 
 def _examined(spec: DatasetSpec, case: Case) -> tuple[str, Facts]:

@@ -33,7 +33,7 @@ from autoseg.stages.prepare import read_inputs
 log = logging.getLogger(__name__)
 
 # Raised whenever a case's measurement would change; cached ones are then measured anew.
-FINGERPRINT_RULES = 4
+FINGERPRINT_RULES = 5
 # Beside `fingerprint.json`: cases with equal images, which folds keep together.
 COPIES = "copies.json"
 
@@ -73,13 +73,13 @@ def run_fingerprint(task: Task, spec: DatasetSpec, units: Sequence[Unit], folder
     results, failures = map_cases(MeasureUnit(task, spec, folder / "cases"), units, [unit.id for unit in units],
                                   stage="fingerprint", executor=executor, progress=progress)
     require_all(failures, f"dataset {spec.name!r}")
-    inputs = hash_values([key for key, _ in results])
+    inputs = hash_values([key for key, _ in results], [unit.group for unit in units])
     path = folder / "fingerprint.json"
     if is_done(folder, inputs):
         return read_value(path, Fingerprint)
     channels = sum(len(entry.channels) for entry in spec.inputs if entry.kind == "image")
     cases = [measured for _, measured in results]
-    fingerprint = sum_fingerprints(cases, channels)
+    fingerprint = sum_fingerprints(cases, channels, [unit.group for unit in units])
     ids = [unit.id for unit in units]
     copies = suspects.find_copies(ids, [case.content for case in cases])
     for failure in suspects.channel_warnings(spec, ids, [case.profiles for case in cases]) + suspects.copy_warnings(copies):
@@ -106,7 +106,7 @@ def measure_unit(task: Task, spec: DatasetSpec, unit: Unit) -> CaseFingerprint:
         tuple(moments for moments, _ in channels), tuple(histogram for _, histogram in channels), description.properties,
         tuple(intensity_kind(channel) for channel in voxels), *inside_corners,
         content=content_digest([image.voxels for image in inputs.values()]),
-        profiles=tuple(measure_profile(channel) for channel in voxels) if len(voxels) > 1 else ())
+        profiles=tuple(measure_profile(channel) for channel in voxels) if len(voxels) > 1 else (), marks=description.marks)
 
 
 def _extent(box: Box, image: Image) -> tuple[Shape, float]:

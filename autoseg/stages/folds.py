@@ -25,10 +25,11 @@ class Splits:
         """Nobody edited the folds."""
         return hash_values(self.folds) == self.generated
 
-    def divides(self, copies: Sequence[Sequence[str]]) -> bool:
-        """Some of the copies are trained on while others of them are validated."""
-        return any(0 < len(set(names) & set(fold.validation)) < len(set(names) & {*fold.train, *fold.validation})
-                   for fold in self.folds for names in copies)
+    def divides(self, sets: Sequence[Sequence[str]]) -> bool:
+        """Some units of a set are trained on while others of it are validated."""
+        parts = [(set(fold.train), set(fold.validation)) for fold in self.folds]
+        return any(not train.isdisjoint(names) and not validation.isdisjoint(names)
+                   for train, validation in parts for names in sets)
 
     def covers(self, ids: set[str]) -> bool:
         """Every fold holds each of the ids once."""
@@ -49,15 +50,15 @@ def copied_units(units: Sequence[Unit], copies: Sequence[Sequence[str]]) -> tupl
 def dataset_folds(path: Path, units: Sequence[Unit], copies: Sequence[Sequence[str]]) -> tuple[Fold, ...]:
     """The folds in `path`, which may be edited.
 
-    A file that nobody edited is made anew when cases came or went, or when it divides copies of one image; none where all
-    cases are of one patient.
+    A file that nobody edited is made anew when cases came or went, or when it divides a patient (the grouping was changed
+    since) or copies of one image; none where all cases are of one patient.
 
     Raises:
         DatasetError: an edited file and the cases do not fit each other.
     """
     stored = read_value(path, Splits) if path.exists() else None
     covers = stored is not None and stored.covers({unit.id for unit in units})
-    if stored is not None and covers and not (stored.is_generated and stored.divides(copies)):
+    if stored is not None and covers and not (stored.is_generated and stored.divides([*copies, *_patients(units)])):
         return stored.folds
     if stored is not None and not stored.is_generated:
         raise DatasetError(f"{path} was edited and does not fit the {len(units)} cases: every fold must hold each case once, in "
@@ -67,3 +68,11 @@ def dataset_folds(path: Path, units: Sequence[Unit], copies: Sequence[Sequence[s
     folds = make_folds(joined) if len({unit.group for unit in joined}) > 1 else ()
     write_value(path, Splits(folds, hash_values(folds)))
     return folds
+
+
+def _patients(units: Sequence[Unit]) -> list[list[str]]:
+    """Ids of the units of each patient that has several."""
+    found: dict[str, list[str]] = {}
+    for unit in units:
+        found.setdefault(unit.group, []).append(unit.id)
+    return [names for names in found.values() if len(names) > 1]

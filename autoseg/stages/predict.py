@@ -182,8 +182,9 @@ def run_predict(predictor: Predictor, units: Sequence[Unit], folder: Path, *, re
                 progress: Progress) -> PredictionManifest:
     """Predicts every unit into `folder`; finished ones are skipped, an unreadable one does not stop the others.
 
-    The manifest `predictions.json` is written after every unit, the table `predictions.csv` when the run ends. A unit counts as
-    finished when the same inputs were predicted with the same bundle and options, and its outputs are still what was written.
+    The manifest `predictions.json` is written after every unit, or less often where it is long, the table `predictions.csv` when
+    the run ends. A unit counts as finished when the same inputs were predicted with the same bundle and options, and its outputs
+    are still what was written.
 
     Args:
         refused: cases that cannot even be tried (a channel is missing); listed with the failures.
@@ -192,7 +193,7 @@ def run_predict(predictor: Predictor, units: Sequence[Unit], folder: Path, *, re
     made_with = hash_values([member.sha256 for member in predictor.bundle.members], predictor.bundle.plan,
                             predictor.bundle.decisions, context.mirror, context.probabilities, context.engine,
                             context.tile_step, context.precision)
-    return work_through(units, folder / FINISHED, PredictionManifest, lambda unit: _predict_unit(predictor, unit, folder),
+    return work_through(units, folder / FINISHED, PredictionManifest, lambda unit: predict_into(predictor, unit, folder),
                         stage="predict", made_with=made_with, refused=refused, table=folder / TABLE,
                         write_rows=write_predictions_table, progress=progress)
 
@@ -204,7 +205,8 @@ def write_predictions_table(path: Path, manifest: PredictionManifest) -> None:
     write_table(path, [UNIT_COLUMN, *(column for column in columns if column != UNIT_COLUMN)], rows)
 
 
-def _predict_unit(predictor: Predictor, unit: Unit, folder: Path) -> PredictedCase:
+def predict_into(predictor: Predictor, unit: Unit, folder: Path) -> PredictedCase:
+    """Reads a unit, predicts it and writes the prediction."""
     task, spec = predictor.task, predictor.bundle.spec
     with unchanged(unit_files(unit)):
         inputs = read_inputs(unit, spec, compact=True, varied=True)

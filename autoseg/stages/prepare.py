@@ -121,7 +121,7 @@ def _prepare_channel(channel: NDArray, planned: Normalization, mask: NDArray[np.
     rules = configuration.resampling
     apart = separate_axis(record.turned_spacing_mm, record.model_spacing_mm, rules.separate_z_ratio)
     return resample_parts(part, record.turned_shape, record.model_shape, order=rules.image_order,
-                          order_z=rules.image_order_z, separate_axis=apart)
+                          order_z=rules.image_order_z, separate_axis=apart, low_pass_from=rules.low_pass_from)
 
 
 def _grid_record(image: Image, box: Box, plan: Plan, configuration: Configuration) -> GridRecord:

@@ -7,15 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from autoseg.core.bundle import Decisions
 from autoseg.core.case import Unit
 from autoseg.core.progress import Progress
-from autoseg.core.report import Estimate, Record
+from autoseg.core.report import Record
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Arrays, Given, Refinement, Task
 from autoseg.io.images import written_ending
 from autoseg.stages.prepare import read_inputs
 from autoseg.stages.trained import Trained, mean_in, parts_of, summary_of
+
+# Groups of patients of a jackknife: the standard error then has 19 degrees of freedom and costs as many summaries.
+GROUPS = 20
 
 
 @dataclass(frozen=True)
@@ -106,10 +111,14 @@ def decide_refinements(task: Task, spec: DatasetSpec, units: Mapping[str, Unit],
                        progress: Progress, *, baselines: Mapping[str, Arrays] | None = None) -> Decisions:
     """Keeps a candidate when the score that judges it rises on out-of-fold predictions and none of its parts falls.
 
+    Where the candidate says so, a part may fall by one standard error of its paired difference: of many parts some fall by
+    chance whatever the step does (of 14 that are not changed at all, at least one with probability 1 - 0.5**14).
+
     Candidates are tried in the task's order, each on top of those kept before. A candidate that is fitted is judged on units
     that its numbers were not fitted on: those of one fold with numbers from the other folds, or, where one fold was trained,
     of one half of its patients with numbers from the other half. What is kept is fitted on all units.
-    Source: nnU-Net v2.8.1, remove_connected_components.py, for trying, keeping and the rule of the parts.
+    Source: nnU-Net v2.8.1, remove_connected_components.py, for trying, keeping and the rule of the parts; one standard error:
+        Breiman et al. 1984 (Classification and Regression Trees, section 3.4.3), as for the choice between ways to predict.
 
     Args:
         baselines: the cheap model by fold; a candidate that uses it is left out where that of a fold is missing.
@@ -119,15 +128,15 @@ def decide_refinements(task: Task, spec: DatasetSpec, units: Mapping[str, Unit],
         return Decisions(because=("no validation cases: no post-processing was tried",))
     kept: list[Step] = []
     because = []
-    best = summary_of(task, [sample.record for sample in evidence.samples])
+    best = [sample.record for sample in evidence.samples]
     candidates = task.refinements(spec)
     for place, candidate in enumerate(candidates):
         step = _fitted(candidate, evidence, kept)
         if isinstance(step, str):
             because.append(f"{candidate.name}: not tried, {step}")
         else:
-            tried = summary_of(task, [evidence.record(sample, [*kept, step]) for sample in evidence.samples])
-            helps, line = _judged(task, step, best, tried, len(evidence.samples))
+            tried = [evidence.record(sample, [*kept, step]) for sample in evidence.samples]
+            helps, line = judged(task, step, best, tried)
             because.append(line)
             if helps:
                 kept, best = [*kept, step], tried
@@ -163,15 +172,43 @@ def _fitted(candidate: Refinement, evidence: Evidence, kept: Sequence[Step]) -> 
     return step if finite else "its numbers are not finite"
 
 
-def _judged(task: Task, step: Step, before: Mapping[str, Estimate], after: Mapping[str, Estimate],
-            count: int) -> tuple[bool, str]:
-    """Whether a step helps, and what was compared on how many cases, in words."""
+def judged(task: Task, step: Step, records: Sequence[Record], refined: Sequence[Record]) -> tuple[bool, str]:
+    """Whether a step helps the units of these records, and what was compared, in words."""
     name = step.refinement.judged_by or task.headline
-    falls = any(mean_in(after, part) < mean_in(before, part) for part in parts_of(name, before))
-    helps = mean_in(after, name) > mean_in(before, name) and not falls
-    numbers = ", ".join(f"{key} {value:.4g}" for key, value in step.fitted.items())
-    return helps, (f"{step.refinement.name}: {name} {mean_in(before, name):.4f} -> {mean_in(after, name):.4f} on {count} cases, "
-                   f"{'kept' if helps else 'not kept'}{f' ({numbers})' if numbers else ''}")
+    before, after = summary_of(task, records), summary_of(task, refined)
+    falls = {part: mean_in(before, part) - mean_in(after, part) for part in parts_of(name, before)}
+    falls = {part: fall for part, fall in falls.items() if fall > 0}
+    rises, remarks = mean_in(after, name) > mean_in(before, name), []
+    if rises and falls and step.refinement.parts_may_vary:
+        errors = standard_errors(task, list(falls), records, refined)
+        remarks = [f"{part} falls by {fall:.4f}, standard error {errors[part]:.4f}" for part, fall in falls.items()]
+        falls = {part: fall for part, fall in falls.items() if not fall <= errors[part]}
+    helps = rises and not falls
+    numbers = ", ".join([*(f"{key} {value:.4g}" for key, value in step.fitted.items()), *remarks])
+    return helps, (f"{step.refinement.name}: {name} {mean_in(before, name):.4f} -> {mean_in(after, name):.4f} on {len(records)} "
+                   f"cases, {'kept' if helps else 'not kept'}{f' ({numbers})' if numbers else ''}")
+
+
+def standard_errors(task: Task, names: Sequence[str], records: Sequence[Record], refined: Sequence[Record]) -> dict[str, float]:
+    """Standard error of the paired difference of scores of the summary, by name; nan where they cannot be said without some
+    patients, or there is one patient.
+
+    Args:
+        records, refined: of the same units in the same order.
+    Source: the delete-a-group jackknife over patients (Kott 2001, Journal of Official Statistics 17:521): square root of
+        (G - 1) / G sum (d_g - mean)**2, d_g the difference without group g. With a group for every patient and means of cases
+        it is the standard deviation over the square root of their number.
+    """
+    patients = sorted({record.patient for record in records})
+    count = min(GROUPS, len(patients))
+    group_of = {patient: place % count for place, patient in enumerate(patients)}
+    differences: dict[str, list[float]] = {name: [] for name in names}
+    for group in range(count if count > 1 else 0):
+        before, after = (summary_of(task, [record for record in found if group_of[record.patient] != group])
+                         for found in (records, refined))
+        for name, values in differences.items():
+            values.append(mean_in(after, name) - mean_in(before, name))
+    return {name: math.sqrt((count - 1) * float(np.var(values))) if values else math.nan for name, values in differences.items()}
 
 
 def read_validation(task: Task, spec: DatasetSpec, run: Trained, unit: Unit) -> Any:

@@ -72,21 +72,22 @@ def run_report(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerpri
         charts=(*_curves(runs), *_score_charts(scored),
                 *(Markup(chart) for chart in task.charts(records, tuple(scored.baseline.values()), spec))),
         plan=plan_rows(plan),
-        notes=(*task.notes(spec), *_notes(scored, best, runs)),
+        notes=(*task.notes(spec), *report_notes(scored, best, runs)),
         provenance=tuple(Fact(name, value) for name, value in provenance.items()))
     write_text(layout.report, render(page))
     return layout.report
 
 
-def _notes(scored: Scored, best: str, runs: Sequence[Trained]) -> tuple[str, ...]:
+def report_notes(scored: Scored, best: str, runs: Sequence[Trained]) -> tuple[str, ...]:
+    """How intervals were made, what was odd in a run, and how other configurations score; the task's own notes come first."""
     notes = []
     if has_groups(scored.records):
         patients = counted(len({record.patient for record in scored.records}), "patient")
-        notes.append(f"{counted(len(scored.records), 'case')} of {patients}; intervals are 95 % bootstrap intervals, for which "
-                     "patients are drawn, each with all its cases. In the mean of patients every patient counts once, with the "
-                     "mean of its cases.")
+        notes.append(f"{counted(len(scored.records), 'case')} of {patients}. Where no other source is named, 95 % intervals are "
+                     "of a bootstrap, for which patients are drawn, each with all its cases. In the mean of patients every "
+                     "patient counts once, with the mean of its cases.")
     else:
-        notes.append("Intervals are 95 % bootstrap intervals of the mean over cases.")
+        notes.append("Where no other source is named, 95 % intervals are of a bootstrap over cases.")
     notes += [f"Fold {run.fold} of {run.configuration}: {note}." for run in runs for note in run.report.notes.values()]
     for name in sorted({run.configuration for run in runs} - {best}):
         records = [record for run in runs if run.configuration == name for record in run.report.records]

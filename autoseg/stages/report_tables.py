@@ -44,24 +44,30 @@ class Scored:
 
     @property
     def of_parts(self) -> list[str]:
-        """The case headline's metric of every part (label), whether it is there or not."""
-        names = self.records[0].scores if self.records else ()
-        whole, _, metric = self.task.case_headline.rpartition(".")
-        parts = dict.fromkeys(name.rpartition(".")[0] for name in names)
-        return [f"{part}.{metric}" for part in parts if part != whole]
+        """The case headline's metric of every part (label) that some case has it of."""
+        headline = self.task.case_headline
+        names = dict.fromkeys(name for record in self.records for name in record.scores)
+        return [name for name in names if metric_of(name) == metric_of(headline) and name != headline]
 
     def headline_of(self, record: Record | None) -> float:
         return score_of(record, self.task.case_headline)
 
 
 def shown_names(names: Iterable[str], headline: str) -> list[str]:
-    """The scores among `names` that are shown, part by part: the headline's part and its measure first."""
+    """The scores among `names` that are shown, part by part: the headline's part and its measure first.
+
+    Of a part that has leading metrics only these; other parts of the same task may have none (classes beside label maps).
+    """
     present = dict.fromkeys(names)
     whole, _, metric = headline.rpartition(".")
     parts = dict.fromkeys([whole, *(name.rpartition(".")[0] for name in present)])
     found = dict.fromkeys([metric, *(metric_of(name) for name in present)])
-    metrics = dict.fromkeys([metric, *([leading for leading in LEADING_METRICS if leading in found] or found)])
-    return [f"{part}.{shown}" for part in parts for shown in metrics if f"{part}.{shown}" in present]
+
+    def metrics(part: str) -> Iterable[str]:
+        leading = [name for name in LEADING_METRICS if f"{part}.{name}" in present]
+        return dict.fromkeys([metric, *leading]) if leading else found
+
+    return [f"{part}.{shown}" for part in parts for shown in metrics(part) if f"{part}.{shown}" in present]
 
 
 def metric_of(name: str) -> str:

@@ -73,9 +73,15 @@ class Run:
         return self.plan.seed, ALL_FOLD_NUMBER if self.fold_name == "all" else int(self.fold_name)
 
     def inputs_hash(self) -> str:
-        """Digest of all that decides the weights and the validation scores."""
+        """Digest of all that decides the weights and the validation scores.
+
+        Predicted seconds decide nothing in a plan without a time budget; in one with, measuring anew gives another length.
+        """
         data = [self.sources[name] for name in (*self.fold.train, *self.fold.validation)]
-        return hash_values(TRAIN_RULES, self.spec, self.configuration, self.plan.inputs, self.plan.transpose,
+        planned = self.configuration
+        if self.plan.budget.minutes is None:
+            planned = replace(planned, predicted_seconds=None)
+        return hash_values(TRAIN_RULES, self.spec, planned, self.plan.inputs, self.plan.transpose,
                            self.stream, self.fold, data)
 
     @property
@@ -191,13 +197,14 @@ def validate(run: Run, network: nn.Module, *, device: str, progress: Progress,
         if should_stop():
             raise Interrupted(f"stopped after {place} of {len(run.fold.validation)} validation cases",
                               hint="the same command goes on from there")
-        records.append(_validate_unit(run, network, run.units[name], context))
+        records.append(validate_unit(run, network, run.units[name], context))
         progress(f"validate {run.configuration.name} fold {run.fold_name}", place + 1, len(run.fold.validation), name)
     rng = np.random.default_rng(run.stream)
     return make_report(run.task, records, rng)
 
 
-def _validate_unit(run: Run, network: nn.Module, unit: Unit, context: Context) -> Record:
+def validate_unit(run: Run, network: nn.Module, unit: Unit, context: Context) -> Record:
+    """The scores of one unit, predicted whole and written beside them; those that are there already are read."""
     folder, key = run.folder / "validation", hash_values(run.inputs_hash(), unit.id)
     scored = folder / unit.id
     if is_done(scored, key):

@@ -15,6 +15,10 @@ from autoseg.io.values import read_value, write_value
 from autoseg.stages.attempts import Track
 from autoseg.stages.fingerprint import case_files
 from autoseg.stages.parallel import failure_of, naming_slow_cases
+from autoseg.training.device import Stopwatch
+
+# The manifest is written again after this many times of what writing it took, so that it costs a tenth of a run at most.
+WRITING_PAUSE = 10
 
 
 class FinishedUnit(Protocol):
@@ -48,7 +52,7 @@ F = TypeVar("F", bound=FinishedUnit)
 
 def work_through(units: Sequence[Unit], path: Path, kind: type[M], work: Callable[[Unit], F], *, stage: str, made_with: str,
                  refused: Sequence[Failure], table: Path, write_rows: Callable[[Path, M], None], progress: Progress) -> M:
-    """Works on every unit; the manifest `path`, beside the outputs, is written after each.
+    """Works on every unit; the manifest `path`, beside the outputs, is written after each, or less often where it is long.
 
     A unit counts as finished when the same inputs were worked on with the same settings, and its outputs are still what was
     written.
@@ -62,7 +66,8 @@ def work_through(units: Sequence[Unit], path: Path, kind: type[M], work: Callabl
     folder = path.parent
     finished, failures = dict(_earlier(path, kind, made_with).finished), list(refused)
     manifest = kind(made_with, finished, tuple(failures))
-    write_value(path, manifest)  # where no case can even be tried, that has to be said too
+    keep = _Sparing(path)
+    keep(manifest)  # where no case can even be tried, that has to be said too
     track = Track(folder)
     table.unlink(missing_ok=True)  # of an earlier run
     try:
@@ -76,11 +81,31 @@ def work_through(units: Sequence[Unit], path: Path, kind: type[M], work: Callabl
                     failures.append(failure_of(unit.id, error))  # listed at the end; until then in the manifest
                 # In an order of their own: a run that was taken up again writes the bytes of an undisturbed one.
                 manifest = kind(made_with, dict(sorted(finished.items())), tuple(failures))
-                write_value(path, manifest)
+                keep.when_due(manifest)
                 progress(stage, place + 1, len(units), unit.id)
     finally:
+        keep(manifest)
         write_rows(table, manifest)
     return manifest
+
+
+class _Sparing:
+    """Writes a manifest that grows with every unit; for thousands of small images most of the time would else go into it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._taken = 0.0
+        self._since = Stopwatch()
+
+    def __call__(self, manifest: FolderManifest) -> None:
+        watch = Stopwatch()
+        write_value(self._path, manifest)
+        self._taken, self._since = watch.seconds(), Stopwatch()
+
+    def when_due(self, manifest: FolderManifest) -> None:
+        """Writes where the last writing took at most a tenth of the time since; a kill costs what was predicted in between."""
+        if self._since.seconds() >= WRITING_PAUSE * self._taken:
+            self(manifest)
 
 
 def input_digests(unit: Unit) -> dict[str, str]:

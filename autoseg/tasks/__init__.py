@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from types import ModuleType
 
 from autoseg.core.errors import UnsafeError, UsageError, unknown_name
 from autoseg.core.task import Task
@@ -21,7 +22,7 @@ def load_task(name: str, *, trusted: str | None = None) -> Task:
         UnsafeError: a dotted path that the user did not give.
     """
     if name in known_tasks():
-        return importlib.import_module(f"{__name__}.{name}").TASK
+        return _record_of(importlib.import_module(f"{__name__}.{name}"))
     if "." not in name:
         raise UsageError(unknown_name(name, known_tasks(), "task"))
     if name != trusted:
@@ -35,6 +36,16 @@ def load_task(name: str, *, trusted: str | None = None) -> Task:
     if not isinstance(task, Task):
         raise UsageError(f"module {name!r} has no TASK of type autoseg.core.task.Task, found {type(task).__name__}")
     return task
+
+
+def _record_of(module: ModuleType) -> Task:
+    """The module's `TASK`; or what its `compose` makes of the records of the tasks that it names in `COMPOSED_OF`.
+
+    Tasks do not import each other: here their records are handed over.
+    """
+    if hasattr(module, "COMPOSED_OF"):
+        return module.compose(*map(load_task, module.COMPOSED_OF))
+    return module.TASK
 
 
 def known_tasks() -> list[str]:

@@ -1,11 +1,13 @@
-"""How long one optimisation step takes: what the plan's time budget is divided by."""
+"""How long a step and a window take: what the plan's time budget is divided by, and what it predicts."""
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from autoseg.core.plan import Optimization
 from autoseg.core.task import Phase
@@ -15,32 +17,105 @@ from autoseg.training.step import Batch, Stepper
 
 def seconds_per_step(
         network: nn.Module, phases: Sequence[Phase], batches: Callable[[int], Batch], optimization: Optimization,
-        device: str, steps: int = 3, warmup: int = 1,
+        device: str, steps: int = 3, most: int = 3, least_seconds: float = 0.0, enough_seconds: float = math.inf,
 ) -> float:
-    """Median seconds of one step, drawing the batch included, after `warmup` steps that do not count.
+    """Median seconds of one step, drawing the batch included; the first one warms up.
+
+    Short steps need more of them: the first few, in which libraries choose kernels and caches fill, would decide the median.
 
     The network is trained by these steps: give one that is thrown away.
 
     Args:
         batches: iteration -> batch, as for `loop.train`.
+        steps: that count at least.
+        most: that count at most, while they took less than `least_seconds` together.
+        enough_seconds: no further step begins after that; where not even a second one did, the first one counts.
     """
     stepper = Stepper(network, phases, optimization, device=device)
     stepper.train()
-    measured = []
-    for iteration in range(warmup + steps):
-        watch = Stopwatch()
+    iterations = iter(range(1 + max(steps, most)))
+
+    def step() -> None:
+        iteration = next(iterations)
         stepper.step(iteration, batches(iteration))
-        synchronize(device)
-        measured.append(watch.seconds())
-    return statistics.median(measured[warmup:])
+
+    measured = seconds_of([step] * (1 + steps), device, enough_seconds=enough_seconds)
+    further = min(least_seconds, enough_seconds) - math.fsum(measured[1:])
+    if further > 0 and len(measured) == 1 + steps:
+        measured += seconds_of([step] * (most - steps), device, enough_seconds=further)
+    return statistics.median(warm(measured))
 
 
-def median_seconds(actions: Sequence[Callable[[], object]], device: str) -> float:
-    """Median seconds of some actions, done in turn; where there are several, the first one warms up and does not count."""
-    measured = []
+def seconds_of(actions: Iterable[Callable[[], object]], device: str, *, enough_seconds: float = math.inf) -> list[float]:
+    """Seconds of each of some actions, done in turn; after `enough_seconds` no further one begins."""
+    measured: list[float] = []
     for action in actions:
+        if sum(measured) > enough_seconds:
+            break
+        synchronize(device)
         watch = Stopwatch()
         action()
         synchronize(device)
         measured.append(watch.seconds())
-    return statistics.median(measured[1:] or measured)
+    return measured
+
+
+def warm(measured: Sequence[float]) -> Sequence[float]:
+    """Without the first of several: it imports, compiles and fills caches."""
+    return measured[1:] or measured
+
+
+class RememberedNetwork(nn.Module):
+    """A network in use that runs a few times for each shape of windows; from then on its last answer is given again.
+
+    So a case can be predicted as ever, in a fraction of the time, while it is noted what the network would have taken. It is
+    timed on the windows that are asked for, in between all else that prediction does: the same windows over and over, with
+    nothing else in the caches, took a sixth less.
+
+    Args:
+        tries: runs of which the median counts, after one that compiles; fewer where they take more than a second.
+    Attributes:
+        windows: that were asked for so far.
+        start_seconds: how much longer the first run on each shape took, which may convert and compile the network.
+        aside_seconds: what was spent in here, on running it and on copying answers.
+    """
+
+    def __init__(self, network: nn.Module, device: str, tries: int = 8) -> None:
+        super().__init__()
+        self.network = network
+        self._device = device
+        self._tries = tries
+        self._answers: dict[tuple[int, ...], Tensor] = {}
+        self._taken: dict[tuple[int, ...], list[float]] = {}
+        self._asked: Counter[tuple[int, ...]] = Counter()
+        self.windows = 0
+        self.aside_seconds = self.start_seconds = 0.0
+
+    @property
+    def network_seconds(self) -> float:
+        """What the network would have taken for all windows that were asked for."""
+        return math.fsum(count * statistics.median(self._taken[shape]) for shape, count in self._asked.items())
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """(B, C, *spatial) -> what the network returns for these windows, or returned for earlier ones of this shape."""
+        synchronize(self._device)
+        watch = Stopwatch()
+        shape = tuple(windows.shape)
+        if shape not in self._taken:
+            first, second = (self._run(windows) for _ in range(2))
+            self._taken[shape] = [second]
+            self.start_seconds += max(0.0, first - second)
+        elif len(self._taken[shape]) < self._tries and math.fsum(self._taken[shape]) < 1.0:
+            self._taken[shape].append(self._run(windows))
+        answer = self._answers[shape].clone()  # who asked may change it
+        self._asked[shape] += 1
+        self.windows += shape[0]
+        self.aside_seconds += watch.seconds()
+        return answer
+
+    def _run(self, windows: Tensor) -> float:
+        """Seconds of running the network, whose answer is kept."""
+        def ask() -> None:
+            self._answers[tuple(windows.shape)] = self.network(windows)
+
+        return seconds_of([ask], self._device)[0]

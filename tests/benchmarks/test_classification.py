@@ -56,3 +56,9 @@ def test_a_finding_of_few_patients_is_left_out_where_there_are_several():
 
     records = [with_findings(place) for place in range(30)]
     assert scored_columns([Fold({"network": records})]) == ("finding.common",)
+
+
+def test_of_classes_that_exclude_each_other_none_is_left_out():
+    records = [Record(str(place), {f"group.{name}.probability": 0.3 for name in "abc"} | {"group.truth": place % 3}, str(place))
+               for place in range(6)]
+    assert scored_columns([Fold({"network": records})]) == ("group.a", "group.b", "group.c")

@@ -34,6 +34,15 @@ def test_two_sites_add_up_to_the_pooled_fingerprint_to_the_last_bit():
     assert (parts[0] + parts[1] + parts[2]).intensity(0) == pooled.intensity(0)
 
 
+def test_patients_are_counted_once_however_many_cases_they_have():
+    cases = [replace(case(seed), marks=marks) for seed, marks in enumerate([("ill",), ("ill", "old"), (), ("old",)])]
+    found = sum_fingerprints(cases, 1, ["a", "a", "b", "c"])
+    assert (found.patients, found.patients_with) == (3, {"ill": 1, "old": 2})
+    other = sum_fingerprints(cases[:1], 1, ["d"])
+    assert ((found + other).patients, (other + found).patients_with) == (4, {"ill": 2, "old": 2})
+    assert replace(found, patients=0).patient_count == 4  # as before patients were counted: every case stands for one
+
+
 def test_mean_and_std_weigh_every_case_the_same():
     small = CaseFingerprint((1, 1, 2), (1, 1, 1), 1.0, *[(x,) for x in measure_channel(np.array([0.0, 2.0]))])
     large = CaseFingerprint((1, 1, 4), (1, 1, 1), 1.0, *[(x,) for x in measure_channel(np.full(1000, 10.0))])

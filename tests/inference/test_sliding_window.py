@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -15,7 +16,10 @@ from autoseg.core.plan import Normalization
 from autoseg.inference import sliding_window
 from autoseg.inference.sliding_window import predict_logits, predict_slabs, window_starts, window_weights
 from autoseg.io.images import read_image
+from autoseg.ops.largest import first_largest
 from autoseg.ops.normalize import normalize
+from autoseg.ops.resample import axis_operators
+from autoseg.ops.streaming import stream_labels
 
 PLAN = {"patch_size": (4, 6, 5), "tile_step": 0.5, "gaussian_sigma": 1 / 8, "tiles_per_batch": 3, "out_channels": 2,
         "dims": 3}
@@ -351,3 +355,19 @@ def test_weights_that_are_cut_to_zero_become_the_smallest_other():
     weights = window_weights(40, 0.02)
     assert weights.min() > 0
     assert np.count_nonzero(weights == weights.min()) > 30
+
+
+def test_a_slab_is_gone_when_the_next_one_is_made(monkeypatch):
+    """Two of 128 MiB would lie side by side else."""
+    made, held = [], []
+
+    def note(part):
+        held.append(sum(one() is not None for one in made))
+        made.append(weakref.ref(part))
+        return part.numpy()
+
+    monkeypatch.setattr(sliding_window, "_to_numpy", note)
+    monkeypatch.setattr(sliding_window, "planes_per_slab", lambda *sizes: 1)
+    slabs = predict_slabs(double_and_negate, noise(1, 9, 6, 5), **PLAN)
+    labels = list(stream_labels(slabs, axis_operators((9, 6, 5), (9, 6, 5), order=1), first_largest))
+    assert (len(labels), len(made), set(held)) == (9, 9, {0})

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from autoseg.core.geometry import Geometry
+from autoseg.core.plan import Normalization, Resampling
 from autoseg.io.plain import to_plain
+
+
+def test_a_value_that_came_later_is_left_out_where_it_is_none():
+    """Plans of segmentations, and the digests of their runs, are those of before."""
+    assert "low_pass_from" not in to_plain(Resampling()) and to_plain(Resampling(low_pass_from=2.0))["low_pass_from"] == 2.0
+    with_none = {"scheme": "ct", "use_mask": False, "mean": None, "std": None, "lower": None, "upper": None}
+    assert to_plain(Normalization("ct")) == with_none
 
 
 def test_dataclasses_tuples_paths_and_numpy_values_become_plain():

@@ -78,6 +78,31 @@ def test_numbers_are_those_of_scikit_image(shape, order):
     np.testing.assert_allclose(resample(voxels, shape, order=order), expected, atol=2e-4)
 
 
+@pytest.mark.parametrize("order", [1, 3])
+@pytest.mark.parametrize("part_bytes", [1, 2**26])
+def test_axes_that_shrink_much_are_blurred_as_scikit_image_does(monkeypatch, order, part_bytes):
+    """24 to 5 and 40 to 11 are more than halved, 36 to 20 is not, and 36 to 72 grows."""
+    monkeypatch.setattr("autoseg.ops.resample.PART_BYTES", part_bytes)
+    voxels = noise(24, 40, 36)
+    for shape in ((5, 11, 20), (5, 11, 72), (24, 20, 18)):
+        sigmas = [(old / new - 1) / 2 if old > 2 * new else 0 for old, new in zip(voxels.shape, shape, strict=True)]
+        expected = resize(voxels.astype(float), shape, order, mode="edge", anti_aliasing=any(sigmas), anti_aliasing_sigma=sigmas)
+        found = resample_parts(lambda box: crop(voxels, box).copy(), voxels.shape, shape, order=order, low_pass_from=2.0)
+        np.testing.assert_allclose(found, expected, atol=3e-4)
+    default = resize(voxels.astype(float), (5, 11, 12), order, mode="edge", anti_aliasing=True)
+    found = resample_parts(lambda box: crop(voxels, box).copy(), voxels.shape, (5, 11, 12), order=order, low_pass_from=2.0)
+    np.testing.assert_allclose(found, default, atol=3e-4)
+
+
+def test_stripes_finer_than_the_new_voxels_vanish_instead_of_coming_back_as_coarse_ones():
+    stripes = np.tile(np.array([0, 0, 100], np.float32), 64)[None, None]  # 192 voxels in stripes of 3
+    old_shape, shape = (1, 1, 192), (1, 1, 56)  # 3.43 times as coarse
+    aliased, smooth = (resample_parts(lambda box: crop(stripes, box).copy(), old_shape, shape, order=3, low_pass_from=limit)
+                       for limit in (None, 2.0))
+    assert aliased.std() > 25 and smooth[0, 0, 2:-2].std() < 6
+    assert smooth.mean() == pytest.approx(100 / 3, abs=1)
+
+
 def test_clipping_is_needed_for_the_numbers_of_scikit_image():
     steps = np.zeros((1, 1, 1, 8), np.float32)
     steps[..., 4:] = 100

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from autoseg.core.budget import Budget, StepTime
+from autoseg.core.budget import Budget, CaseTime, StepTime
 from autoseg.core.errors import ResourceError
 from autoseg.core.plan import Plan
 from autoseg.core.task import Probe
-from autoseg.planning.budget import Meter, candidate_key, climb, fastest
+from autoseg.planning.budget import Meter, candidate_key, case_key, climb, fastest
 from autoseg.planning.recipes import CPU
 from autoseg.planning.spacing import Grid
 from autoseg.planning.unet import Blueprint, Limits, Wanted, plan_unet
@@ -66,9 +66,26 @@ def test_memory_is_predicted_once_and_remembered_for_these_windows():
 
 
 def test_case_times_are_measured_once_and_remembered():
-    watch = meter(BUDGET, case_seconds=lambda plan, configuration: (2.0, 0.5))
+    watch = meter(BUDGET, case_seconds=lambda plan, configuration: CaseTime("", 2.0, 0.5, 8.0, (2.0, 2.0, 2.0), 1.0, 3.0, 4.0))
     assert watch.case_time(CONFIGURATION).window_seconds == 0.5
     assert meter(watch.budget).case_time(CONFIGURATION).prepare_seconds == 2.0
+
+
+def test_another_way_to_predict_is_another_case_time():
+    keys = {case_key(replace(CONFIGURATION, inference=replace(CONFIGURATION.inference, **change))) for change in (
+        {}, {"tile_step": 0.7}, {"mirror_axes": (0, 1), "mirror": True}, {"mirror_axes": (0,), "mirror": True},
+        {"tiles_per_batch": 9})}
+    assert len(keys) == 5
+    unused = replace(CONFIGURATION, inference=replace(CONFIGURATION.inference, mirror_axes=(0, 1), mirror=False))
+    assert case_key(unused) == case_key(CONFIGURATION)
+
+
+def test_case_times_of_files_of_before_are_measured_anew():
+    """They say nothing about what a case takes beside its windows."""
+    before = replace(BUDGET, case_times=(CaseTime(case_key(CONFIGURATION), 2.0, 0.5),))
+    watch = meter(before, case_seconds=lambda plan, configuration: CaseTime("", 3.0, 0.5, 8.0, (2.0, 2.0, 2.0), 1.0))
+    assert watch.case_time(CONFIGURATION).prepare_seconds == 3.0
+    assert meter(watch.budget).case_time(CONFIGURATION).prepare_seconds == 3.0
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])

@@ -56,6 +56,17 @@ def test_two_lines_have_a_legend_and_one_has_none():
     assert "training" not in texts(chart(rows))
 
 
+def test_a_legend_that_does_not_fit_beside_the_title_stands_below_in_rows_within_the_chart():
+    names = [f"segmentation.cross_entropy_{place}" for place in range(6)]
+    svg = ElementTree.fromstring(chart([{"step": step} | dict.fromkeys(names, 1.0 + step) for step in (0, 1)],
+                                       lines={name: name for name in names}))
+    placed = [element for element in svg.iter("text") if element.text in names]
+    assert [element.text for element in placed] == names
+    assert all(float(element.get("x")) + curves.CHARACTER * len(element.text) <= curves.WIDTH for element in placed)
+    rows = sorted({float(element.get("y")) for element in placed})
+    assert len(rows) == 3 and rows[0] >= curves.HEIGHT and rows[-1] <= float(svg.get("viewBox").split()[3])
+
+
 def test_chart_without_points_is_empty_and_one_point_is_a_dot():
     assert chart([]) == ""
     assert chart([{"step": 1, "loss": 0.0}], log_y=True) == ""

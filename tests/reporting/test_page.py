@@ -219,6 +219,15 @@ def test_cases_of_one_picture_stand_in_a_gallery_and_others_fold():
     assert several.count("<details open>") == 1
 
 
+def test_a_gallery_is_a_grid_whose_columns_hold_the_widest_picture_at_three_quarters():
+    """Two pictures of 560 pixels, as classification draws them, stand side by side on the page of 1072."""
+    pictures = tuple(CasePictures(f"case{width}", (Picture(np.zeros((300, width, 3), np.uint8), "a"),)) for width in (400, 560))
+    (style,) = [a["style"] for tag, a in read(render(ReportPage("flat", pictures=pictures))).attributes
+                if tag == "div" and "gallery" in str(a.get("class"))]
+    assert style == "--column:420px" and 2 * 420 + 14 <= 1120 - 2 * 24
+    assert ".gallery { display: grid" in render(ReportPage("empty"))
+
+
 def test_names_of_columns_may_break_after_dots_and_underscores():
     html = render(ReportPage("wide", case_columns=("white_matter.dice",), cases=(CaseRow("a", 0.5, (0.5,)),)))
     assert "white_<wbr>matter.<wbr>dice" in html

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_tasks.datasets import SPECS, open_toy, write_cases
+from toy_tasks.datasets import SPECS, open_toy, write_cases, write_table_cases
 
 from autoseg import pipeline
 from autoseg.core.budget import Budget
@@ -17,6 +17,7 @@ from autoseg.core.spec import DatasetSpec, GroupingSpec
 from autoseg.core.task import PlanRequest
 from autoseg.io.images import read_image, read_label_map, write_label_map, write_volume
 from autoseg.stages.check import divided_patients
+from autoseg.stages.suspects import copy_warnings
 from autoseg.workspace import open_workspace
 
 
@@ -55,6 +56,22 @@ def test_problems_of_single_cases_stay_apart(checked):
     found = checked("regions", "ignore: 5", "")
     assert [problem.unit for problem in found.problems] == ["p0_scan1", "p1_scan3", "p2_scan5", "p3_scan7"]
     assert {replace(problem, unit="", message="").code for problem in found.problems} == {"E_LABEL_VALUE"}
+
+
+def test_references_in_a_table_are_counted_and_cases_kept_for_evaluation_are_apart(tmp_path):
+    tmp_path.joinpath("spec.yaml").write_text(SPECS["classification"] + "  official_split: {column: part, test: [test]}\n")
+    write_table_cases(tmp_path, "classification")
+    head, *rows = (tmp_path / "labels.csv").read_text().splitlines()
+    rows = [f"{row.split(',')[0]},,,,train" if place == 0  # nothing is known
+            else f"{row.split(',')[0]},,,44.5,train" if place == 1  # one of three targets is
+            else f"{row},{'test' if place in (4, 5) else 'train'}" for place, row in enumerate(rows)]
+    (tmp_path / "labels.csv").write_text("\n".join([f"{head},part", *rows]) + "\n")
+    lines = check_folder("classification", tmp_path, tmp_path / "home").lines
+    assert "cases      18, of 9 patients, 17 with reference; 2 more are not trained on" in lines
+
+
+def test_references_that_are_files_are_counted(cases):
+    assert "cases      8, of 4 patients, 8 with reference" in check_folder("segmentation", cases, cases / "home").lines
 
 
 def test_ids_that_look_as_if_patients_had_several_cases_are_one_warning(real_data, tmp_path):
@@ -132,6 +149,16 @@ def test_copies_under_two_patients_are_warned_of_and_share_a_fold(cases, caplog)
     assert "[W_COPY]" in caplog.text
     for fold in open_toy("segmentation", cases, cases / "home").folds():
         assert len({"p0_scan0", "p0_scan1", "p3_scan6", "p3_scan7"} & set(fold.validation)) in (0, 4)
+
+
+def test_many_copies_are_one_warning_with_the_first_names():
+    sets = [(f"a{number}", f"b{number}") for number in range(4)] + [tuple(f"c{number}" for number in range(9))]
+    (warning,) = copy_warnings(sets)
+    assert (warning.unit, warning.code) == ("17 cases", "W_COPY")
+    assert warning.message.startswith("hold 5 images, each of them several times: a0 and b0; a1 and b1; a2 and b2; 2 more; they")
+    (alone,) = copy_warnings(sets[-1:])
+    assert alone.unit == "c0 and c1 and c2 and c3 and 5 more" and alone.message.startswith("hold the same image; ")
+    assert copy_warnings(()) == []
 
 
 def test_one_and_two_patients_are_warned_of(cases):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,9 +55,19 @@ def test_a_changed_case_is_measured_again_and_the_others_are_taken_from_the_cach
 
 
 def test_parts_of_a_dataset_add_up_to_the_whole(toy, copied, tmp_path):
+    """Parts that share no patient, as two sites' do."""
     _, units = copied
-    parts = [run(toy, part, tmp_path / str(number)) for number, part in enumerate((units[:3], units[3:]))]
-    assert parts[0] + parts[1] == run(toy, units, tmp_path / "whole")
+    parts = [run(toy, part, tmp_path / str(number)) for number, part in enumerate((units[:2], units[2:]))]
+    whole = run(toy, units, tmp_path / "whole")
+    assert parts[0] + parts[1] == whole
+    assert (parts[0].patients, parts[1].patients, whole.patients) == (1, 3, 4)
+
+
+def test_patients_are_counted_anew_where_only_the_grouping_changed(toy, copied, tmp_path):
+    _, units = copied
+    assert run(toy, units, tmp_path / "fingerprint").patients == 4
+    alone = [replace(unit, cases=(replace(unit.cases[0], group=unit.id),), group=unit.id) for unit in units]
+    assert run(toy, alone, tmp_path / "fingerprint").patients == 8
 
 
 def test_all_unreadable_cases_are_named_in_one_error(toy, copied, tmp_path):

@@ -35,6 +35,16 @@ def test_folds_that_divide_copies_are_made_anew_unless_somebody_edited_them(tmp_
     assert dataset_folds(path, UNITS, [("a", "b")]) == edited.folds
 
 
+def test_folds_that_divide_a_patient_are_made_anew_where_the_grouping_was_changed(tmp_path):
+    path = tmp_path / "splits.json"
+    before = dataset_folds(path, UNITS, ())
+    names = tuple(fold.validation[0] for fold in before[:3])
+    grouped = [Unit(unit.id, (), "p" if unit.id in names else unit.id) for unit in UNITS]
+    after = dataset_folds(path, grouped, ())
+    assert sides(before, names) == {0, 1} and sides(after, names) == {0, 3}
+    assert dataset_folds(path, grouped, ()) == after
+
+
 def test_edited_folds_that_lack_a_case_have_a_code(tmp_path):
     path = tmp_path / "splits.json"
     write_value(path, Splits((Fold(("a",), ("b",)),), ""))

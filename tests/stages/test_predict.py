@@ -22,9 +22,10 @@ from autoseg.inference import engine
 from autoseg.io.bundles import read_bundle
 from autoseg.io.images import read_image
 from autoseg.io.values import read_json, write_value
-from autoseg.stages import predict
+from autoseg.stages import predict, units
 from autoseg.stages.attempts import NOTE
-from autoseg.stages.predict import FINISHED, Predictor, decided
+from autoseg.stages.predict import FINISHED, PredictedCase, PredictionManifest, Predictor, decided
+from autoseg.training.device import Stopwatch
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,6 +107,23 @@ def test_only_cases_without_a_matching_digest_are_predicted_again(toy, bundle, t
     assert done == [1, 1, 1] and contents(tmp_path) == whole
 
 
+def test_a_manifest_that_takes_long_to_write_is_written_less_often(tmp_path, monkeypatch):
+    now, written = [0.0], []
+
+    def write_a_second(path, manifest):
+        now[0] += 1.0
+        written.append(len(manifest.finished))
+
+    monkeypatch.setattr(units, "Stopwatch", lambda: Stopwatch(lambda: now[0]))
+    monkeypatch.setattr(units, "write_value", write_a_second)
+    keep = units._Sparing(tmp_path / FINISHED)
+    keep(PredictionManifest("digest"))
+    for count in range(1, 31):
+        now[0] += 1.0  # of predicting a unit
+        keep.when_due(PredictionManifest("digest", {str(number): PredictedCase({}, {}) for number in range(count)}))
+    assert written == [0, 10, 20, 30]
+
+
 def test_a_case_that_fails_now_is_no_longer_listed_as_finished(toy, bundle, tmp_path):
     shutil.copytree(toy.folder / "images", tmp_path / "in")
     for _ in range(2):
@@ -119,14 +137,14 @@ def test_a_case_that_fails_now_is_no_longer_listed_as_finished(toy, bundle, tmp_
 
 
 def test_a_case_that_memory_does_not_suffice_for_fails_alone(toy, bundle, tmp_path, monkeypatch):
-    predict_case, starved = predict._predict_unit, toy.workspace.units[2].id
+    predict_case, starved = predict.predict_into, toy.workspace.units[2].id
 
     def starving(predictor, case, folder):
         if case.id == starved:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
         return predict_case(predictor, case, folder)
 
-    monkeypatch.setattr(predict, "_predict_unit", starving)
+    monkeypatch.setattr(predict, "predict_into", starving)
     manifest = pipeline.predict(bundle, toy.folder / "images", tmp_path, Context(), trusted_task=None, progress=silent)
     assert [(failure.unit, failure.code) for failure in manifest.failures] == [(starved, "E_MEMORY")]
     assert len(manifest.finished) == 7 and not (tmp_path / NOTE).exists()
@@ -159,7 +177,7 @@ def test_an_end_that_python_notices_is_not_held_against_the_case(toy, bundle, tm
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predict, "_predict_unit", interrupted)
+    monkeypatch.setattr(predict, "predict_into", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pipeline.predict(bundle, toy.folder / "images", tmp_path, Context(), trusted_task=None, progress=silent)
     assert not (tmp_path / NOTE).exists()
@@ -167,7 +185,7 @@ def test_an_end_that_python_notices_is_not_held_against_the_case(toy, bundle, tm
 
 if __name__ == "__main__":
     folder, images, out, deadly = sys.argv[1:]
-    predict_case = predict._predict_unit
+    predict_case = predict.predict_into
 
     def predict_or_die(predictor, case, folder):
         print(case.id, flush=True)
@@ -175,5 +193,5 @@ if __name__ == "__main__":
             os.kill(os.getpid(), signal.SIGKILL)
         return predict_case(predictor, case, folder)
 
-    predict._predict_unit = predict_or_die
+    predict.predict_into = predict_or_die
     pipeline.predict(Path(folder), Path(images), Path(out), Context(), trusted_task=None, progress=silent)

@@ -18,7 +18,7 @@ from autoseg.core.task import Context, Refinement
 from autoseg.io.bundles import read_bundle
 from autoseg.stages import refine
 from autoseg.stages.predict import kept_refinements
-from autoseg.stages.refine import decide_refinements, divide
+from autoseg.stages.refine import Step, decide_refinements, divide, judged, standard_errors
 from autoseg.stages.select import bundle_baseline
 from autoseg.stages.trained import Trained
 
@@ -141,6 +141,55 @@ def test_a_fitted_step_below_another_has_out_of_fold_numbers(decide):
     look = Refinement("look", lambda prediction, spec, given: seen.append(prediction) or prediction, "")
     decide((SHIFT, look), FOLDS, truth={"a": 2.0, "b": 3.0, "c": 4.5, "d": 5.5})
     assert seen == [2.5, 3.5, 4.0, 5.0]  # fold 0 shifted by the 1.5 of fold 1, fold 1 by the 1.0 of fold 0
+
+
+# Rules of the parts, on records of two labels whose scores are means over cases.
+
+def two_labels(*scores):
+    return [Record(f"c{place}", {"a.score": one, "b.score": other}, f"p{place}") for place, (one, other) in enumerate(scores)]
+
+
+def means(records, rng):
+    found = {name: float(np.mean([record.scores[name] for record in records])) for name in ("a.score", "b.score")}
+    found["mean.score"] = (found["a.score"] + found["b.score"]) / 2
+    return {name: Estimate(value, 0, 0, 0, len(records)) for name, value in found.items()}
+
+
+BEFORE = two_labels(*[(0.5, 0.5)] * 4)
+# Label a rises by 0.2; b changes by 0.1, -0.2, 0.1 and -0.1: mean -0.025, deviations 0.125, -0.175, 0.125 and -0.075, whose
+# squares sum to 0.0675; standard error sqrt(0.0675 / 3 / 4) = 0.075.
+VARYING = two_labels((0.7, 0.6), (0.7, 0.3), (0.7, 0.6), (0.7, 0.4))
+# The same changes of b, each 0.06 lower: mean -0.085, beyond the same standard error.
+FALLING = two_labels((0.7, 0.54), (0.7, 0.24), (0.7, 0.54), (0.7, 0.34))
+TWO = SimpleNamespace(headline="mean.score", summarise=means)
+
+
+def test_the_standard_error_of_a_paired_difference_by_hand():
+    assert standard_errors(TWO, ["b.score"], BEFORE, VARYING)["b.score"] == pytest.approx(0.075)
+    assert standard_errors(TWO, ["b.score"], BEFORE, FALLING)["b.score"] == pytest.approx(0.075)
+    assert np.isnan(standard_errors(TWO, ["b.score"], BEFORE[:1], VARYING[:1])["b.score"])
+
+
+def test_cases_of_one_patient_are_left_out_together():
+    one, other = ([replace(record, group=f"p{place // 2}") for place, record in enumerate(records)]
+                  for records in (BEFORE, VARYING))
+    # differences without the first and without the second patient: 0 and -0.05; sqrt(1 / 2 * 2 * 0.025**2)
+    assert standard_errors(TWO, ["b.score"], one, other)["b.score"] == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize(("may_vary", "after", "kept"), [(True, VARYING, True), (True, FALLING, False), (False, VARYING, False)])
+def test_a_label_may_fall_by_one_standard_error_where_the_step_says_so(may_vary, after, kept):
+    step = Step(Refinement("step", lambda prediction, spec, given: prediction, "", parts_may_vary=may_vary))
+    helps, line = judged(TWO, step, BEFORE, after)
+    assert helps is kept and ("b.score falls by 0.0" in line and "standard error 0.0750" in line) is may_vary
+
+
+def test_a_label_that_cannot_be_scored_without_some_patients_may_not_fall():
+    def summarise(records, rng):
+        return means(records, rng) | ({} if len(records) == 4 else {"b.score": Estimate(float("nan"), 0, 0, 0, 0)})
+
+    step = Step(Refinement("step", lambda prediction, spec, given: prediction, "", parts_may_vary=True))
+    assert judged(SimpleNamespace(headline="mean.score", summarise=summarise), step, BEFORE, VARYING)[0] is False
 
 
 @pytest.fixture(scope="module")

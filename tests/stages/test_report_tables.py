@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from autoseg.core.report import Record
-from autoseg.stages.report import shown_places
-from autoseg.stages.report_tables import Scored, case_columns, case_rows, headline_rows, patient_rows
+from autoseg.stages.report import report_notes, shown_places
+from autoseg.stages.report_tables import Scored, case_columns, case_rows, headline_rows, patient_rows, shown_names
 from autoseg.stages.summary import make_report
 from autoseg.tasks import load_task
 
@@ -38,6 +38,19 @@ def test_few_labels_stand_in_one_table_with_all_measures_but_volumes():
     assert [(row.label, row.metric) for row in main[:5]] == [
         ("mean", "dice"), ("mean", "iou"), ("mean", "surface_dice"), ("mean", "hd95_mm"), ("l1", "dice")]
     assert len(main) == 12 and further == ()
+
+
+@pytest.mark.parametrize("records", [1, 4])
+def test_the_note_about_intervals_leaves_room_for_those_that_a_task_names(records):
+    """The interval of an AUC is no bootstrap, which only its task knows."""
+    (note,) = [note for note in report_notes(scored(2, records), "x", []) if "interval" in note]
+    assert "no other source is named" in note and ("patients are drawn" in note) == (records == 4)
+
+
+def test_parts_without_leading_measures_show_all_of_theirs_beside_parts_that_have_some():
+    names = ["mean.dice", "lung.dice", "lung.volume_ml", "ill.auc", "ill.ece", "mean.iou"]
+    assert shown_names(names, "mean.dice") == ["mean.dice", "mean.iou", "lung.dice", "ill.auc", "ill.ece"]
+    assert shown_names(["ill.auc", "mean.auc", "ill.ece"], "mean.auc") == ["mean.auc", "ill.auc", "ill.ece"]
 
 
 def test_many_labels_have_one_row_each_and_the_rest_is_folded():

@@ -12,6 +12,7 @@ from autoseg import pipeline
 from autoseg.core.budget import Budget
 from autoseg.core.errors import IncompatibleError, ReadError
 from autoseg.core.networks import Start
+from autoseg.core.plan import Durations
 from autoseg.core.progress import silent
 from autoseg.core.task import Context, PlanRequest
 from autoseg.io.atomic import sha256_file
@@ -86,6 +87,16 @@ def test_another_plan_trains_anew_instead_of_taking_the_old_weights(toy, tmp_pat
         weights.append((tmp_path / "training" / "model.safetensors").read_bytes())
     assert weights[0] != weights[1]
     assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == [other.inputs_hash()[:16]]
+
+
+def test_predicted_seconds_make_no_other_run_of_a_plan_without_minutes(toy):
+    """They differ on another machine, and its training would be thrown away else."""
+    budget = replace(toy.plan.budget, minutes=None)
+    run = pipeline.make_run(toy.workspace, replace(toy.plan, budget=budget), "3d_fullres", "0")
+    measured = replace(run.configuration, predicted_seconds=Durations(1.0, 2.0, 3.0, 4.0))
+    longer = shortened(toy.plan, "3d_fullres", 99).configuration("3d_fullres")
+    assert replace(run, configuration=measured).inputs_hash() == run.inputs_hash()
+    assert replace(run, configuration=longer).inputs_hash() != run.inputs_hash()
 
 
 class BrokenStore:

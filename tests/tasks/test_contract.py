@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import pickle
 import shutil
-from dataclasses import is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -50,9 +50,21 @@ def test_a_record_with_an_empty_slot_is_refused(toy):
 
 
 def test_options_are_a_frozen_type_with_defaults(toy):
-    assert is_dataclass(toy.task.options)
-    with pytest.raises(AttributeError):
-        toy.task.options().anything = 1
+    for kind in toy.task.option_types:
+        assert is_dataclass(kind)
+        with pytest.raises(AttributeError):
+            kind().anything = 1
+
+
+def test_no_two_types_of_options_share_a_key(toy):
+    names = [entry.name for kind in toy.task.option_types for entry in fields(kind)]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("options", [None, (), (None,)])
+def test_options_must_be_types(toy, options):
+    with pytest.raises(TypeError, match="options"):
+        replace(toy.task, options=options)
 
 
 def test_units_have_unique_ids_and_keep_their_patient(toy):
@@ -190,7 +202,7 @@ def test_the_summary_of_equal_records_is_their_score(toy):
 def test_the_baseline_predicts_the_same_when_its_arrays_come_from_a_file(toy, tmp_path):
     spec = toy.workspace.spec
     samples = [(unit, read_inputs(unit, spec), toy.task.read_target(unit, spec)) for unit in toy.workspace.units[:-1]]
-    arrays = toy.task.fit_baseline(iter(samples), spec, np.random.default_rng(0))
+    arrays = toy.task.fit_baseline(samples, spec, np.random.default_rng(0))
     write_arrays(tmp_path / "baseline.safetensors", arrays)
     unit = toy.workspace.units[-1]
     inputs = read_inputs(unit, spec)
@@ -219,7 +231,7 @@ def test_a_row_has_numbers_and_words_and_charts_are_drawings(toy):
 def test_a_folder_of_predictions_is_scored_as_in_memory_and_what_is_missing_is_listed(toy, tmp_path):
     spec, task, expected = toy.workspace.spec, toy.task, {}
     samples = [(unit, read_inputs(unit, spec), task.read_target(unit, spec)) for unit in toy.workspace.units]
-    arrays = task.fit_baseline(iter(samples), spec, np.random.default_rng(0))
+    arrays = task.fit_baseline(samples, spec, np.random.default_rng(0))
     for unit, inputs, target in samples:
         prediction = task.apply_baseline(arrays, inputs, spec)
         files = task.write(prediction, spec, image_of(inputs), tmp_path / f"{unit.id}.nii.gz")

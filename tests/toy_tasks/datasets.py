@@ -70,6 +70,17 @@ options:
   exam: {pattern: "^(.+)_scan"}
   targets: [{column: grade}]
 """,
+    "joint": """
+name: ToyJoint
+task: joint
+inputs: [{role: image, channels: [MRI]}]
+layouts: [{name: toy, inputs: {image: ["images/{case}.nii.gz"]}, targets: {label: "labels/{case}.nii.gz"}}]
+labels: {square: 7}
+grouping: {pattern: "^(p[0-9]+)_", table: labels.csv}
+options:
+  surface_tolerance_mm: 2.0
+  targets: [{column: ill}]
+""",
     "toy_tasks.intensity": """
 name: ToyIntensity
 task: toy_tasks.intensity
@@ -106,6 +117,8 @@ class Toy:
     @property
     def references(self) -> Path:
         """What predictions of all units are evaluated against."""
+        if all((self.folder / name).exists() for name in ("labels", "labels.csv")):
+            return self.folder
         return next(path for name in ("targets", "labels", "labels.csv") if (path := self.folder / name).exists())
 
     @property
@@ -134,7 +147,8 @@ def write_cases(folder: Path, task_name: str) -> None:
 
 
 def write_table_cases(folder: Path, task_name: str) -> None:
-    """Noise that is brighter the higher the class, with a table: twenty volumes, or thirty exams of one or two slices.
+    """Noise with a square that is brighter the higher the class, with a table: twenty volumes, or thirty exams of one or two
+    slices.
 
     Every patient has two units of different classes, so that each fold has several.
     """
@@ -150,7 +164,11 @@ def write_table_cases(folder: Path, task_name: str) -> None:
             case_id = f"p{number // 2}_e{number}_scan{scan}" if is_exam else f"p{number // 2}_scan{number}"
             image = Image.canonical(voxels[None].astype(np.float32), Geometry(shape, (4.0, 1.0, 1.0)))
             write_volume(folder / "images" / f"{case_id}.nii.gz", image.voxels, image)
-            signs = ("none", "bright", "late", "bright|late")[number % 2 + 2 * (number >= 10)]
+            if task_name == "joint":
+                label = np.zeros(shape, np.uint8)
+                label[1:, 6:14, 5:12] = 7
+                write_label_map(folder / "labels" / f"{case_id}.nii.gz", label, image)
+            signs = ("none", "bright", "late", "bright|late")[number % 2 + 2 * (number % 4 in (0, 3))]
             rows.append(f"{case_id},{grade}" if is_exam else f"{case_id},{grade},{signs},{40 + 1.5 * number + 10 * grade}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from itertools import accumulate
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +15,7 @@ from autoseg.core.plan import Augmentation, Configuration, Inference, Loss, Opti
 from autoseg.core.task import Phase
 from autoseg.losses.softmax import softmax_cross_entropy
 from autoseg.nn.build import build_network
-from autoseg.training.memory import LiveBytes, predict_peaks, run_forward, run_step
+from autoseg.training.memory import LiveBytes, cpu_workspace, predict_peaks, run_forward, run_step
 from autoseg.training.step import Stepper
 
 
@@ -107,3 +109,34 @@ def test_networks_run_on_the_meta_device(kind):
 def test_both_peaks_are_predicted():
     training, inference = predict_peaks(TASK, planned(small("densenet"), (1, 64, 64)), target="cuda")
     assert 10**5 < inference < training
+
+
+def allocated(run, folder):
+    """Most bytes that torch's allocator gave out at once during `run`, beyond what it had given before, by torch's profiler."""
+    with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        run()
+    profile.export_chrome_trace(str(folder / "trace.json"))
+    events = json.loads((folder / "trace.json").read_text())["traceEvents"]
+    changes = [event["args"]["Bytes"] for event in sorted((e for e in events if e["name"] == "[memory]"), key=lambda e: e["ts"])]
+    return max(accumulate(changes))
+
+
+@pytest.mark.parametrize("turned", [True, False])
+@pytest.mark.parametrize("shape", [(2, 16, 12, 10, 8), (2, 16, 24, 20)])
+def test_max_pooling_copies_what_is_laid_out_unlike_the_gradient(shape, turned, tmp_path):
+    """In a network of channels-last kernels the gradient of a pool is channels-last though its image, of one channel once, is
+    not: torch then copies gradient and places of the maxima inside, which no dispatch shows."""
+    dims = len(shape) - 2
+    image = torch.rand(shape)
+    pool, backward = ((torch.ops.aten.max_pool2d_with_indices, torch.ops.aten.max_pool2d_with_indices_backward) if dims == 2 else
+                      (torch.ops.aten.max_pool3d_with_indices, torch.ops.aten.max_pool3d_with_indices_backward))
+    numbers = ([3] * dims, [2] * dims, [1] * dims, [1] * dims, False)
+    result, places = pool(image, *numbers)
+    gradient = torch.ones_like(result)
+    if turned:
+        gradient = gradient.contiguous(memory_format=torch.channels_last if dims == 2 else torch.channels_last_3d)
+    arguments = (gradient, image, *numbers, places)
+    made = []
+    measured = allocated(lambda: made.append(backward(*arguments)), tmp_path)
+    of_image, of_places = image.numel() * 4, places.numel() * 8
+    assert cpu_workspace(backward.default, arguments, made[0], 1) == measured == of_image + turned * (of_image + of_places)

@@ -22,6 +22,7 @@ class Head:
         mean, std: by which a value is standardised.
         weights: in the loss, of the positive class of each output, or of each class of a softmax; the logits are corrected
             for them.
+        loss: that it is learned with; empty in plans of earlier versions, whose terms apply to all targets of their kinds.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Head:
     mean: float = 0.0
     std: float = 1.0
     weights: tuple[float, ...] = ()
+    loss: str = ""
 
 
 def output_count(meaning: Meaning) -> int:
@@ -47,15 +49,17 @@ def truth_count(meaning: Meaning) -> int:
 
 
 def plan_values(meanings: Sequence[Meaning], weights: Mapping[str, Sequence[float]],
-                repeats: Mapping[str, Sequence[float]]) -> dict[str, Value]:
+                repeats: Mapping[str, Sequence[float]], losses: Mapping[str, str] | None = None) -> dict[str, Value]:
     """What a plan keeps of the targets, for `heads_of`.
 
     Args:
-        weights, repeats: by target: of each output in the loss; how often units of each class are drawn.
+        weights, repeats, losses: by target: of each output in the loss; how often units of each class are drawn; the loss.
     """
     values: dict[str, Value] = {"targets": tuple(meaning.name for meaning in meanings)}
     for meaning in meanings:
         values[f"{meaning.name}.kind"] = str(meaning.kind)
+        if losses is not None:
+            values[f"{meaning.name}.loss"] = losses[meaning.name]
         if meaning.kind == Kind.CONTINUOUS:
             values |= {f"{meaning.name}.mean": meaning.mean, f"{meaning.name}.std": meaning.std}
         else:
@@ -84,7 +88,7 @@ def heads_of(configuration: Configuration) -> tuple[Head, ...]:
                           float(values.get(f"{name}.mean", 0.0)), float(values.get(f"{name}.std", 1.0)))  # type: ignore[arg-type]
         count, known = output_count(meaning), truth_count(meaning)
         heads.append(Head(name, meaning.kind, meaning.classes, range(outputs, outputs + count), range(truths, truths + known),
-                          meaning.mean, meaning.std, _numbers(values, f"{name}.weight")))
+                          meaning.mean, meaning.std, _numbers(values, f"{name}.weight"), str(values.get(f"{name}.loss", ""))))
         outputs, truths = outputs + count, truths + known
     return tuple(heads)
 

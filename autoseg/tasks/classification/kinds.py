@@ -113,13 +113,14 @@ def read_cell(cell: str | None, target: TargetOptions, meaning: Meaning) -> tupl
 
 
 def with_meanings(values: Mapping[str, str], meanings: Sequence[Meaning]) -> dict[str, str]:
-    """The cells of a case with what the columns mean beside them."""
+    """The cells of a case with what the columns mean beside them, but not why: counts in it change with every other case."""
     return {**values, MEANING: _written(tuple(meanings))}
 
 
 @lru_cache(maxsize=8)
 def _written(meanings: tuple[Meaning, ...]) -> str:
-    return json.dumps([asdict(meaning) for meaning in meanings], sort_keys=True)
+    return json.dumps([{name: value for name, value in asdict(meaning).items() if name != "because"} for meaning in meanings],
+                      sort_keys=True)
 
 
 def meanings_in(values: Mapping[str, str]) -> tuple[Meaning, ...]:
@@ -129,8 +130,8 @@ def meanings_in(values: Mapping[str, str]) -> tuple[Meaning, ...]:
 
 @lru_cache(maxsize=8)
 def _read(text: str) -> tuple[Meaning, ...]:
-    return tuple(Meaning(entry["name"], Kind(entry["kind"]), tuple(entry["classes"]), entry["mean"], entry["std"],
-                         entry["because"]) for entry in json.loads(text))
+    return tuple(Meaning(entry["name"], Kind(entry["kind"]), tuple(entry["classes"]), entry["mean"], entry["std"])
+                 for entry in json.loads(text))
 
 
 def _kind(target: TargetOptions, present: Mapping[str, int]) -> tuple[Kind, str]:

@@ -25,12 +25,8 @@ from autoseg.tasks.classification.balance import Counted, balance_reasons, count
 from autoseg.tasks.classification.boxes import LOCALISE
 from autoseg.tasks.classification.heads import output_count, plan_values
 from autoseg.tasks.classification.kinds import Kind
+from autoseg.tasks.classification.objectives import SMOOTHED_FROM
 from autoseg.tasks.classification.spec import ClassificationOptions, classification_options
-
-# Smoothing for several classes where there are this many units.
-SMOOTHED_FROM = 1_000
-TERMS = {Kind.BINARY: "binary_cross_entropy", Kind.MULTILABEL: "binary_cross_entropy", Kind.ORDINAL: "cumulative_cross_entropy",
-         Kind.CONTINUOUS: "squared_error"}
 
 
 @dataclass(frozen=True)
@@ -113,11 +109,9 @@ def plan_outputs(options: ClassificationOptions, counted: Sequence[Counted], cha
     """Outputs, loss and start of the outputs, with their reasons relative to a configuration."""
     meanings = [entry.meaning for entry in counted]
     values = plan_values(meanings, {entry.meaning.name: entry.weights for entry in counted},
-                         {entry.meaning.name: entry.repeats for entry in counted})
-    terms: dict[str, float] = {}
-    for entry in counted:
-        smoothed = entry.known > SMOOTHED_FROM
-        terms[TERMS.get(entry.meaning.kind, "smoothed_cross_entropy" if smoothed else "softmax_cross_entropy")] = 1.0
+                         {entry.meaning.name: entry.repeats for entry in counted},
+                         {entry.meaning.name: entry.loss for entry in counted})
+    terms = dict.fromkeys((entry.loss for entry in counted), 1.0)
     outputs = sum(output_count(meaning) for meaning in meanings)
     listed = "; ".join(f"{meaning.name}: {meaning.kind}, {output_count(meaning)} output(s)" for meaning in meanings)
     reasons = balance_reasons(counted) | {
@@ -127,11 +121,10 @@ def plan_outputs(options: ClassificationOptions, counted: Sequence[Counted], cha
                                       "logarithm of the odds of every class, so that training starts from the prevalence, with "
                                       "the "
                                       "weight of the class in the loss", "rule for rare classes; Lin et al. 2017, section 3.3"),
-        "loss": Reason(listed, "by the kind of each target: binary cross-entropy of independent answers, softmax cross-entropy "
-                               "of "
-                       f"classes that exclude each other (smoothed by 0.1 above {SMOOTHED_FROM} units), cumulative "
-                       "cross-entropy of "
-                       "grades, squared error of standardised values", "docs/classification.md"),
+        "loss": Reason(listed, "as the specification says, else by the kind of each target: binary cross-entropy of independent "
+                               "answers, softmax cross-entropy of classes that exclude each other (smoothed by 0.1 above "
+                               f"{SMOOTHED_FROM} patients), cumulative cross-entropy of grades, squared error of standardised "
+                               "values", "docs/classification.md"),
         "network.shared_output": Reason(listed, "thresholds between grades share their weights where nothing else is learned, so "
                                         "that they never cross", "Cao et al. 2020 (arXiv 1901.07884)")}
     if options.localise:

@@ -20,7 +20,7 @@ from autoseg.tasks.classification.spec import classification_options
 from autoseg.tasks.classification.target import MIDDLE, Answer, Reading, aligned
 
 # The score of the summary that a utility of thresholds shows in: Youden's index is twice the balanced accuracy, minus 1.
-JUDGES = {"youden": "mean.balanced_accuracy", "f1": "mean.f1"}
+JUDGES = {"youden": "mean.balanced_accuracy", "f1": "mean.f1", "cost": "mean.utility"}
 
 # The steps in which the cheap model answers: together with the networks, or for them.
 AVERAGED, REPLACED = "average_with_baseline", "baseline_alone"
@@ -35,13 +35,13 @@ def refinements(spec: DatasetSpec) -> tuple[Refinement, ...]:
     """
     utility = classification_options(spec).utility
     return (Refinement(AVERAGED, _once(AVERAGED, _average),
-                       "two models of different kinds err on different units", uses_baseline=True),
+                       "two models of different kinds err on different units", uses_baseline=True, parts_may_vary=True),
             Refinement(REPLACED, _once(REPLACED, _take_baseline), "the cheap model ranks better than the network",
-                       uses_baseline=True),
+                       uses_baseline=True, parts_may_vary=True),
             Refinement("temperature", _once("temperature", _cool), "networks are too sure of what they say",
-                       judged_by="mean.log_score", fit=fit_temperatures),
+                       judged_by="mean.log_score", fit=fit_temperatures, parts_may_vary=True),
             Refinement("thresholds", _once("thresholds", _cut), f"decisions follow the utility of the specification, {utility}",
-                       judged_by=JUDGES[utility], fit=fit_thresholds))
+                       judged_by=JUDGES[utility], fit=fit_thresholds, parts_may_vary=True))
 
 
 def _once(name: str, change: Change) -> Callable[[Any, DatasetSpec, Given], Any]:
@@ -121,12 +121,13 @@ def fit_thresholds(pairs: Sequence[tuple[Answer, Answer]], spec: DatasetSpec) ->
     """By target and class, the threshold of the best utility on these predictions with their truths."""
     from autoseg.metrics.thresholds import best_threshold
 
-    utility = classification_options(spec).utility
+    options = classification_options(spec)
+    value = math.nan if options.costs is None else options.costs.missed / options.costs.false_alarm
     found = {}
     for name, _, said, true in _tables(pairs):
         reading = pairs[0][0].reading(name)
         for place in cut_places(reading):
-            threshold = best_threshold(said[:, place], true[:, place], utility).score
+            threshold = best_threshold(said[:, place], true[:, place], options.utility, value).score
             if not math.isnan(threshold):
                 found[f"{name}.{reading.classes[place]}"] = threshold
     return found

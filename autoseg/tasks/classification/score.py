@@ -10,6 +10,7 @@ from autoseg.core.spec import DatasetSpec
 from autoseg.tasks.classification.boxes import score_boxes
 from autoseg.tasks.classification.kinds import Kind
 from autoseg.tasks.classification.output import expected_grade, shown_probabilities
+from autoseg.tasks.classification.spec import CostOptions, classification_options
 from autoseg.tasks.classification.target import Answer, Reading, aligned
 
 # Closest that a probability comes to 0 and 1 before its logarithm is taken, so that one certain mistake costs 13.8 and not
@@ -22,22 +23,38 @@ def score(prediction: Answer, target: Answer, spec: DatasetSpec, image: Image | 
 
     `<target>.log_score` is the logarithm (nats) of the probability of the truth, the mean over several labels, and of a value
     minus the squared error in standard deviations; 0 is best. `mean.log_score` is the mean over targets whose truth is known.
+    Where the specification declares costs, `<target>.utility` is minus the cost of what was decided wrongly, over its labels,
+    and `mean.utility` the mean over targets of which that can be said.
     Where boxes were sought and drawn, the scores of `boxes.score_boxes`.
 
     Raises:
         DatasetError: the truth is a class that the prediction does not know, or the prediction says nothing of a target.
     """
     scores: Scores = {}
+    costs = classification_options(spec).costs if spec.options.get("costs") else None
     for true in target.readings:
         said = prediction.reading(true.name)
         parts = _score_value(said, true) if said.kind == Kind.CONTINUOUS else _score_classes(said, aligned(true, said.classes))
         scores |= {f"{true.name}.{name}": value for name, value in parts.items()}
-    logs = [scores[f"{true.name}.log_score"] for true in target.readings]
-    known = [value for value in logs if not math.isnan(value)]
-    scores["mean.log_score"] = math.fsum(known) / len(known) if known else math.nan
+        if costs is not None and said.kind in (Kind.BINARY, Kind.MULTILABEL):
+            scores[f"{true.name}.utility"] = -_cost(said, aligned(true, said.classes), costs)
+    for name in ("log_score", "utility") if costs is not None else ("log_score",):
+        values = [scores.get(f"{true.name}.{name}", math.nan) for true in target.readings]
+        known = [value for value in values if not math.isnan(value)]
+        scores[f"mean.{name}"] = math.fsum(known) / len(known) if known else math.nan
     if prediction.found is not None:
         scores |= score_boxes(prediction.found, target.boxes, {reading.name: reading.classes for reading in prediction.readings})
     return scores
+
+
+def _cost(said: Reading, true: Reading, costs: CostOptions) -> float:
+    """Of the decisions about one unit; nan where the truth is not known."""
+    if not true.is_known:
+        return math.nan
+    places = range(len(said.classes)) if said.kind == Kind.MULTILABEL else (1,)
+    missed = sum(place in true.decided and place not in said.decided for place in places)
+    false = sum(place in said.decided and place not in true.decided for place in places)
+    return missed * costs.missed + false * costs.false_alarm
 
 
 def _score_value(said: Reading, true: Reading) -> Scores:

@@ -54,6 +54,7 @@ class TargetOptions:
         negative: cells that say that there is nothing: the first class of two, or none of several labels.
         order: names of an ordinal target's classes from the lowest to the highest, where it is not that of `classes`.
         fewest: labels of several in a cell that fewer cases have are left out, unless `classes` lists them.
+        loss: that it is learned with; `auto`: by its kind (`objectives.LOSSES`).
     """
 
     column: str
@@ -65,6 +66,8 @@ class TargetOptions:
     negative: Texts = ()
     order: Texts = ()
     fewest: int = Field(default=10, ge=1)
+    loss: Literal["auto", "binary_cross_entropy", "focal", "softmax_cross_entropy", "smoothed_cross_entropy", "hinge",
+                  "squared_hinge", "cumulative_cross_entropy", "squared_error"] = "auto"
 
     @property
     def label(self) -> str:
@@ -100,6 +103,14 @@ class SplitOptions:
 
     column: str
     test: Texts
+
+
+@dataclass(frozen=True, config=STRICT)
+class CostOptions:
+    """What wrong decisions cost, in any unit: a finding that is missed, and one that is said to be there and is not."""
+
+    missed: float = Field(gt=0, allow_inf_nan=False)
+    false_alarm: float = Field(gt=0, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -143,7 +154,8 @@ class ClassificationOptions:
         exam: None: every case is an exam.
         official_split: None: the dataset has none.
         utility: what thresholds are chosen by on out-of-fold predictions. Youden's index weighs both errors alike, F1 looks at
-            the findings only.
+            the findings only; `cost` is the expected cost of wrong decisions at the prevalence of the dataset.
+        costs: of wrong decisions; for that utility only.
         localise: heat maps are wanted, so the last map is kept large and pooled by log-sum-exp; predictions hold boxes.
         boxes: drawn around findings: the size of the input follows from them, and the boxes of predictions are scored;
             None: not known.
@@ -152,7 +164,8 @@ class ClassificationOptions:
     targets: tuple[TargetOptions, ...] = ()
     exam: ExamOptions | None = None
     official_split: SplitOptions | None = None
-    utility: Literal["youden", "f1"] = "youden"
+    utility: Literal["youden", "f1", "cost"] = "youden"
+    costs: CostOptions | None = None
     localise: bool = False
     boxes: BoxOptions | None = None
 
@@ -161,6 +174,13 @@ class ClassificationOptions:
         names = [target.label for target in self.targets]
         if len(set(names)) < len(names):
             raise ValueError(f"names of targets must be unique, found {names}")
+        return self
+
+    @model_validator(mode="after")
+    def _costs_belong_to_their_utility(self) -> ClassificationOptions:
+        if (self.utility == "cost") != (self.costs is not None):
+            raise ValueError("the utility 'cost' needs costs, and no other one has them; write for example utility: cost and "
+                             "costs: {missed: 5, false_alarm: 1}")
         return self
 
 
@@ -242,15 +262,31 @@ def _exam_of(exam: ExamOptions, case: Case) -> str:
 
 
 def understood(options: ClassificationOptions, units: Sequence[Unit]) -> tuple[Unit, ...]:
-    """The units with what the cells of all of them together mean, and with strata."""
+    """The units with what the cells of all of them together mean, and with strata.
+
+    Of the other columns nothing is kept: a case is prepared anew where its values differ, and they do not enter.
+    """
     meanings = [understand(target, cells_of(target, units)) for target in options.targets
                 if any(target.column in unit.cases[0].values for unit in units)]
+    columns = {target.column for target in options.targets}
+    units = [replace(unit, cases=tuple(replace(case, values={column: cell for column, cell in case.values.items()
+                                                             if column in columns}) for case in unit.cases)) for unit in units]
     if not meanings:
         return tuple(units)
     strata = _strata(options.targets, meanings[0], units)
+    pairs = [(target, meaning) for target in options.targets for meaning in meanings if meaning.name == target.label]
     return tuple(replace(unit, stratum=unit.stratum if unit.stratum is not None else stratum,
+                         labelled=any(_says_something(case, *pair) for case in unit.cases for pair in pairs),
                          cases=tuple(replace(case, values=with_meanings(case.values, meanings)) for case in unit.cases))
                  for unit, stratum in zip(units, strata, strict=True))
+
+
+def _says_something(case: Case, target: TargetOptions, meaning: Meaning) -> bool:
+    """Whether a cell is there; one that is no class counts, as `examine` asks for its correction."""
+    try:
+        return read_cell(case.values.get(target.column), target, meaning) is not None
+    except DatasetError:
+        return True
 
 
 def _strata(targets: Sequence[TargetOptions], meaning: Meaning, units: Sequence[Unit]) -> list[str | None]:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from autoseg.core.errors import choose
+from autoseg.core.errors import IncompatibleError, choose
 from autoseg.core.plan import Configuration
 from autoseg.core.task import Phase
 from autoseg.tasks.classification.heads import Head, heads_of
 from autoseg.tasks.classification.kinds import Kind
+from autoseg.tasks.classification.objectives import LOSSES
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,13 +27,14 @@ def phases(configuration: Configuration) -> tuple[Phase, ...]:
     from autoseg.nn.stages import rate_factors, trained_parameters
 
     heads = heads_of(configuration)
+    require_terms(configuration, heads)
     weighted = [(name, weight, choose(loss_terms(), name, "loss term")) for name, weight in configuration.loss.terms.items()]
 
     def step(network: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         logits = network(batch["image"])
         losses = {}
         for name, _, (kinds, term) in weighted:
-            found = [head for head in heads if head.kind in kinds]
+            found = [head for head in heads if (head.loss == name if head.loss else head.kind in kinds)]
             if found:
                 losses[name] = term(logits, batch["truths"], found)
         losses["total"] = sum(weight * losses[name] for name, weight, _ in weighted if name in losses)  # type: ignore[assignment]
@@ -43,14 +45,24 @@ def phases(configuration: Configuration) -> tuple[Phase, ...]:
     return (Phase("supervised", partial(trained_parameters, start=start), step, rates),)
 
 
+def require_terms(configuration: Configuration, heads: Sequence[Head]) -> None:
+    """Raises an IncompatibleError where a target's loss is not among the terms of the plan, so that nothing would be learned."""
+    terms = configuration.loss.terms
+    for head in heads:
+        if head.loss and head.loss not in terms:
+            raise IncompatibleError(f"configuration {configuration.name!r}: target {head.name!r} is learned with {head.loss!r}, "
+                                    f"and the terms of the loss are {', '.join(terms)}; write the loss of a target in the "
+                                    "specification (options, targets, loss) and plan again, or edit loss.terms and "
+                                    f"task_values.{head.name}.loss together")
+
+
 def loss_terms() -> dict[str, tuple[tuple[Kind, ...], Term]]:
     """The terms by name, with the kinds of targets that they suit: (logits (B, K), truths (B, T), heads) -> scalar."""
-    exclusive, independent = (Kind.MULTICLASS,), (Kind.BINARY, Kind.MULTILABEL)
-    return {"binary_cross_entropy": (independent, _binary), "focal": (independent, _focal),
-            "softmax_cross_entropy": (exclusive, partial(_softmax, smoothing=0.0)),
-            "smoothed_cross_entropy": (exclusive, partial(_softmax, smoothing=SMOOTHING)),
-            "hinge": (exclusive, partial(_hinge, squared=False)), "squared_hinge": (exclusive, partial(_hinge, squared=True)),
-            "cumulative_cross_entropy": ((Kind.ORDINAL,), _ordinal), "squared_error": ((Kind.CONTINUOUS,), _squared)}
+    terms: dict[str, Term] = {
+        "binary_cross_entropy": _binary, "focal": _focal, "softmax_cross_entropy": partial(_softmax, smoothing=0.0),
+        "smoothed_cross_entropy": partial(_softmax, smoothing=SMOOTHING), "hinge": partial(_hinge, squared=False),
+        "squared_hinge": partial(_hinge, squared=True), "cumulative_cross_entropy": _ordinal, "squared_error": _squared}
+    return {name: (kinds, terms[name]) for name, kinds in LOSSES.items()}
 
 
 # Szegedy et al. 2016 (arXiv 1512.00567), section 7.

@@ -90,9 +90,9 @@ def summarise(records: Sequence[Record], rng: np.random.Generator) -> dict[str, 
         if values and f"mean.{name}" not in found:
             mean = _plain(_mean([value.mean for value in values]), len(records))
             found[f"mean.{name}"] = values[0] if len(values) == 1 else mean
-    logs = [name for name in dict.fromkeys(name for record in records for name in record.scores) if name.endswith(".log_score")]
+    names = dict.fromkeys(name for record in records for name in record.scores)
     found |= {name: bootstrap_mean([record.scores.get(name, math.nan) for record in records], np.random.default_rng(seed),
-                                   groups=patients) for name in logs}
+                                   groups=patients) for name in names if name.endswith((".log_score", ".utility"))}
     return found
 
 

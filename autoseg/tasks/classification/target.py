@@ -172,6 +172,7 @@ def describe(unit: Unit, inputs: Inputs, target: Answer | None) -> Description:
     """Foreground = what differs from the corners (all where nothing does); counted are cells, sides, and sizes of lesions.
 
     Properties: `target.<name>=<cell>`, `sides.<z>x<y>x<x>` of the whole image, `lesion.<thousandths of its shorter side>`.
+    Patients are counted by `known.<name>` and `class.<name>=<class>`.
     """
     image = next(iter(inputs.values()))
     voxels = image.voxels
@@ -184,7 +185,13 @@ def describe(unit: Unit, inputs: Inputs, target: Answer | None) -> Description:
         for box in target.boxes:
             key = f"lesion.{round(min(box.width, box.height) / side * LESION_UNITS)}"
             properties[key] = properties.get(key, 0) + 1
-    return Description(mask if mask.any() else np.ones(mask.shape, bool), properties)
+    return Description(mask if mask.any() else np.ones(mask.shape, bool), properties, _marks(target))
+
+
+def _marks(target: Answer | None) -> tuple[str, ...]:
+    known = [reading for reading in target.readings if reading.is_known] if target is not None else []
+    classes = [f"class.{reading.name}={reading.classes[place]}" for reading in known for place in reading.decided]
+    return (*(f"known.{reading.name}" for reading in known), *classes)
 
 
 def prepare_target(target: Answer, record: GridRecord, configuration: Configuration) -> Arrays:

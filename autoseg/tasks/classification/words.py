@@ -9,11 +9,21 @@ from autoseg.core.case import Unit
 from autoseg.core.errors import DatasetError
 from autoseg.core.report import Failure
 from autoseg.core.spec import DatasetSpec
-from autoseg.tasks.classification.kinds import Kind, Meaning, cells_of, is_missing, label_counts, meanings_in
+from autoseg.tasks.classification.kinds import (
+    Kind,
+    Meaning,
+    cells_of,
+    is_missing,
+    label_counts,
+    meanings_in,
+    read_cell,
+    understand,
+)
+from autoseg.tasks.classification.objectives import require_loss
 from autoseg.tasks.classification.spec import TargetOptions, classification_options
 from autoseg.tasks.classification.target import answer_of, drawn_boxes
 
-# Positive units below which an AUC has an interval so wide that it says little (rule R2 of the planner).
+# Patients below which an AUC has an interval so wide that it says little (rule R2 of the planner).
 FEW = 10
 
 
@@ -56,6 +66,10 @@ def _examine_target(target: TargetOptions, meaning: Meaning, units: Sequence[Uni
     if not known:
         return [Failure(name, "E_TARGET_EMPTY", f"all {len(units)} cells of column {target.column!r} are missing "
                         f"({', '.join(map(repr, sorted(cells)[:3]))}); remove the target, or correct 'missing'")]
+    try:
+        require_loss(target, meaning)
+    except DatasetError as error:
+        return [Failure(name, error.code, str(error))]
     if meaning.kind == Kind.CONTINUOUS:
         return []
     counts = class_counts(target, meaning, units)
@@ -67,14 +81,14 @@ def _examine_target(target: TargetOptions, meaning: Meaning, units: Sequence[Uni
     absent = [cls for cls in meaning.classes if not counts[cls]]
     failures = [Failure(name, "W_CLASS_ABSENT", f"no case has the class {cls!r}; it is learned to be "
                                                 "impossible") for cls in absent]
-    once = [cls for cls in present if counts[cls] == 1]
-    failures += [Failure(name, "W_CLASS_ONCE", f"one case only has the class {cls!r}; where it is trained on it cannot be "
+    patients = class_patients(target, meaning, units)
+    failures += [Failure(name, "W_CLASS_ONCE", f"one patient only has the class {cls!r}; where it is trained on it cannot be "
                          "validated, and the other way round. Join it with another class under 'classes', or leave it out")
-                 for cls in once]
-    few = [f"{cls} ({counts[cls]})" for cls in present if 1 < counts[cls] < FEW]
+                 for cls in present if patients[cls] == 1]
+    few = [f"{cls} ({patients[cls]})" for cls in present if 1 < patients[cls] < FEW]
     if few:
-        failures.append(Failure(name, "W_CLASS_FEW", f"fewer than {FEW} cases have the class {', '.join(few)}; read its scores "
-                                "with their intervals"))
+        failures.append(Failure(name, "W_CLASS_FEW", f"fewer than {FEW} patients have the class {', '.join(few)}; read its "
+                                "scores with their intervals"))
     if meaning.kind == Kind.MULTILABEL and not target.classes:
         rare = [f"{label} ({count})" for label, count in sorted(label_counts(target, cells).items())
                 if label not in meaning.classes]
@@ -87,17 +101,31 @@ def _examine_target(target: TargetOptions, meaning: Meaning, units: Sequence[Uni
 
 def class_counts(target: TargetOptions, meaning: Meaning, units: Sequence[Unit]) -> Counter[str]:
     """How many units have each class; cells that are no class are left out."""
-    from autoseg.tasks.classification.kinds import read_cell
-
     counts: Counter[str] = Counter()
     for cell, count in cells_of(target, units).items():
-        try:
-            read = read_cell(cell, target, meaning)
-        except DatasetError:
-            continue
-        if read is not None:
-            counts.update({cls: count for cls, value in zip(meaning.classes, read, strict=True) if value})
+        counts.update(dict.fromkeys(_classes_in(cell, target, meaning), count))
     return counts
+
+
+def class_patients(target: TargetOptions, meaning: Meaning, units: Sequence[Unit]) -> dict[str, int]:
+    """How many patients have each class in some unit."""
+    by_cell: dict[str, set[str]] = {}
+    for unit in units:
+        by_cell.setdefault(unit.cases[0].values.get(target.column, "").strip(), set()).add(unit.group)
+    having: dict[str, set[str]] = {cls: set() for cls in meaning.classes}
+    for cell, patients in by_cell.items():
+        for cls in _classes_in(cell, target, meaning):
+            having[cls] |= patients
+    return {cls: len(patients) for cls, patients in having.items()}
+
+
+def _classes_in(cell: str, target: TargetOptions, meaning: Meaning) -> list[str]:
+    """The classes that a cell says are there; none of a cell that is no class."""
+    try:
+        read = read_cell(cell, target, meaning)
+    except DatasetError:
+        return []
+    return [] if read is None else [cls for cls, value in zip(meaning.classes, read, strict=True) if value]
 
 
 def _unreadable(units: Sequence[Unit], spec: DatasetSpec, meanings: Sequence[Meaning]) -> list[Failure]:
@@ -124,7 +152,7 @@ def facts(spec: DatasetSpec, units: Sequence[Unit]) -> dict[str, str]:
         cells = cells_of(target, units)
         missing = sum(count for cell, count in cells.items() if is_missing(cell, target))
         classes = _classes_text(target, meaning, units)
-        found[f"target {target.label}"] = f"{meaning.kind} ({meaning.because}): {classes}" + (
+        found[f"target {target.label}"] = f"{meaning.kind} ({understand(target, cells).because}): {classes}" + (
             f"; missing in {missing}" if missing else "")
     images = sum(len(unit.cases) for unit in units)
     if options.exam is not None:
@@ -150,6 +178,9 @@ def notes(spec: DatasetSpec) -> tuple[str, ...]:
     return (*(boxes if classification_options(spec).localise else ()),
             "AUC: how often a unit that has the class gets a higher probability than one that has not; of several classes the "
             "mean over all, of grades and values how often two units are put in the right order.",
+            "The interval of one AUC (two classes, or one class against the rest) is DeLong's, on the logit scale, where every "
+            "patient counts once. That of a mean over classes or labels, and that of grades and values, is of a bootstrap, as is "
+            "every AUC of cases where patients have several. ECE, Brier score and average precision have none.",
             "The log score is the logarithm of the probability of the truth, 0 at best; a coin toss between two classes has "
             "-0.693. Units are ranked by it, the worst first.",
             "Sensitivity, specificity and the other rates are those at the threshold of the prediction, 0.5 unless another one "

@@ -11,10 +11,10 @@ from autoseg.tasks.classification.kinds import Kind
 from autoseg.tasks.classification.spec import TargetOptions
 
 
-def counted(cells, **options):
+def counted(cells, patients_with=None, **options):
     target = TargetOptions(**{"column": "x", **options})
     properties = {f"target.x={cell}": count for cell, count in cells.items()}
-    return count_targets([target], Fingerprint((), (), (), (), ({},), properties))[0]
+    return count_targets([target], Fingerprint((), (), (), (), ({},), properties, patients_with=patients_with or {}))[0]
 
 
 def test_weights_are_the_clipped_root_of_the_odds():
@@ -56,9 +56,18 @@ def test_values_start_from_their_mean():
     assert counted({"1.5": 2, "2.5": 2}).bias == (0.0,)
 
 
-def test_classes_of_200_units_are_not_repeated():
-    assert repeat_factor(199, 100_000, 2) == pytest.approx(math.sqrt(0.125 / 0.00199), abs=1e-3)
-    assert repeat_factor(200, 100_000, 2) == 1.0 and repeat_factor(0, 10, 2) == 1.0
+def test_classes_of_200_patients_are_not_repeated():
+    assert repeat_factor(199, 100_000, 2, patients=199) == pytest.approx(math.sqrt(0.125 / 0.00199), abs=1e-3)
+    assert repeat_factor(200, 100_000, 2, patients=200) == 1.0 and repeat_factor(0, 10, 2, patients=0) == 1.0
+    # how often is a share of the units, whether at all a number of patients
+    assert repeat_factor(400, 100_000, 2, patients=199) == pytest.approx(math.sqrt(0.125 / 0.004), abs=1e-3)
+
+
+def test_units_of_one_patient_are_counted_once_beside_the_units():
+    found = counted({"a": 4000, "b": 400}, {"known.x": 900, "class.x=a": 850, "class.x=b": 60})
+    assert (found.counts, found.patients, found.known_patients) == ((4000, 400), (850, 60), 900)
+    assert found.repeats == (1.0, pytest.approx(math.sqrt(0.125 / (400 / 4400)), abs=1e-3))
+    assert counted({"a": 4000, "b": 400}).repeats == ()
 
 
 @pytest.mark.parametrize(("cells", "code"), [({"": 5, "nan": 2}, "E_TARGET_EMPTY"), ({"0": 9}, "E_TARGET_CONSTANT"),

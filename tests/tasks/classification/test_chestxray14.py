@@ -12,7 +12,7 @@ import zipfile
 import pytest
 from tasks.classification.sets import make_spec
 
-from autoseg.core.budget import Budget
+from autoseg.core.budget import Budget, CaseTime
 from autoseg.core.case import Case
 from autoseg.core.errors import DatasetError
 from autoseg.core.fingerprint import Fingerprint, Moments
@@ -63,7 +63,8 @@ def fingerprint(tables):
 
 @pytest.fixture(scope="module")
 def configuration(fingerprint):
-    probe = Probe(lambda *_: 0.2, lambda _: (4 * GIGABYTES, GIGABYTES), lambda *_: (0.01, 0.01))
+    probe = Probe(lambda *_: 0.2, lambda _: (4 * GIGABYTES, GIGABYTES),
+                  lambda *_: CaseTime("", 0.01, 0.01, 1e6, (1.0, 1.0, 1.0), 1.0, 0.01, 0.01))
     made = make_plan(SPEC, fingerprint, Budget("cuda", 11 * GIGABYTES), PlanRequest("test"), probe)
     return made.configurations["densenet121"]
 

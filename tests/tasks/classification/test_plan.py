@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from tasks.classification.sets import make_spec
 
-from autoseg.core.budget import Budget
+from autoseg.core.budget import Budget, CaseTime
 from autoseg.core.errors import DatasetError, ResourceError, UsageError
 from autoseg.core.fingerprint import CaseFingerprint, Moments, sum_fingerprints
 from autoseg.core.networks import Classifier, Network
@@ -22,11 +22,11 @@ CUDA = Budget("cuda", 8 * GIGABYTES)
 
 def probe_of(seconds=0.05, peak=lambda configuration: GIGABYTES):
     return Probe(lambda plan, configuration: seconds, lambda configuration: (peak(configuration), GIGABYTES // 10),
-                 lambda plan, configuration: (0.01, 0.01))
+                 lambda plan, configuration: CaseTime("", 0.01, 0.01, 1e6, (1.0, 1.0, 1.0), 1.0, 0.01, 0.01))
 
 
-def measured(shape=(1, 512, 512), spacing=(1.0, 1.0, 1.0), cells=None, lesions=None, channels=1, quantiles=None):
-    """Cases of one shape: a list of cells per target."""
+def measured(shape=(1, 512, 512), spacing=(1.0, 1.0, 1.0), cells=None, lesions=None, channels=1, quantiles=None, per_patient=1):
+    """Cases of one shape: a list of cells per target; every patient has so many cases in a row."""
     moments = Moments(100, 10.0, 104.0, 0.0, 30.0, quantiles or (0.0, 6.0, 8.0, 10.0, 12.0, 14.0, 20.0))
     columns = cells or {"ill": ["0", "1"] * 100}
     cases = []
@@ -34,10 +34,10 @@ def measured(shape=(1, 512, 512), spacing=(1.0, 1.0, 1.0), cells=None, lesions=N
         properties = {"sides." + "x".join(map(str, shape)): 1}
         properties |= {f"target.{name}={cell}": 1 for name, cell in zip(columns, row, strict=True)}
         cases.append(CaseFingerprint(shape, spacing, 1.0, (moments,) * channels, ({0: 2**40},) * channels, properties,
-                                     ("other",) * channels))
+                                     ("other",) * channels, marks=tuple(f"known.{name}" for name in columns)))
     for size, count in (lesions or {}).items():
         cases[0] = replace(cases[0], properties=cases[0].properties | {f"lesion.{size}": count})
-    return sum_fingerprints(cases, channels)
+    return sum_fingerprints(cases, channels, [str(place // per_patient) for place in range(len(cases))])
 
 
 def plan(fingerprint=None, budget=CPU, *, targets=("ill",), probe=None, request=None, **options) -> Plan:
@@ -63,6 +63,13 @@ def test_dimensions_and_size_follow_from_the_images(shape, spacing, dims, slices
     made = only(plan(measured(shape, spacing)))
     assert (made.network.dims, made.network.slices, made.patch_size) == (dims, slices, size)
     assert made.whole_image and plan(measured(shape, spacing)).inputs[0].air == "nothing"
+
+
+def test_images_that_shrink_much_are_blurred_first():
+    made = plan()
+    assert only(made).resampling.low_pass_from == 2.0
+    reason = made.reasons["configurations.resnet.resampling.low_pass_from"]
+    assert reason.inputs == "median image 1 x 512 x 512 voxels, size 1 x 128 x 128" and "scikit-image" in reason.source
 
 
 def test_the_coarsest_axis_comes_first():
@@ -116,6 +123,19 @@ def test_several_classes_are_smoothed_where_there_are_many_units():
     assert (few, many) == ({"softmax_cross_entropy": 1.0}, {"smoothed_cross_entropy": 1.0})
 
 
+def test_losses_of_the_specification_are_planned_and_those_without_weights_have_none():
+    cells = {"ill": ["0"] * 160 + ["1"] * 40, "type": ["a"] * 100 + ["b"] * 60 + ["c"] * 40, "old": ["0", "1", "0", "0"] * 50}
+    made = plan(measured(cells=cells), targets=({"column": "ill", "loss": "focal"}, {"column": "type", "loss": "hinge"}, "old"))
+    values, network = only(made).task_values, only(made).network
+    assert only(made).loss.terms == {"focal": 1.0, "hinge": 1.0, "binary_cross_entropy": 1.0}
+    assert [values[f"{name}.loss"] for name in cells] == list(only(made).loss.terms)
+    assert [name for name in values if ".weight." in name] == ["old.weight.0"]
+    assert network.output_bias[0] == pytest.approx(math.log(40.5 / 160.5), abs=1e-3)  # no weight to be taken back
+    assert unexplained_values(made) == []
+    with pytest.raises(DatasetError, match="'type' is multiclass, and its loss 'focal' suits binary and multilabel"):
+        plan(measured(cells=cells), targets=({"column": "type", "loss": "focal"},))
+
+
 def test_norm_follows_the_batch():
     assert only(plan(measured((1, 28, 28)))).network.norm == "batch"
     assert only(plan(measured((40, 40, 40)))).network.norm == "group"  # 8 volumes
@@ -125,6 +145,18 @@ def test_few_units_get_a_small_network():
     small, large = (only(plan(measured((1, 28, 28), cells={"ill": ["0", "1"] * count}), CUDA)).network.features
                     for count in (20, 4000))
     assert small[0] == 8 and large[0] == 64
+
+
+def test_many_images_of_few_patients_count_as_few():
+    """Rules R2 and R11: capacity and smoothing follow from patients, the number of steps from images."""
+    cells = {"type": ["a", "b", "c"] * 800}
+    many, few = (only(plan(measured((1, 28, 28), cells=cells, per_patient=images), CUDA, targets=("type",)))
+                 for images in (1, 60))
+    assert (many.network.features[0], few.network.features[0]) == (64, 8)
+    assert (set(many.loss.terms), set(few.loss.terms)) == ({"smoothed_cross_entropy"}, {"softmax_cross_entropy"})
+    assert many.optimization.iterations == few.optimization.iterations
+    reason = plan(measured((1, 28, 28), cells=cells, per_patient=60), CUDA, targets=("type",)).reasons
+    assert reason["configurations.resnet.network.features"].inputs.endswith("parameters, 40 patients")
 
 
 def test_minutes_give_a_count_of_iterations():

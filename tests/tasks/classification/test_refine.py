@@ -63,6 +63,19 @@ def test_thresholds_serve_the_utility():
     assert fit_thresholds(labels, SPEC) == {"t.a": pytest.approx(0.25), "t.b": pytest.approx(0.75)}
 
 
+COSTS = make_spec("ill", utility="cost", costs={"missed": 1.0, "false_alarm": 3.0})
+
+
+def test_thresholds_serve_the_declared_costs():
+    """Above 0.6 lie one ill case (0.7) and none that is well; below, to find 0.5 costs the false alarm of 0.6."""
+    said, true = (0.1, 0.5, 0.6, 0.7), (0.0, 1.0, 0.0, 1.0)
+    pairs = [(binary(p), binary(t)) for p, t in zip(said, true, strict=True)]
+    assert fit_thresholds(pairs, COSTS) == {"ill.yes": pytest.approx(0.65)}  # costs 1; 3 at 0.3
+    dear = make_spec("ill", utility="cost", costs={"missed": 4.0, "false_alarm": 3.0})
+    assert fit_thresholds(pairs, dear) == {"ill.yes": pytest.approx(0.3)}  # costs 3; 4 at 0.65
+    assert {step.name: step.judged_by for step in refinements(COSTS)}["thresholds"] == "mean.utility"
+
+
 def test_one_class_alone_gives_no_numbers():
     pairs = [(binary(0.4), binary(1.0)), (binary(0.6), binary(math.nan))]
     assert fit_thresholds(pairs, SPEC) == {} and fit_temperatures(pairs, SPEC) == {}

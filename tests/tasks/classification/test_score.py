@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from tasks.classification.sets import binary, make_spec
 
 from autoseg.core.errors import DatasetError
+from autoseg.core.report import Record
 from autoseg.tasks.classification.kinds import Kind
 from autoseg.tasks.classification.score import score
+from autoseg.tasks.classification.summary import summarise
 from autoseg.tasks.classification.target import Answer, Reading
 
 SPEC = make_spec("ill")
@@ -21,6 +24,21 @@ def test_two_classes():
     assert score(binary(0.25), binary(1.0), SPEC) == pytest.approx({
         "ill.yes.probability": 0.25, "ill.truth": 1.0, "ill.decided": 0.0, "ill.log_score": math.log(0.25),
         "mean.log_score": math.log(0.25)})
+
+
+def test_declared_costs_are_scored_by_decision():
+    spec = make_spec("ill", "t", utility="cost", costs={"missed": 5.0, "false_alarm": 2.0})
+    said = Answer((*binary(0.25).readings, Reading("t", Kind.MULTILABEL, ("a", "b", "c"), (0.9, 0.9, 0.1)),
+                   Reading("v", Kind.CONTINUOUS, value=1.0)))
+    true = Answer((*binary(1.0).readings, Reading("t", Kind.MULTILABEL, ("a", "b", "c"), (0.0, 1.0, 1.0)),
+                   Reading("v", Kind.CONTINUOUS, value=1.0)))
+    scores = score(said, true, spec)
+    assert (scores["ill.utility"], scores["t.utility"], scores["mean.utility"]) == (-5.0, -2.0 - 5.0, -6.0)
+    assert "v.utility" not in scores and "ill.utility" not in score(binary(0.25), binary(1.0), SPEC)
+    found = summarise([Record("u", scores), Record("w", {**scores, "mean.utility": 0.0})], np.random.default_rng(0))
+    assert found["mean.utility"].mean == -3.0
+    unknown = score(binary(0.25), binary(math.nan), spec)
+    assert math.isnan(unknown["ill.utility"]) and math.isnan(unknown["mean.utility"])
 
 
 def test_several_classes():

@@ -8,6 +8,7 @@ from tasks.classification.sets import make_cases, make_spec, make_units
 
 from autoseg.core.case import Case
 from autoseg.core.errors import DatasetError
+from autoseg.stages.fingerprint import digest_unit
 from autoseg.tasks.classification.spec import BoxOptions, ClassificationOptions, TargetOptions, index_units, units_to_evaluate
 
 
@@ -24,6 +25,13 @@ def test_a_misspelt_option_is_refused():
 def test_two_targets_of_one_name_are_refused():
     with pytest.raises(ValidationError, match="unique"):
         ClassificationOptions(targets=[{"column": "a", "name": "x"}, {"column": "x"}])
+
+
+@pytest.mark.parametrize("options", [{"utility": "cost"}, {"costs": {"missed": 5, "false_alarm": 1}},
+                                     {"utility": "cost", "costs": {"missed": 0, "false_alarm": 1}}])
+def test_costs_and_their_utility_belong_together(options):
+    with pytest.raises(ValidationError, match="cost"):
+        ClassificationOptions(targets=[{"column": "label"}], **options)
 
 
 def test_a_specification_without_targets_is_an_error():
@@ -90,6 +98,29 @@ def test_a_patient_on_both_sides_of_the_split_is_an_error():
     with pytest.raises(DatasetError, match=r"1 patient\(s\) on both sides \(anna\)") as error:
         index_units(make_spec("ill", **SPLIT), cases)
     assert error.value.code == "E_SPLIT_PATIENT"
+
+
+def digests(spec, **columns):
+    return [digest_unit(unit) for unit in make_units(spec, **columns)]
+
+
+def test_only_cells_that_are_learned_make_a_case_another_one():
+    """By these digests cases are measured and prepared anew."""
+    spec = make_spec("ill", {"column": "type"})
+    columns = {"ill": [0, 1] * 10, "type": ["a", "b", "c", "a"] * 5}
+    before = digests(spec, **columns)
+    assert digests(spec, **columns, remark=["x"] * 20) == before
+    assert digests(spec, ill=[1, *columns["ill"][1:]], type=columns["type"])[1:] == before[1:]
+    assert digests(spec, ill=[1, *columns["ill"][1:]], type=columns["type"])[0] != before[0]
+    longer = digests(spec, ill=[*columns["ill"], 1], type=[*columns["type"], "b"])
+    assert longer[:20] == before
+    # a new class changes what every cell means
+    assert not set(digests(spec, ill=columns["ill"], type=["d", *columns["type"][1:]])) & set(before)
+
+
+def test_columns_of_units_without_a_truth_do_not_matter_either():
+    spec = make_spec("ill")
+    assert digests(spec, remark=["x", "y"]) == digests(spec, remark=["z", "z"])
 
 
 @pytest.mark.parametrize("columns", [{"x_column": "x"}, {"x_column": "x", "y_column": "y", "z_column": "z"},

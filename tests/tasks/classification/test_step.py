@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from tasks.classification.configurations import make_configuration
 from torch import nn
 
-from autoseg.core.errors import UsageError
+from autoseg.core.errors import IncompatibleError, UsageError
 from autoseg.core.networks import Start
 from autoseg.core.plan import Loss
 from autoseg.tasks.classification.kinds import Kind
@@ -66,6 +67,26 @@ def test_other_losses_of_the_field_can_be_planned(term):
     configuration = type(configuration)(**{**vars(configuration), "loss": Loss({term: 2.0})})
     found = losses(configuration, [[0.3] if term == "focal" else [0.3, -0.2]], [[1.0]])
     assert found[term] > 0 and found["total"] == pytest.approx(2 * found[term])
+
+
+def test_targets_of_one_kind_may_have_losses_of_their_own():
+    targets = ("ill", Kind.BINARY, ("no", "yes")), ("old", Kind.BINARY, ("no", "yes"))
+    configuration = make_configuration(*targets)
+    values = {**configuration.task_values, "ill.loss": "focal", "old.loss": "binary_cross_entropy"}
+    terms = Loss({"focal": 1.0, "binary_cross_entropy": 1.0})
+    configuration = replace(configuration, task_values=values, loss=terms)
+    found = losses(configuration, [[0.0, 2.0]], [[1.0, 0.0]])
+    assert found["focal"] == pytest.approx(0.25 * 0.5**2 * math.log(2))  # alpha (1 - q)**2 log q at q = 1 / 2
+    assert found["binary_cross_entropy"] == pytest.approx(math.log(1 + math.exp(2)))
+    assert found["total"] == pytest.approx(found["focal"] + found["binary_cross_entropy"])
+
+
+def test_a_plan_whose_terms_leave_a_target_out_is_refused():
+    configuration = make_configuration(("ill", Kind.BINARY, ("no", "yes")))
+    values = {**configuration.task_values, "ill.loss": "binary_cross_entropy"}
+    with pytest.raises(IncompatibleError, match="target 'ill' is learned with 'binary_cross_entropy', and the terms of the loss "
+                                                "are focal; write the loss of a target in the specification"):
+        phases(replace(configuration, task_values=values, loss=Loss({"focal": 1.0})))
 
 
 @pytest.mark.parametrize(("trained", "stages"), [("all", {0, 1, 2, 3}), ("last", {2, 3}), ("fresh", {3})])

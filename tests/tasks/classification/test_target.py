@@ -56,6 +56,7 @@ def test_what_is_counted_of_a_unit():
     found = describe(unit, {"image": image()}, read_target(unit, spec))
     assert found.properties == {"sides.1x8x6": 1, "target.ill=1": 1, "target.size=": 1}
     assert found.foreground.sum() == 4 * 3  # what differs from the corners
+    assert found.marks == ("known.ill", "class.ill=1")
 
 
 def test_a_constant_image_is_foreground_everywhere():

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from tasks.classification.sets import binary, make_spec, make_units
+from tasks.classification.sets import binary, make_cases, make_spec, make_units
 
 from autoseg.core.report import Record
+from autoseg.metrics.roc import auc_interval
 from autoseg.tasks.classification.charts import charts
 from autoseg.tasks.classification.kinds import Kind
 from autoseg.tasks.classification.score import score
+from autoseg.tasks.classification.spec import index_units
+from autoseg.tasks.classification.summary import summarise
 from autoseg.tasks.classification.target import Answer, Reading
 from autoseg.tasks.classification.words import examine, facts, notes
 
@@ -37,6 +41,17 @@ def test_a_column_that_nobody_has_is_an_error():
 
 def test_a_class_with_one_case_is_a_warning():
     assert found(make_spec("type"), type=["a"] * 10 + ["b"] * 10 + ["c"]) == [("target type", "W_CLASS_ONCE")]
+
+
+def test_classes_are_counted_by_patients():
+    """Six images of one patient are validated together, and ten of nine patients are nine."""
+    spec = make_spec("type")
+    cases = make_cases(type=["a"] * 10 + ["b"] * 10 + ["c"] * 6)
+    cases = [replace(case, group="p") if place >= 20 else replace(case, group="q") if place in (10, 11) else case
+             for place, case in enumerate(cases)]
+    failures = examine(index_units(spec, cases), spec)
+    assert [failure.code for failure in failures] == ["W_CLASS_ONCE", "W_CLASS_FEW"]
+    assert "'c'" in failures[0].message and "class b (9);" in failures[1].message
 
 
 def test_classes_of_few_cases_are_a_warning():
@@ -104,6 +119,16 @@ def test_charts_of_every_kind():
 def test_what_is_not_known_has_no_chart():
     unknown = [Answer((replace(binary(0.5).readings[0], probabilities=(float("nan"),) * 2),))] * 3
     assert charts(records([binary(0.5)] * 3, unknown), [], make_spec("ill")) == ()
+
+
+def test_notes_name_the_source_of_an_interval_where_it_is_no_bootstrap():
+    """The interval of an AUC is DeLong's, as the notes say, and that of a rate is not."""
+    said, truths = [0.1, 0.4, 0.35, 0.8, 0.7, 0.2], [0, 0, 1, 1, 1, 0]
+    found = summarise(records([binary(value) for value in said], [binary(float(truth)) for truth in truths]),
+                      np.random.default_rng(0))
+    assert (found["ill.auc"].lower, found["ill.auc"].upper) == auc_interval(said, truths)[1:]
+    (note,) = [note for note in notes(make_spec("ill")) if "DeLong" in note]
+    assert "one AUC" in note and "bootstrap" in note
 
 
 def test_notes_are_sentences():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from autoseg import pipeline
-from autoseg.core.budget import Budget
+from autoseg.core.budget import Budget, CaseTime
 from autoseg.core.errors import DatasetError, ResourceError, UsageError
 from autoseg.core.fingerprint import CASE_WEIGHT, EDGES, Fingerprint, Moments
 from autoseg.core.plan import Plan, unexplained_values
@@ -20,7 +20,9 @@ from autoseg.inference import sliding_window
 from autoseg.inference.sliding_window import window_starts
 from autoseg.io.values import read_value
 from autoseg.nn.build import build_network
-from autoseg.planning.costs import LARGEST_SUMS_BYTES, pass_count
+from autoseg.planning import costs, fitting
+from autoseg.planning.case_memory import LARGEST_SUMS_BYTES
+from autoseg.planning.costs import LARGEST_TRIED, pass_count
 from autoseg.planning.explain import explain
 from autoseg.tasks.segmentation.plan import RAREST_FREQUENCY, frequency_bias, make_plan
 from autoseg.workspace import open_workspace
@@ -49,7 +51,18 @@ def small(configuration):
     return 10**6, 10**5
 
 
+def case_times(plan, configuration):
+    """Half a second to prepare a million voxels, a quarter per window, 7 to compile; half of the windows hold one value."""
+    shape = tuple(2.0 * size for size in configuration.patch_size)
+    return CaseTime("", 0.5, 0.25, 1e6, shape, pass_count(configuration, shape) / 2, 3.0, 5.0, 7.0)
+
+
+def never(plan, configuration):
+    raise ResourceError("this cannot be tried")
+
+
 REFUSE = Probe(refuse_timing, small, refuse_timing)
+UNTRIED = Probe(never, small, never)
 
 
 def by_voxels(configuration):
@@ -65,7 +78,7 @@ def by_cost(seconds_per_million):
         run = configuration.optimization
         factor = (0.6 if run.precision == "bf16" else 1.0) * (0.9 if run.memory_format == "channels_last" else 1.0)
         return voxels / 1e6 * configuration.network.features[0] / 16 * seconds_per_million * factor
-    return Probe(seconds, small, lambda plan, configuration: (0.5, 0.25))
+    return Probe(seconds, small, case_times)
 
 
 HIPPOCAMPUS = make_fingerprint((36, 50, 35), (1.0, 1.0, 1.0), 200)
@@ -170,8 +183,17 @@ def test_every_planned_value_has_a_reason_with_a_source(rules, target, minutes, 
     assert [row for row in explain(plan) if not (row.inputs and row.because and row.source)] == []
 
 
-def test_default_plan_without_minutes_times_nothing():
-    plan = make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", 8 * GB, supports_bf16=True), PlanRequest(), REFUSE)
+def test_default_plan_without_minutes_times_the_first_configuration_and_only_to_predict():
+    budget = Budget("cpu", 8 * GB, supports_bf16=True)
+    plan, slow, untried = (make_plan(make_spec(2), HIPPOCAMPUS, budget, PlanRequest(), probe)
+                           for probe in (by_cost(1.0), by_cost(50.0), UNTRIED))
+    assert [entry.candidate.split()[0] for entry in plan.budget.measured] == ["3d_fullres"]
+    assert [made.predicted_seconds is None for made in plan.configurations.values()] == [False, True]
+    assert untried.configurations["3d_fullres"].predicted_seconds is None
+    for other in (slow, untried):
+        for name, made in plan.configurations.items():
+            assert replace(other.configurations[name], predicted_seconds=made.predicted_seconds) == made
+    assert make_plan(make_spec(2), HIPPOCAMPUS, plan.budget, PlanRequest(), REFUSE) == plan
     configuration = plan.configurations["3d_fullres"]
     assert (configuration.patch_size, configuration.batch_size) == ((40, 56, 40), 2)
     assert configuration.network.features == (8, 32, 64, 128)
@@ -246,7 +268,7 @@ def test_the_probe_gets_a_draft_with_grid_and_normalisation():
         return 1.0
 
     turned = make_fingerprint((320, 300, 20), (0.625, 0.7, 3.6), 32)
-    probe = Probe(seconds, small, lambda plan, configuration: (1.0, 1.0))
+    probe = Probe(seconds, small, case_times)
     make_plan(make_spec(2, ("CT",)), turned, Budget("cpu", 8 * GB, 5.0), PlanRequest(configurations=("2d",)), probe)
     assert set(seen) == {((2, 0, 1), "ct", "2d")}
 
@@ -259,7 +281,7 @@ def test_cuda_memory_scales_patch_or_batch_of_nnunets_network():
 
 
 def test_only_the_asked_configurations_are_planned():
-    plan = make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", GB), PlanRequest(configurations=("2d",)), REFUSE)
+    plan = make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", GB), PlanRequest(configurations=("2d",)), UNTRIED)
     assert list(plan.configurations) == ["2d"]
 
 
@@ -301,9 +323,14 @@ def test_a_label_that_never_occurs_starts_as_a_rare_one():
     assert np.diff(frequency_bias(counted, 1)) == pytest.approx([math.log(RAREST_FREQUENCY)], abs=2e-3)
 
 
-def shrunk_to(gigabytes, target="cpu", fingerprint=LIVER):
-    probe = Probe(refuse_timing, by_voxels, refuse_timing)
-    return make_plan(make_spec(2), fingerprint, Budget(target, int(gigabytes * GB)), PlanRequest(), probe)
+def shrunk_to(gigabytes, target="cpu", fingerprint=LIVER, forward=lambda configuration: 10**6):
+    """A plan within the memory given, of cases that take nothing beside the network but what `forward` says."""
+    probe = Probe(never, lambda configuration: (by_voxels(configuration)[0], forward(configuration)), never)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (fitting, costs):
+            patch.setattr(module, "volume_bytes", lambda *asked: 0)
+            patch.setattr(module, "inference_bytes", lambda configuration, forward_bytes, *asked: forward_bytes)
+        return make_plan(make_spec(2), fingerprint, Budget(target, int(gigabytes * GB)), PlanRequest(), probe)
 
 
 def test_the_patch_shrinks_until_the_predicted_peak_fits_and_no_further():
@@ -352,6 +379,42 @@ def test_a_budget_below_the_smallest_step_is_refused_with_what_that_needs():
     assert "--memory" in raised.value.hint
 
 
+def by_windows(configuration):
+    """Prediction that takes 8 bytes for every voxel of every window."""
+    return 8 * math.prod(configuration.patch_size) * configuration.inference.tiles_per_batch
+
+
+def test_windows_that_are_predicted_together_become_fewer_before_the_patch_does():
+    many = shrunk_to(50).configurations["2d"]
+    voxels = math.prod(many.patch_size)
+    assert many.inference.tiles_per_batch == many.batch_size == 4
+    plan = shrunk_to(1, forward=lambda c: by_windows(c) * GB // (8 * 3 * voxels))
+    few = plan.configurations["2d"]
+    assert (few.inference.tiles_per_batch, few.patch_size, few.batch_size) == (3, many.patch_size, many.batch_size)
+    why = plan.reasons["configurations.2d.inference.tiles_per_batch"]
+    assert "with 4 windows" in why.inputs and "peak of prediction fits" in why.because
+    assert few.predicted_inference_bytes == GB
+
+
+def test_the_patch_shrinks_where_one_window_does_not_fit_and_no_further():
+    def forward(configuration):
+        return 3000 * math.prod(configuration.patch_size)
+
+    budget = 0.5
+    plan = shrunk_to(budget, forward=forward)
+    full, free = plan.configurations["3d_fullres"], shrunk_to(budget).configurations["3d_fullres"]
+    assert full.inference.tiles_per_batch == 1 and free.inference.tiles_per_batch == 2
+    assert 0.6 * budget * GB < full.predicted_inference_bytes == forward(full) <= budget * GB < forward(free)
+    assert full.predicted_peak_bytes <= budget * GB
+    assert "one window did not fit" in plan.reasons["configurations.3d_fullres.patch_size"].because
+
+
+def test_a_case_that_no_patch_makes_fit_is_refused_with_what_it_needs():
+    with pytest.raises(ResourceError, match=r"prediction of a median case, with .* needs 3\.00 GB, more than") as raised:
+        shrunk_to(2.0, forward=lambda configuration: 3 * GB)
+    assert raised.value.hint == "give at least --memory 3.01GB"
+
+
 def test_nnunets_plan_keeps_its_count_whatever_is_predicted():
     probe = Probe(refuse_timing, lambda configuration: (100 * GB, GB), refuse_timing)
     plan = make_plan(make_spec(2), LIVER, Budget("cpu", GB), NNUNET, probe)
@@ -360,35 +423,84 @@ def test_nnunets_plan_keeps_its_count_whatever_is_predicted():
 
 
 def test_inference_adds_image_and_outputs_to_the_windows():
-    plan = make_plan(make_spec(2), LIVER, Budget("cpu", GB), PlanRequest(), REFUSE)
+    plan = make_plan(make_spec(2), LIVER, Budget("cpu", 2 * GB), PlanRequest(), REFUSE)
     made = plan.configurations["3d_fullres"]
-    # one channel of the median case in 4 bytes, labels in 1, and three outputs for the planes of a patch in 4
-    assert made.predicted_inference_bytes == 10**5 + (482 * (4 + 1) + made.patch_size[0] * 3 * 4) * 512 * 512
+    # a case is 1 / 0.9 of its crop, one channel in 4 bytes and labels in 1; on the model grid the channel again, sums of three
+    # outputs for the planes of a patch, and as many of them as 2^27 bytes hold once more
+    stored, plane = int(482 * 512 * 512 / 0.9 * (4 + 1)), 512 * 512 * 4
+    planes = min(made.patch_size[0], 2**27 // (3 * plane))
+    expected = 10**5 + stored + plane * (482 + 3 * made.patch_size[0] + 3 * planes)
+    assert made.predicted_inference_bytes == pytest.approx(expected, abs=2)
     assert LARGEST_SUMS_BYTES == sliding_window.LARGEST_SUMS_BYTES
 
 
+def test_on_a_gpu_the_case_as_it_is_stored_lies_elsewhere():
+    cpu, cuda = (make_plan(make_spec(2), LIVER, Budget(target, 8 * GB, 1.0), PlanRequest(rules="nnunet"), REFUSE)
+                 .configurations["3d_fullres"].predicted_inference_bytes for target in ("cpu", "cuda"))
+    assert cpu - cuda == pytest.approx(482 * 512 * 512 / 0.9 * (4 + 1), abs=2)
+
+
 def test_memory_is_not_predicted_for_a_quick_plan_that_surely_fits():
-    """Loading torch would take longer than the rest of the plan."""
-    refuse_all = Probe(refuse_timing, lambda configuration: pytest.fail("memory was predicted"), refuse_timing)
+    """It would take longer than the rest of the plan."""
+    refuse_all = Probe(never, lambda configuration: pytest.fail("memory was predicted"), never)
     plan = make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", 8 * GB), PlanRequest(), refuse_all)
     assert plan.configurations["3d_fullres"].predicted_peak_bytes is None
     assert "which fits" in plan.reasons["configurations.3d_fullres.predicted_peak_bytes"].because
     assert unexplained_values(plan) == []
-    scarce = make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", GB // 2), PlanRequest(), REFUSE)
+    scarce = make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", GB // 2), PlanRequest(), UNTRIED)
     assert scarce.configurations["3d_fullres"].predicted_peak_bytes == 10**6
 
 
 def test_times_are_the_stated_sums():
     request = PlanRequest(configurations=("3d_fullres",))
     plan = make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", 8 * GB, 5.0), request, by_cost(5.0))
-    made = plan.configurations["3d_fullres"]
-    seconds = made.predicted_seconds
-    assert seconds.preprocess == 200 * 0.5
+    seconds = plan.configurations["3d_fullres"].predicted_seconds
+    voxels, tried = 36 * 50 * 35, 80 * 112 * 80  # of a case, and of the one that was tried
+    assert seconds.preprocess == pytest.approx(200 * 0.5 * voxels / 1e6)
     assert seconds.training == pytest.approx(300, rel=0.02)
-    assert seconds.case == 2 * 0.5 + 0.25  # one window covers the median case; no mirroring
-    assert seconds.validation == 40 * seconds.case
-    plain = make_plan(make_spec(2), HIPPOCAMPUS, Budget("cpu", 8 * GB), request, REFUSE)
-    assert plain.configurations["3d_fullres"].predicted_seconds is None
+    # one window covers the case, no mirroring, and half of the windows hold one value
+    assert seconds.case == pytest.approx(3.0 * voxels / tried + 0.25 / 2)
+    assert seconds.validation == pytest.approx(7 + 40 * (5.0 * voxels / tried + 0.25 / 2))
+
+
+def test_every_case_counts_with_its_own_windows():
+    """Two thirds of these cases fit into one window, the others take 27; the median case is one of the former."""
+    mixed = make_fingerprint((36, 50, 35), (1.0, 1.0, 1.0), 30)
+    mixed = replace(mixed, shapes_after_crop=((36, 50, 35),) * 20 + ((80, 112, 80),) * 10)
+    plan = make_plan(make_spec(2), mixed, Budget("cpu", 8 * GB, 5.0), PlanRequest(), by_cost(5.0))
+    full = plan.configurations["3d_fullres"]
+    assert full.patch_size == (40, 56, 40)
+    small, large = 36 * 50 * 35 / (80 * 112 * 80), 1.0
+    assert full.predicted_seconds.case == pytest.approx(3.0 * small + 0.25 / 2)
+    assert full.predicted_seconds.validation == pytest.approx(
+        7 + 6 * (5.0 * (2 * small + large) / 3 + 0.25 / 2 * (2 * 1 + 27) / 3))
+    flat = plan.configurations["2d"]
+    shape = (2, 112, 80)  # of a case that was tried: windows of one slice, two of them
+    passes = (2 * 36 + 80 * len(window_starts(112, 56, 0.5)) * len(window_starts(80, 40, 0.5))) / 3
+    share = (pass_count(flat, shape) / 2) / pass_count(flat, shape)
+    size = (2 * 36 * 50 * 35 + 80 * 112 * 80) / 3 / math.prod(shape)
+    assert flat.predicted_seconds.validation == pytest.approx(7 + 6 * (5.0 * size + 0.25 * share * passes))
+
+
+def test_large_cases_are_tried_only_for_a_time_budget():
+    request = PlanRequest(configurations=("3d_fullres",))
+    quick = make_plan(make_spec(2), LIVER, Budget("cpu", 8 * GB), request, REFUSE)
+    assert quick.configurations["3d_fullres"].predicted_seconds is None
+    assert str(LARGEST_TRIED) in quick.reasons["configurations.3d_fullres.predicted_seconds"].because
+    timed = make_plan(make_spec(2), LIVER, Budget("cpu", 8 * GB, 5.0), request, by_cost(5.0))
+    assert timed.configurations["3d_fullres"].predicted_seconds is not None
+
+
+def test_a_case_that_cannot_be_tried_costs_a_warning_and_steps_that_a_time_budget_needs_the_plan(caplog):
+    quick, timed = Budget("cpu", 8 * GB), Budget("cpu", 8 * GB, 5.0)
+    request = PlanRequest(configurations=("3d_fullres",))
+    make_plan(make_spec(2), HIPPOCAMPUS, quick, request, UNTRIED)
+    assert "no times are predicted for '3d_fullres': this cannot be tried" in caplog.text
+    steps_only = Probe(by_cost(1.0).seconds, small, never)
+    made = make_plan(make_spec(2), HIPPOCAMPUS, timed, request, steps_only)
+    assert made.configurations["3d_fullres"].predicted_seconds is None and unexplained_values(made) == []
+    with pytest.raises(ResourceError, match="cannot be tried"):
+        make_plan(make_spec(2), HIPPOCAMPUS, timed, request, UNTRIED)
 
 
 def test_windows_are_those_that_prediction_places():
@@ -420,7 +532,7 @@ def without_predictions(plan):
 def test_pictures_are_planned_alike_whether_their_slices_are_1_or_999_mm_apart(rules):
     """nnU-Net's reader of pictures says 999 mm along z, ours 1 mm; only the axis' one voxel may matter."""
     ours, theirs = (make_plan(make_spec(1), make_fingerprint((1, 250, 256), (z, 1.0, 1.0), 526),
-                              Budget("cpu", 8 * GB, None, False, 2, "test"), PlanRequest("x", rules), REFUSE)
+                              Budget("cpu", 8 * GB, None, False, 2, "test"), PlanRequest("x", rules), UNTRIED)
                     for z in (1.0, 999.0))
     assert list(ours.configurations) == ["2d"]
     assert ours.transpose == theirs.transpose == (0, 1, 2)
@@ -462,7 +574,7 @@ def test_a_region_dataset_gets_the_plan_that_nnunet_2_8_1_made_for_it():
 @pytest.mark.parametrize("rules", ["nnunet", "default"])
 def test_every_value_of_a_region_plan_has_a_reason(rules):
     spec = replace(make_spec(3), regions=NESTED, ignore=9)
-    plan = make_plan(spec, BRATS, Budget("cpu", 8 * GB), PlanRequest(rules=rules), REFUSE)
+    plan = make_plan(spec, BRATS, Budget("cpu", 8 * GB), PlanRequest(rules=rules), by_cost(1.0))
     assert unexplained_values(plan) == []
     rows = {row.path: row for row in explain(plan)}
     assert "whole paints label2" in rows["configurations.3d_fullres.task_values.paints"].inputs
@@ -472,8 +584,8 @@ def test_every_value_of_a_region_plan_has_a_reason(rules):
 
 def test_left_and_right_labels_reach_training_and_prediction_of_the_default_plan_on_cuda_only():
     spec = replace(make_spec(0), labels=(LabelSpec("kidney_left", 3), LabelSpec("liver", 4), LabelSpec("kidney_right", 9)))
-    cuda = make_plan(spec, HIPPOCAMPUS, Budget("cuda", 8 * GB), PlanRequest(), REFUSE).configurations["3d_fullres"]
-    cpu = make_plan(spec, HIPPOCAMPUS, Budget("cpu", 8 * GB), PlanRequest(), REFUSE).configurations["3d_fullres"]
+    cuda = make_plan(spec, HIPPOCAMPUS, Budget("cuda", 8 * GB), PlanRequest(), UNTRIED).configurations["3d_fullres"]
+    cpu = make_plan(spec, HIPPOCAMPUS, Budget("cpu", 8 * GB), PlanRequest(), UNTRIED).configurations["3d_fullres"]
     assert (cuda.augmentation.left_right_axis, cuda.augmentation.mirror_pairs) == (2, ((1, 3),))
     assert (cuda.inference.left_right_axis, cuda.inference.mirror_pairs) == (2, ((1, 3),))
     assert cuda.inference.mirror_axes == (0, 1, 2) and cpu.augmentation.mirror_axes == cpu.inference.mirror_axes == ()
@@ -520,7 +632,7 @@ def test_real_thick_slices_and_real_ct_get_the_plan_that_nnunet_2_8_1_made_for_t
 
 def test_regions_may_be_scored_only():
     spec = replace(make_spec(3), regions=NESTED, options={"train_on": "labels"})
-    plan = make_plan(spec, BRATS, Budget("cpu", 8 * GB), PlanRequest(), REFUSE)
+    plan = make_plan(spec, BRATS, Budget("cpu", 8 * GB), PlanRequest(), UNTRIED)
     configuration = plan.configurations["3d_fullres"]
     assert (configuration.network.out_channels, configuration.task_values) == (4, {"label_count": 3})
     assert set(configuration.loss.terms) == {"dice", "cross_entropy"}
