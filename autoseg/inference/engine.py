@@ -53,14 +53,13 @@ def answer_of(network: nn.Module, rules: Inference, device: str) -> Callable[[Te
     """The network's `answer_with_maps` on `device`: (B, C, *spatial) -> float32 (B, K) and (B, K, *places), run by torch.
 
     Args:
-        network: from `in_use`; of one that another engine runs, the network inside.
+        network: from `in_use`.
     """
-    inside = network.network if isinstance(network, OpenVinoNetwork) else network
     device_type, precision = device.partition(":")[0], usable_precision(rules.precision, device)
 
     def answer(images: Tensor) -> tuple[Tensor, Tensor]:
         with autocast(device_type, precision):
-            logits, maps = inside.answer_with_maps(images)  # type: ignore[operator]
+            logits, maps = network.answer_with_maps(images)  # type: ignore[operator]
         return logits.float(), maps.float()
 
     return answer
@@ -123,6 +122,10 @@ class OpenVinoNetwork(nn.Module):
         if shape not in self._runs:
             self._runs[shape] = self._make_run(shape)
         return self._runs[shape](windows)
+
+    def answer_with_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The network's own answer, by torch: OpenVINO returns one tensor."""
+        return self.network.answer_with_maps(images)  # type: ignore[operator]
 
     def _make_run(self, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
         try:

@@ -85,9 +85,9 @@ class RememberedNetwork(nn.Module):
         self.network = network
         self._device = device
         self._tries = tries
-        self._answers: dict[tuple[int, ...], Tensor] = {}
-        self._taken: dict[tuple[int, ...], list[float]] = {}
-        self._asked: Counter[tuple[int, ...]] = Counter()
+        self._answers: dict[tuple[str | int, ...], tuple[Tensor, ...]] = {}
+        self._taken: dict[tuple[str | int, ...], list[float]] = {}
+        self._asked: Counter[tuple[str | int, ...]] = Counter()
         self.windows = 0
         self.aside_seconds = self.start_seconds = 0.0
 
@@ -98,24 +98,36 @@ class RememberedNetwork(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """(B, C, *spatial) -> what the network returns for these windows, or returned for earlier ones of this shape."""
+        return self._remembered("", lambda: (self.network(windows),), windows)[0]
+
+    def answer_with_maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The same of a network that says where in the image it sees what."""
+        return self._remembered("maps", lambda: self.network.answer_with_maps(images), images)  # type: ignore[operator]
+
+    def _remembered(self, way: str, ask: Callable[[], tuple[Tensor, ...]], windows: Tensor) -> tuple[Tensor, ...]:
+        """The answer of this or of an earlier run.
+
+        Args:
+            way: in which the network is asked; each takes a time of its own.
+        """
         synchronize(self._device)
         watch = Stopwatch()
-        shape = tuple(windows.shape)
-        if shape not in self._taken:
-            first, second = (self._run(windows) for _ in range(2))
-            self._taken[shape] = [second]
+        key = (way, *windows.shape)
+        if key not in self._taken:
+            first, second = (self._run(key, ask) for _ in range(2))
+            self._taken[key] = [second]
             self.start_seconds += max(0.0, first - second)
-        elif len(self._taken[shape]) < self._tries and math.fsum(self._taken[shape]) < 1.0:
-            self._taken[shape].append(self._run(windows))
-        answer = self._answers[shape].clone()  # who asked may change it
-        self._asked[shape] += 1
-        self.windows += shape[0]
+        elif len(self._taken[key]) < self._tries and math.fsum(self._taken[key]) < 1.0:
+            self._taken[key].append(self._run(key, ask))
+        answer = tuple(part.clone() for part in self._answers[key])  # who asked may change it
+        self._asked[key] += 1
+        self.windows += len(windows)
         self.aside_seconds += watch.seconds()
         return answer
 
-    def _run(self, windows: Tensor) -> float:
+    def _run(self, key: tuple[str | int, ...], ask: Callable[[], tuple[Tensor, ...]]) -> float:
         """Seconds of running the network, whose answer is kept."""
-        def ask() -> None:
-            self._answers[tuple(windows.shape)] = self.network(windows)
+        def keep() -> None:
+            self._answers[key] = ask()
 
-        return seconds_of([ask], self._device)[0]
+        return seconds_of([keep], self._device)[0]

@@ -94,3 +94,21 @@ def test_a_remembered_network_runs_a_few_times_for_each_shape_and_notes_what_it_
     assert (asked[3:], network.windows) == ([(1, 1, 4)] * 2, 7)
     assert network.network_seconds == pytest.approx(3 * 0.7 + 0.4) and network.aside_seconds == pytest.approx(30.5)
     assert network.start_seconds == pytest.approx(4.4 + 8.6)
+
+
+def test_answers_with_maps_are_remembered_apart_from_others(hands):
+    class Both(nn.Module):
+        def forward(self, images):
+            return images.sum(2)
+
+        def answer_with_maps(self, images):
+            return images.sum(2), images * 3
+
+    hands(1.0, 0.5, 2.0, 1.0, 0.25, 2.0, 2.0)
+    network = RememberedNetwork(Both(), "cpu", tries=1)
+    assert network(torch.ones(1, 1, 4)).tolist() == [[4.0]]
+    logits, maps = network.answer_with_maps(torch.ones(1, 1, 4))
+    assert (logits.tolist(), maps.tolist()) == ([[4.0]], [[[3.0] * 4]])
+    maps += 1  # whoever asked may change the answer
+    assert network.answer_with_maps(torch.ones(1, 1, 4))[1].tolist() == [[[3.0] * 4]]
+    assert network.network_seconds == pytest.approx(0.5 + 2 * 0.25) and network.windows == 3
