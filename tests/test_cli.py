@@ -201,7 +201,7 @@ def test_fit_scores_cases_and_patients_and_the_page_shows_both(folder, capsys):
     assert fold["per_patient"]["mean.dice"]["mean"] == pytest.approx(sum(values) / 2)
     assert (fold["summary"]["mean.dice"]["count"], fold["per_patient"]["mean.dice"]["count"]) == (2, 1)
     page = Path(fitted["report"]).read_text()
-    assert 'id="patients"' in page and "Mean of patients" in page and "2 cases of 1 patient;" in page
+    assert 'id="patients"' in page and "Mean of patients" in page and "2 cases of 1 patient." in page
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
 
 

@@ -5,7 +5,7 @@ This folder knows neither task: it composes the records that it is handed. How, 
 
 from __future__ import annotations
 
-from autoseg.core.task import Task
+from autoseg.core.task import Task, Verb
 from autoseg.tasks.joint.baseline import apply_baseline, fit_baseline
 from autoseg.tasks.joint.files import compare
 from autoseg.tasks.joint.network import build_network
@@ -69,5 +69,6 @@ def compose(dense: Task, whole: Task) -> Task:
         figures=Slot(draw_figures, parts),
         charts=Slot(charts, parts),
         notes=Slot(notes, parts),
-        verbs=(*dense.verbs, *whole.verbs),
+        # Commands that work with a bundle (`BundleVerb`) are written for the networks of their own task.
+        verbs=tuple(verb for verb in (*dense.verbs, *whole.verbs) if isinstance(verb, Verb)),
     )
