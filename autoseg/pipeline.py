@@ -25,7 +25,7 @@ from autoseg.io.lock import locked, reading
 from autoseg.io.policy import Policy
 from autoseg.io.store import Store
 from autoseg.io.values import read_value, write_value
-from autoseg.planning.splits import Fold
+from autoseg.planning.splits import Fold, crosses_patients
 from autoseg.stages.check import Understanding, few_patients, require_sound_units, run_check
 from autoseg.stages.evaluate import run_evaluate
 from autoseg.stages.fingerprint import run_fingerprint
@@ -124,7 +124,9 @@ def fold_names(workspace: Workspace, folds: str) -> list[str]:
     """Names of the folds that `-f` means: a number, several with commas, `missing` (all five in turn) or `all`."""
     known = [str(number) for number in range(len(workspace.folds()))]
     if not known and folds != "all":
-        raise DatasetError(f"all cases of {workspace.spec.name!r} are of one patient, so no fold can be validated",
+        what = ("the pairs of {} cannot be divided between two sets of patients" if crosses_patients(workspace.units) else
+                "all cases of {} are of one patient")
+        raise DatasetError(f"{what.format(repr(workspace.spec.name))}, so no fold can be validated",
                            hint=f"autoseg train -d {workspace.spec.name} -f all")
     if folds == "missing":
         return known
@@ -261,7 +263,9 @@ def predict(bundle_folder: Path, inputs: Path, output: Path, context: Context, *
     require_writable(output, make=False)  # before seconds of loading networks
     predictor = load_predictor(bundle_folder, context, trusted_task=trusted_task, policies=policies)
     found = list_inputs(predictor.bundle.spec, inputs)
-    units = predictor.task.index(predictor.bundle.spec, found.cases)
+    carried = predictor.bundle.cases
+    own = [case for case in found.cases if case.id not in {shared.id for shared in carried}]
+    units = predictor.task.index(predictor.bundle.spec, (*own, *carried))
     refused = [Failure(problem.case, problem.code, problem.message) for problem in found.problems]
     networks = predictor.bundle.plan.configurations.values()
     require_space(output, prediction_bytes(found.cases, max(c.network.out_channels for c in networks),

@@ -230,6 +230,11 @@ class Verb:
     run: Callable[..., Any]
 
 
+def as_predicted(prediction: Any, unit: Unit, inputs: Inputs, spec: DatasetSpec) -> Any:
+    """The prediction itself: `complete` of tasks whose predictions say everything."""
+    return prediction
+
+
 @dataclass(frozen=True)
 class Task:
     """What is particular to a task. A missing slot is an error at import.
@@ -258,7 +263,9 @@ class Task:
         infer: (networks, inputs on the model grid, configuration, context) -> raw output, members averaged; may be a stream
             that runs the networks while `restore` draws it. Roles of a unit's k-th further case are called `role@k`.
         restore: (raw, grid record, configuration, context) -> prediction on the case grid, canonical orientation; called
-            once per raw output.
+            once per raw output. The record is that of the first case and holds those of a unit's further cases.
+        complete: (prediction, unit, inputs, spec) -> the prediction with what only the unit's files can give it (an image warped
+            onto another one), before it is written; `as_predicted` where there is nothing of this kind.
         write: (prediction, spec, image, path without ending) -> files written, in the stored orientation.
         read_prediction: (file or path without ending, spec) -> prediction.
         row: (prediction, spec, image) -> what `predictions.csv` says of a unit, by column.
@@ -292,6 +299,7 @@ class Task:
     phases: Callable[[Configuration], tuple[Phase, ...]]
     infer: Callable[[Sequence[nn.Module], Arrays, Configuration, Context], Any]
     restore: Callable[[Any, GridRecord, Configuration, Context], Any]
+    complete: Callable[[Any, Unit, Inputs, DatasetSpec], Any]
     write: Callable[[Any, DatasetSpec, Image, Path], tuple[Path, ...]]
     read_prediction: Callable[[Path, DatasetSpec], Any]
     row: Callable[[Any, DatasetSpec, Image], dict[str, float | str]]

@@ -234,7 +234,8 @@ def one_batch_of_windows(task: Task, plan: Plan, configuration: Configuration, s
     network = arrange(task.build_network(configuration).to(device), rules.memory_format).eval()
     once = Context(device, mirror=False)
     grid = Geometry((size[0], size[1], size[2]), store.record(unit.cases[0].id).model_spacing_mm)
-    record = GridRecord(grid, canonical_orientation(grid.direction), whole_box(size), (0, 1, 2), grid.shape, grid.spacing_mm)
+    alone = GridRecord(grid, canonical_orientation(grid.direction), whole_box(size), (0, 1, 2), grid.shape, grid.spacing_mm)
+    record = replace(alone, further=(alone,) * (len(unit.cases) - 1))
     return count, lambda: task.restore(task.infer([network], arrays, configuration, once), record, configuration, once)
 
 

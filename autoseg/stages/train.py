@@ -28,7 +28,7 @@ from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_start, load_weights, save_weights
 from autoseg.planning.splits import Fold
 from autoseg.stages.limits import require_space, training_bytes
-from autoseg.stages.prepare import read_inputs, stored_inputs
+from autoseg.stages.prepare import read_inputs, stored_inputs, stored_record
 from autoseg.stages.summary import make_report
 from autoseg.training.device import Stopwatch
 from autoseg.training.loader import BatchLoader
@@ -206,6 +206,7 @@ def _validate_unit(run: Run, network: nn.Module, unit: Unit, context: Context) -
     inputs = read_inputs(unit, run.spec)
     image = next(iter(inputs.values()))
     path = scored / f"{unit.id}{written_ending(next(iter(unit.cases[0].inputs.values()))[0])}"
+    prediction = run.task.complete(prediction, unit, inputs, run.spec)
     outputs = run.task.write(prediction, run.spec, image, path)
     scores = run.task.score(prediction, run.task.read_target(unit, run.spec), run.spec, image)
     record = Record(unit.id, scores, unit.group)
@@ -221,4 +222,4 @@ def predict_unit(run: Run, network: nn.Module, unit: Unit, configuration: Config
         configuration: the run's own, or one that differs from it in the rules of inference.
     """
     raw = run.task.infer([network], stored_inputs(run.store, unit, run.plan), configuration, context)
-    return run.task.restore(raw, run.store.record(unit.cases[0].id), configuration, context)
+    return run.task.restore(raw, stored_record(run.store, unit), configuration, context)
