@@ -60,6 +60,15 @@ class Description:
     properties: dict[str, int]
 
 
+def no_pilots(plan: Plan, configuration: Configuration) -> Sequence[tuple[Arrays, GridRecord]]:
+    """What a probe without a dataset answers.
+
+    Raises:
+        RuntimeError: always.
+    """
+    raise RuntimeError(f"plan {plan.name!r} asks for pilot units, and there is no dataset to take them from")
+
+
 @dataclass(frozen=True)
 class Probe:
     """What a planner may ask of the machine; planning itself imports no torch and reads no file.
@@ -68,11 +77,14 @@ class Probe:
         seconds: (draft plan, candidate) -> median seconds of one optimisation step, its batch included.
         peak_bytes: candidate -> predicted peaks: of a training step, and of one batch of windows through the network.
         case_seconds: (draft plan, configuration) -> seconds to prepare one pilot case, and to predict one window.
+        pilots: (draft plan, configuration) -> the pilot units on its grid, each with the images of all its cases and the way back,
+            for planners that look at more than the fingerprint can say. What they find belongs into `Budget.findings`.
     """
 
     seconds: Callable[[Plan, Configuration], float]
     peak_bytes: Callable[[Configuration], tuple[int, int]]
     case_seconds: Callable[[Plan, Configuration], tuple[float, float]]
+    pilots: Callable[[Plan, Configuration], Sequence[tuple[Arrays, GridRecord]]] = no_pilots
 
 
 @dataclass(frozen=True)

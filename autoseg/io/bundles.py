@@ -1,6 +1,6 @@
 """A bundle on disk: `bundle.json`, `spec.yaml`, `plan.json`, `fingerprint.json`, `model_card.md`, `manifest.json`, `members/`,
-and `baseline.safetensors` where prediction needs the cheap model; `cases.json`, with its images among the members, where every
-unit holds the same case.
+and `baseline.safetensors` where prediction needs the cheap model; where every unit holds the same case, `cases.json`, with its
+images among the members.
 
 `bundle.json` names every other file with its digest. A bundle may come from a stranger: nothing in it is run, no file is opened
 that the index does not name, and none is believed before its digest was checked.

@@ -1,7 +1,7 @@
 """Folds of cross-validation: nnU-Net's where every unit is its own patient, else grouped and stratified.
 
-Units of several patients (pairs of images) follow their cases: folds are made of the patients, and a unit that has patients on both
-sides of a fold belongs to neither of them.
+Units of several patients (pairs of images) follow their cases: folds are made of the patients, and a unit that has patients on
+both sides of a fold belongs to neither of them.
 """
 
 from __future__ import annotations

@@ -62,8 +62,8 @@ def joined_by_copies(units: Sequence[Unit], copies: Sequence[Sequence[str]]) -> 
     if not crosses_patients(units):
         return together(units, copied_units(units, copies))
     groups = {unit.id: unit.group for unit in together(single_units(units), copies)}
-    return tuple(replace(unit, group=groups[unit.cases[0].id], cases=tuple(replace(case, group=groups[case.id]) for case in unit.cases))
-                 for unit in units)
+    return tuple(replace(unit, group=groups[unit.cases[0].id],
+                         cases=tuple(replace(case, group=groups[case.id]) for case in unit.cases)) for unit in units)
 
 
 def dataset_folds(path: Path, units: Sequence[Unit], copies: Sequence[Sequence[str]]) -> tuple[Fold, ...]:

@@ -23,14 +23,14 @@ from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.geometry import Geometry, GridRecord, canonical_orientation
 from autoseg.core.plan import Configuration, Plan
 from autoseg.core.spec import DatasetSpec
-from autoseg.core.task import Context, PlanRequest, Probe, Task
+from autoseg.core.task import Arrays, Context, PlanRequest, Probe, Task
 from autoseg.io.atomic import hash_values
 from autoseg.io.done import DONE, is_as_written, is_done, mark_done
 from autoseg.io.plans import read_plan
 from autoseg.io.store import Store
 from autoseg.io.values import read_json, read_value, write_value
 from autoseg.ops.crop import whole_box
-from autoseg.stages.prepare import stored_inputs
+from autoseg.stages.prepare import prepare_inputs, read_inputs, stored_inputs
 from autoseg.stages.preprocess import PrepareUnit
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ def _with_earlier_measurements(budget: Budget, path: Path, keep_memory: bool) ->
         return budget
     memory = earlier.memory_bytes if keep_memory else budget.memory_bytes
     return replace(budget, memory_bytes=memory, measured=earlier.measured, footprints=earlier.footprints,
-                   case_times=earlier.case_times)
+                   case_times=earlier.case_times, findings=earlier.findings)
 
 
 def _with_earlier_configurations(request: PlanRequest, budget: Budget, path: Path) -> PlanRequest:
@@ -200,7 +200,10 @@ def make_probe(task: Task, spec: DatasetSpec, units: Sequence[Unit], request: Pl
             count, predict = one_batch_of_windows(task, plan, configuration, store, pilots[0])
             return prepared, median_seconds([predict] * PROBE_STEPS, plan.budget.target) / count
 
-    return Probe(seconds, peak_bytes, case_seconds)
+    def pilots(plan: Plan, configuration: Configuration) -> list[tuple[Arrays, GridRecord]]:
+        return [prepare_inputs(read_inputs(unit, spec), plan, configuration) for unit in pilot_units(units)]
+
+    return Probe(seconds, peak_bytes, case_seconds, pilots)
 
 
 @contextmanager

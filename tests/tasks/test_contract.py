@@ -74,7 +74,7 @@ def test_a_plan_made_from_its_own_budget_is_the_same_and_measures_nothing(toy):
     def refuse(*asked):
         raise AssertionError("measured again")
 
-    no_probe = Probe(refuse, refuse, refuse)
+    no_probe = Probe(refuse, refuse, refuse, refuse)
 
     request = pipeline.PlanRequest("toy", "default")
     again = toy.task.make_plan(toy.workspace.spec, toy.workspace.fingerprint, toy.plan.budget, request, no_probe)
