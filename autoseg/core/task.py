@@ -277,7 +277,7 @@ class Task:
         restore: (raw, grid record, configuration, context) -> prediction on the case grid, canonical orientation; called
             once per raw output. The record is that of the first case and holds those of a unit's further cases.
         complete: (prediction, unit, inputs, spec) -> the prediction with what only the unit's files can give it (an image warped
-            onto another one), before it is written; `as_predicted` where there is nothing of this kind.
+            onto another one), before it is handed out by `predict`; `as_predicted` where there is nothing of this kind.
         write: (prediction, spec, image, path without ending) -> files written, in the stored orientation.
         read_prediction: (file or path without ending, spec) -> prediction.
         row: (prediction, spec, image) -> what `predictions.csv` says of a unit, by column.

@@ -206,7 +206,6 @@ def _validate_unit(run: Run, network: nn.Module, unit: Unit, context: Context) -
     inputs = read_inputs(unit, run.spec)
     image = next(iter(inputs.values()))
     path = scored / f"{unit.id}{written_ending(next(iter(unit.cases[0].inputs.values()))[0])}"
-    prediction = run.task.complete(prediction, unit, inputs, run.spec)
     outputs = run.task.write(prediction, run.spec, image, path)
     scores = run.task.score(prediction, run.task.read_target(unit, run.spec), run.spec, image)
     record = Record(unit.id, scores, unit.group)
