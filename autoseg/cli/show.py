@@ -14,7 +14,7 @@ from autoseg.reporting.numbers import counted, has_interval
 
 if TYPE_CHECKING:
     from autoseg.core.bundle import Bundle
-    from autoseg.core.networks import Classifier, Network
+    from autoseg.core.networks import Classifier, Network, Registrar
     from autoseg.core.plan import Plan
     from autoseg.core.report import Estimate, Failure, Report
     from autoseg.core.task import Task
@@ -82,10 +82,10 @@ def plan(screen: Screen, made: Plan) -> None:
         screen.say(table(["predicted time", "preprocess", "training a fold", "validating it", "predicting a case"], timed))
 
 
-def _network(network: Network | Classifier) -> str:
-    """Features per stage, and of a classifier its kind."""
+def _network(network: Network | Classifier | Registrar) -> str:
+    """Features per stage, and of a network other than a U-Net its kind."""
     features = " ".join(map(str, network.features))
-    return features if hasattr(network, "convs_decoder") else f"{network.kind} {features}"
+    return features if hasattr(network, "deep_supervision") else f"{network.kind} {features}"
 
 
 def duration(seconds: float) -> str:

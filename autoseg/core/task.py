@@ -18,7 +18,7 @@ from autoseg.core.case import Case, Unit
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.geometry import Box, GridRecord
 from autoseg.core.image import Image
-from autoseg.core.networks import Classifier, Network
+from autoseg.core.networks import Classifier, Network, Registrar
 from autoseg.core.plan import Configuration, Plan, Precision
 from autoseg.core.report import Estimate, Failure, Record, Scores
 from autoseg.core.spec import DatasetSpec
@@ -203,7 +203,7 @@ class Starting:
 
     weights: str
     sha256: str
-    network: Network | Classifier
+    network: Network | Classifier | Registrar
     source: str
 
 
