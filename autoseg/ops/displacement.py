@@ -123,9 +123,9 @@ def move_points(points_mm: NDArray, displacement: NDArray, fixed: Geometry) -> N
     beyond = np.flatnonzero(~is_inside(where, fixed.shape))
     if len(beyond):
         point = tuple(round(float(value), 1) for value in points[beyond[0]])
-        raise GeometryError(f"{len(beyond)} of {len(points)} points lie outside the grid of the displacement, the first at {point} mm "
-                            "(superior, posterior, left); give points of the fixed image")
-    # Not `sample`, whose results are float32: coordinates of some hundred millimetres would lose the fourth digit behind the point.
+        raise GeometryError(f"{len(beyond)} of {len(points)} points lie outside the grid of the displacement, the first at "
+                            f"{point} mm (superior, posterior, left); give points of the fixed image")
+    # Not `sample`, whose results are float32.
     steps = [_linear(component, where) for component in displacement]
     return points + np.stack(steps, axis=1)
 
@@ -149,8 +149,8 @@ def to_voxels(displacement: NDArray, geometry: Geometry) -> NDArray[np.float32]:
 def jacobian_determinant(displacement: NDArray, fixed: Geometry) -> NDArray[np.float32]:
     """How many times larger a small volume is in the moving image: det(I + du/dx), (Z, Y, X).
 
-    1 keeps the volume, 2 doubles it; where it is not positive the map folds. Derivatives are central differences, one-sided at the
-    border, and none across an axis of one voxel: of a flat image it is an area. What folds between two voxels is not seen.
+    1 keeps the volume, 2 doubles it; where it is not positive the map folds. Derivatives are central differences, one-sided at
+    the border, and none across an axis of one voxel: of a flat image it is an area. What folds between two voxels is not seen.
     """
     require_displacement(displacement, fixed)
     to_index = np.linalg.inv(fixed.matrix()[:, :3])
@@ -184,7 +184,7 @@ def _determinant(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
 
 
-def _turned(matrix: NDArray[np.float64], vectors: NDArray) -> NDArray[np.float32]:
+def _turned(matrix: NDArray, vectors: NDArray) -> NDArray[np.float32]:
     return np.stack([sum(np.float32(factor) * vectors[column] for column, factor in enumerate(row) if factor)
                      for row in matrix]).astype(np.float32, copy=False)
 
@@ -195,5 +195,5 @@ def _linear(component: NDArray, where: NDArray[np.float64]) -> NDArray[np.float6
 
 def _require_on_grid(voxels: NDArray, geometry: Geometry, what: str) -> None:
     if voxels.ndim != 4 or voxels.shape[1:] != geometry.shape:
-        raise GeometryError(f"{what} has {voxels.shape[1:]} voxels (z, y, x) and its grid {geometry.shape}; give the grid that it "
-                            "lies on")
+        raise GeometryError(f"{what} has {voxels.shape[1:]} voxels (z, y, x) and its grid {geometry.shape}; give the grid that "
+                            "it lies on")

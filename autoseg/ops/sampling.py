@@ -84,10 +84,10 @@ def sample(channel: NDArray, where: NDArray[np.float64], interpolation: Interpol
 
 
 def label_of_largest_share(labels: NDArray, where: NDArray[np.float64]) -> NDArray:
-    """The label with the largest share of linear interpolation at places (3, n) of a label map (Z, Y, X); of equal ones the smallest.
+    """The label with the largest share of linear interpolation at places (3, n) of a label map (Z, Y, X), (n,).
 
-    As the largest of all labels' masks, each interpolated linearly; but a place has eight neighbours only, so neither time nor
-    memory grow with the number of labels. Beyond the image its border is repeated.
+    Of equal shares the smallest label. As the largest of all labels' masks, each interpolated linearly; but a place has eight
+    neighbours only, so neither time nor memory grow with the number of labels. Beyond the image its border is repeated.
     """
     base, share = [], []
     for place, size in zip(where, labels.shape, strict=True):

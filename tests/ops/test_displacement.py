@@ -25,7 +25,7 @@ PLAIN = Geometry((4, 5, 6), (3.0, 2.0, 0.5))
 
 def pair():
     fixed = image_on(stored_grid(shape=(9, 7, 8), angles_deg=(12, -20, 35)), seed=3)
-    moving = image_on(stored_grid(shape=(12, 10, 11), spacing_mm=(1.1, 1.9, 2.3), origin_mm=(-14, 28, 3), angles_deg=(-8, 5, 50)), seed=4)
+    moving = image_on(stored_grid((12, 10, 11), (1.1, 1.9, 2.3), (-14, 28, 3), (-8, 5, 50)), seed=4)
     return fixed, moving
 
 
