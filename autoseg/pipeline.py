@@ -24,7 +24,7 @@ from autoseg.io.dataset import list_inputs, scan_all
 from autoseg.io.lock import locked, reading
 from autoseg.io.policy import Policy
 from autoseg.io.store import Store
-from autoseg.io.values import read_value, write_value
+from autoseg.io.values import from_plain, read_value, write_value
 from autoseg.planning.splits import Fold, crosses_patients
 from autoseg.stages.check import Understanding, few_patients, require_sound_units, run_check
 from autoseg.stages.evaluate import run_evaluate
@@ -274,6 +274,28 @@ def predict(bundle_folder: Path, inputs: Path, output: Path, context: Context, *
         manifest = run_predict(predictor, units, output, refused=refused, progress=progress)
         record_predictions(output, predictor, manifest, origin or Origin())
     return manifest
+
+
+def register(fixed: Path, moving: Path, output: Path, budget: Budget, context: Context, *, method: str, similarity: str,
+             channel: str, labels: Path | None, fixed_labels: Path | None, landmarks: tuple[Path, Path] | None, progress: Progress,
+             provenance: Mapping[str, str], origin: Origin | None = None):
+    """A single pair, registered without training: `output` receives displacement, transform, what was warped, and a page.
+
+    Args:
+        method, similarity, channel, labels, fixed_labels, landmarks: see `tasks.registration.single`.
+    """
+    from autoseg.stages.single import run_single
+    from autoseg.tasks.registration.single import single_pair
+    from autoseg.tasks.registration.spec import RegistrationOptions
+
+    require_writable(output, make=False)
+    options = from_plain({"method": method, "similarity": similarity, "pairs": "table"}, RegistrationOptions, source="autoseg register")
+    spec, unit = single_pair(fixed, moving, options, channel=channel, labels=labels, fixed_labels=fixed_labels, landmarks=landmarks)
+    if output.resolve() in {path.resolve().parent for path in (fixed, moving)}:
+        raise UsageError(f"what is written would lie among the images in {output}; name another folder with -o")
+    with locked(output, "register"):
+        return run_single(load_task(spec.task), spec, unit, output, budget, context=context, progress=progress,
+                          provenance=provenance, origin=origin or Origin())
 
 
 def evaluate(spec: DatasetSpec, predictions: Path, references: Path, *, trusted_task: str | None,

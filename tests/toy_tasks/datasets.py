@@ -77,7 +77,7 @@ inputs: [{role: image, channels: [MRI]}]
 layouts: [{name: toy, inputs: {image: ["images/{case}.nii.gz"]}, targets: {label: "labels/{case}.nii.gz"}}]
 labels: {bright: 7, dark: 3}
 grouping: {pattern: "^(p[0-9]+)_"}
-options: {pair_count: 16}
+options: {pairs: within_patient, refine_iterations: 3}
 """,
     "toy_tasks.intensity": """
 name: ToyIntensity
@@ -148,7 +148,7 @@ def write_pair_cases(folder: Path) -> None:
     pattern /= pattern.std()
     for number in range(CASES):
         rng = np.random.default_rng(number)
-        geometry = Geometry((14 + number % 3, 18, 21), (1.0, 1.2, 0.9), (5.0, -4.0, 3.0 * number))
+        geometry = Geometry((14 + number % 3, 18, 21), (1.0, 1.2, 0.9), (5.0, -4.0, 40.0 * number))
         grid = np.stack(np.meshgrid(*map(np.arange, geometry.shape), indexing="ij")).astype(float)
         moves = np.stack([gaussian_filter(rng.normal(size=geometry.shape), 5.0) for _ in range(3)])
         places = grid + 4.0 + moves * 1.5 / moves.std() + rng.uniform(-1, 1, 3)[:, None, None, None]

@@ -57,6 +57,11 @@ class Design:
     labelled: bool
 
     @property
+    def trains(self) -> bool:
+        """A network is trained; else every pair is answered by itself."""
+        return self.method in ("network", "supervised")
+
+    @property
     def labels(self) -> tuple[int, ...]:
         """Values of labels that are trained on."""
         learns = self.method == "network" and self.options.use_labels and self.labelled
@@ -80,11 +85,13 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
     pilots, budget = find_pilots(probe, draft, coarse_of(_sketch(design)), budget, pilot_key(fingerprint, options))
     meter = Meter(budget, probe, draft)
     configuration, chosen = _configure(design, pilots, meter)
-    configuration = predicted(configuration, design.grid, meter, timed=True, most=NO_BOUND)
+    costs = idle_costs(design)
+    if design.trains:
+        configuration = predicted(configuration, design.grid, meter, timed=True, most=NO_BOUND)
+        costs = cost_reasons(configuration, meter, most=NO_BOUND)
     reasons = {"transpose": grid_reason(inside), **input_reasons,
                "seed": Reason(f"seed {request.seed} asked for", "the same seed repeats the same run", "command line"),
-               **below(f"configurations.{NAME}", explain(configuration, design, pilots, meter.budget) | chosen
-                       | cost_reasons(configuration, meter, most=NO_BOUND))}
+               **below(f"configurations.{NAME}", explain(configuration, design, pilots, meter.budget) | chosen | costs)}
     return replace(draft, configurations={NAME: configuration}, budget=meter.budget, reasons=reasons)
 
 
@@ -160,34 +167,55 @@ def _configure(design: Design, pilots: Pilots, meter: Meter) -> tuple[Configurat
     """The configuration with its size, length and smoothness, and the reasons that only measuring gives."""
     from autoseg.tasks.registration.bracket import choose_smoothness
 
-    trains = design.method in ("network", "supervised")
-    target, minutes = meter.budget.target, meter.budget.minutes
-    drawn = [_draw(design, pilots, rung, pilots.reach_mm) for rung in recipes.LADDER]
-    fits = [place for place, one in enumerate(drawn) if not trains or meter.footprint(one).training_bytes <= meter.budget.memory_bytes]
-    if not fits:
-        needed = meter.footprint(drawn[0]).training_bytes
-        raise ResourceError(f"configuration {NAME!r}: the smallest training step needs {needed / 1e9:.2f} GB, more than the memory "
-                            f"budget of {meter.budget.memory_bytes / 1e9:.2f} GB", hint=f"give at least --memory "
-                            f"{needed / 1e9 + 0.01:.2f}GB")
-    usable = drawn[:max(fits) + 1]
-    if target == "cuda" or minutes is None or not trains:
-        wanted = recipes.START if target == "cpu" and trains else len(recipes.LADDER) - 1
-        chosen = usable[min(wanted, len(usable) - 1)]
-        reasons: Reasons = {}
-    else:
-        place = climb(len(usable), min(recipes.START, len(usable) - 1),
-                      lambda rung: iterations_within(minutes, meter.seconds(usable[rung])))
-        chosen = usable[place]
-        reasons = _size_reasons(usable, meter, minutes)
+    chosen, reasons = _sized(design, pilots, meter) if design.trains else (_pair_sized(design, pilots, meter.budget), {})
     smoothness, why = choose_smoothness(chosen, meter)
     terms = {name: smoothness if name == "smoothness" else weight for name, weight in chosen.loss.terms.items()}
     chosen = replace(chosen, loss=Loss(terms))
     return with_length(chosen, design, meter), reasons | why
 
 
+def _pair_sized(design: Design, pilots: Pilots, budget: Budget) -> Configuration:
+    """The configuration of pairs that are answered by themselves, as fine as time and memory allow."""
+    voxels = min(recipes.PAIR_VOXELS[budget.target], budget.memory_bytes // recipes.PAIR_BYTES_PER_VOXEL)
+    return _draw(design, pilots, replace(recipes.LADDER[0], voxels=voxels), pilots.reach_mm)
+
+
+def _sized(design: Design, pilots: Pilots, meter: Meter) -> tuple[Configuration, Reasons]:
+    """The configuration of a network that fits into memory and, on a CPU, into the minutes."""
+    target, minutes = meter.budget.target, meter.budget.minutes
+    start = recipes.START if target == "cpu" else len(recipes.LADDER) - 1
+    usable: list[Configuration] = []
+    for rung in recipes.LADDER:
+        one = _draw(design, pilots, rung, pilots.reach_mm)
+        if usable and one.patch_size == usable[-1].patch_size and one.network == usable[-1].network:
+            continue  # the whole of every case at its own resolution
+        needed = meter.footprint(one).training_bytes
+        if needed > meter.budget.memory_bytes:
+            if not usable:
+                raise ResourceError(f"configuration {NAME!r}: the smallest training step needs {needed / 1e9:.2f} GB, more than the "
+                                    f"memory budget of {meter.budget.memory_bytes / 1e9:.2f} GB",
+                                    hint=f"give at least --memory {needed / 1e9 + 0.01:.2f}GB")
+            break
+        usable.append(one)
+        if minutes is None and len(usable) > start:
+            break
+    first = min(start, len(usable) - 1)
+    if target == "cuda" or minutes is None:
+        return usable[first], {}
+    place = climb(len(usable), first, lambda rung: iterations_within(minutes, meter.seconds(usable[rung])))
+    return usable[place], _size_reasons(usable, meter, minutes)
+
+
+def idle_costs(design: Design) -> Reasons:
+    """Why nothing is predicted of a plan that trains nothing."""
+    reason = Reason(f"method {design.method}", "nothing is trained; the frame is as large as memory allows for a pair",
+                    "tasks/registration/recipes.py")
+    return dict.fromkeys(("predicted_peak_bytes", "predicted_inference_bytes", "predicted_seconds"), reason)
+
+
 def with_length(configuration: Configuration, design: Design, meter: Meter) -> Configuration:
     """The same with the number of iterations: none where nothing is trained; else by minutes or by the number of cases."""
-    if design.method not in ("network", "supervised"):
+    if not design.trains:
         return configuration
     target, minutes = meter.budget.target, meter.budget.minutes
     if minutes is None:
@@ -213,8 +241,8 @@ def _size_reasons(timed: Sequence[Configuration], meter: Meter, minutes: float) 
 
 def similarity_of_pilots(design: Design, pilots: Pilots) -> SimilarityName:
     """Squared differences for calibrated images, local correlation where a line explains what there is to explain, else MIND."""
-    if design.options.similarity not in ("auto", "learned"):
-        return design.options.similarity  # type: ignore[return-value]
+    if design.options.similarity != "auto":
+        return design.options.similarity
     if design.ct and design.options.pairs == "within_patient":
         return "lncc"
     return "lncc" if pilots.explained - pilots.linear < recipes.LARGEST_GAP else "mind"
@@ -270,11 +298,12 @@ def _network(design: Design, rung: Rung, halvings: tuple[int, int, int], size: t
 
 def _values(design: Design, pilots: Pilots | None, similarity: SimilarityName, finest_mm: float, *, affine: bool) -> dict[str, Value]:
     window = min(recipes.LARGEST_WINDOW_VOXELS, max(recipes.SMALLEST_WINDOW_VOXELS, recipes.WINDOW_MM / finest_mm))
+    asked = design.options.refine_iterations
     values: dict[str, Value] = {
         "method": design.method, "alignment": "centres" if pilots is None else pilots.alignment,
         "any_two": design.options.pairs == "cohort", "similarity": similarity, "window_voxels": round(window, 3),
         "drawn_labels": min(recipes.MOST_DRAWN_LABELS, len(design.labels)),
-        "refine_iterations": recipes.REFINE_ITERATIONS if design.method in ("network", "supervised") else 0,
+        "refine_iterations": 0 if not design.trains else recipes.REFINE_ITERATIONS if asked is None else asked,
         "refine_rate_voxels": recipes.REFINE_RATE_VOXELS}
     if design.labels:
         values["label_values"] = design.labels

@@ -61,6 +61,9 @@ LARGEST_GAP = 0.1
 AFFINE_OFFSET_VOXELS, AFFINE_SCALE = 3.0, 1.05
 FEWEST_PAIRS = 30
 
+# Voxels of a pair that is optimised by itself, and bytes that a step needs for each (local correlation keeps some sixty values).
+PAIR_VOXELS: dict[Target, int] = {"cpu": 2**20, "cuda": 2**23}
+PAIR_BYTES_PER_VOXEL = 400
 # Instance optimisation: steps of Adam per level (shrink, shrink of the velocity), rates in voxels.
 PAIR_LEVELS = ((4, 4, 80), (2, 4, 80), (1, 2, 60))
 PAIR_RATE_VOXELS, AFFINE_RATE_VOXELS = 0.2, 0.3

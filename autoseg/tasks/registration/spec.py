@@ -13,7 +13,7 @@ from autoseg.core.spec import STRICT, DatasetSpec
 from autoseg.io.patterns import compiled
 
 Method = Literal["network", "supervised", "pair", "implicit"]
-SimilarityName = Literal["mse", "lncc", "mind", "mutual_information", "learned"]
+SimilarityName = Literal["mse", "lncc", "mind", "mutual_information"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -31,6 +31,7 @@ class RegistrationOptions:
         use_labels: labels take part in the loss where there are some; scores use them always.
         method: as asked for; `auto`: a network where there are pairs enough, else every pair by itself.
         similarity: as asked for; `auto`: what measured pairs ask for.
+        refine_iterations: steps by which what a network answered is improved on the pair itself; None: as planned.
     """
 
     pairs: Literal["cohort", "within_patient", "atlas", "table"] = "cohort"
@@ -41,7 +42,8 @@ class RegistrationOptions:
     pair_count: int = Field(default=1000, ge=1)
     use_labels: bool = True
     method: Literal["auto", "network", "supervised", "pair", "implicit"] = "auto"
-    similarity: Literal["auto", "mse", "lncc", "mind", "mutual_information", "learned"] = "auto"
+    similarity: Literal["auto", "mse", "lncc", "mind", "mutual_information"] = "auto"
+    refine_iterations: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> RegistrationOptions:

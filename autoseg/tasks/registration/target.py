@@ -58,8 +58,8 @@ def read_target(unit: Unit, spec: DatasetSpec) -> PairTarget | None:
     """Labels and landmarks of a pair, as far as there are any; of a single case None where it has none.
 
     Raises:
-        DatasetError: one image has labels or landmarks that the other one lacks, landmarks differ, or a label map holds a value
-            that is not listed.
+        DatasetError: the fixed image has labels that the moving one lacks, or one of them landmarks that the other one lacks;
+            landmarks differ, or a label map holds a value that is not listed. Labels of the moving image alone are warped.
         GeometryError: a label map does not lie on the grid of its image.
     """
     if len(unit.cases) == 1 and not unit.cases[0].targets:
@@ -114,6 +114,8 @@ def require_listed(label: NDArray, spec: DatasetSpec, path: Path) -> None:
 def require_both(unit: Unit, annotations: list[Annotation]) -> None:
     """Raises a DatasetError where one image of a pair is annotated and the other is not."""
     fixed, moving = annotations
+    if fixed.label is None and fixed.landmarks is None and unit.cases[1].targets.keys() <= {LABEL}:
+        return  # labels to be warped onto an image that has none, which is what an atlas is for
     for what, have in (("a label map", [fixed.label is not None, moving.label is not None]),
                        ("landmarks", [fixed.landmarks is not None, moving.landmarks is not None])):
         if have[0] != have[1]:

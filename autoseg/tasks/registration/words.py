@@ -23,7 +23,8 @@ def examine(units: Sequence[Unit], spec: DatasetSpec) -> tuple[Failure, ...]:
     """Pairs of which one image has labels or landmarks and the other has none; a warning where no pair has any."""
     found = []
     for what, name in ((LABEL, "a label map"), (LANDMARKS, "landmarks")):
-        odd = [unit for unit in units if len({what in case.targets for case in unit.cases}) > 1]
+        odd = [unit for unit in units if len({what in case.targets for case in unit.cases}) > 1
+               and not (what == LABEL and what not in unit.cases[0].targets)]  # labels to be warped onto an image without
         if odd:
             lacking = next(case.id for case in odd[0].cases if what not in case.targets)
             found.append(Failure(f"{len(odd)} pairs", "E_ONE_SIDED", f"have {name} of one image only, for example {odd[0].id}, where "
