@@ -266,7 +266,9 @@ def _draw(design: Design, pilots: Pilots | None, rung: Rung, reach_mm: float) ->
     affine = pilots is not None and wants_affine(pilots, finest)
     network = _network(design, rung, halvings, size, affine=affine, steps=integration_steps(reach_mm, finest))
     similarity = "lncc" if pilots is None else similarity_of_pilots(design, pilots)
-    terms = {"end_point": 1.0} if design.method == "supervised" else {"similarity": 1.0, "smoothness": recipes.SMOOTHNESS[similarity]}
+    terms = {"similarity": 1.0, "smoothness": recipes.SMOOTHNESS[similarity]}
+    if design.method == "supervised":
+        terms = {"end_point": 1.0, "smoothness": terms["smoothness"]}
     if design.method == "implicit":
         terms["smoothness"] = recipes.IMPLICIT_WEIGHT
     if design.labels:
@@ -307,6 +309,11 @@ def _values(design: Design, pilots: Pilots | None, similarity: SimilarityName, f
         "refine_rate_voxels": recipes.REFINE_RATE_VOXELS}
     if design.labels:
         values["label_values"] = design.labels
+    if design.method == "supervised":
+        reach = max(finest_mm, 0.0 if pilots is None else pilots.reach_mm)
+        least, most = (round(reach * share, 3) for share in recipes.DEFORMATION_SHARES)
+        values |= {"deformation_least_mm": least, "deformation_most_mm": most,
+                   "deformation_widths_voxels": recipes.DEFORMATION_WIDTHS_VOXELS}
     if design.method == "pair":
         values |= {"pair_levels": recipes.PAIR_LEVELS, "pair_rate_voxels": recipes.PAIR_RATE_VOXELS,
                    "pair_affine": recipes.PAIR_AFFINE if affine else None, "affine_rate_voxels": recipes.AFFINE_RATE_VOXELS}

@@ -45,6 +45,9 @@ PASSES = 50
 FEWEST_ITERATIONS: dict[Target, int] = {"cpu": 1_000, "cuda": 5_000}
 MOST_ITERATIONS: dict[Target, int] = {"cpu": 10_000, "cuda": 100_000}
 
+# Known deformations: root mean square lengths up to this share of what pairs have to be moved by, and deviations of the Gaussians
+# that smooth them, in voxels (RegNet, Sokooti et al. 2017, draws fields of several scales).
+DEFORMATION_SHARES, DEFORMATION_WIDTHS_VOXELS = (0.1, 1.0), (4, 8, 16)
 # Weight of the smoothness beside each similarity: VoxelMorph's 1 for local correlation; ConvexAdam's 1.25 for MIND; VoxelMorph's
 # 0.02 for squared differences of images between 0 and 1, for standardised ones, whose variance is some twenty times larger.
 SMOOTHNESS: dict[SimilarityName, float] = {"lncc": 1.0, "mind": 1.25, "mse": 0.4, "mutual_information": 1.0}

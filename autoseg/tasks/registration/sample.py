@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from autoseg.core.case import Case, Unit
 from autoseg.core.plan import Configuration
 from autoseg.core.task import CaseStore
-from autoseg.tasks.registration.frame import place_pair
+from autoseg.tasks.registration.frame import cut, place_pair
 from autoseg.tasks.registration.target import LABEL
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def draw_batch(units: Sequence[Unit], store: CaseStore, configuration: Configura
 
     Returns:
         `fixed`, `moving`: float32 (B, C, *frame); where labels are trained on, `fixed_labels` and `moving_labels`: bool
-        (B, K, *frame), masks of the labels that were drawn for each pair; without Z in two dimensions. `cases`: ids of the pairs.
+        (B, K, *frame), masks of the labels that were drawn for each pair; without Z in two dimensions. A supervised plan gets
+        `displacement`, float32 (B, D, *frame) in voxels, and as fixed image the moving one moved by it. `cases`: ids of the pairs.
     """
     import torch  # here, because planning loads this file too and needs no torch
 
@@ -33,12 +34,14 @@ def draw_batch(units: Sequence[Unit], store: CaseStore, configuration: Configura
     names = []
     for _ in range(configuration.batch_size):
         fixed, moving = draw_pair(units, cases, configuration, rng)
-        for name, array in _placed(fixed, moving, store, configuration, rng).items():
+        drawn = _known(moving, store, configuration, rng) if configuration.task_values["method"] == "supervised" else \
+            _placed(fixed, moving, store, configuration, rng)
+        for name, array in drawn.items():
             columns.setdefault(name, []).append(array)
         names.append(f"{moving.id} to {fixed.id}")
     batch = {name: torch.from_numpy(np.stack(arrays)) for name, arrays in columns.items()}
     if configuration.network.dims == 2:
-        batch = {name: tensor.squeeze(2) for name, tensor in batch.items()}
+        batch = {name: tensor if name == "displacement" else tensor.squeeze(2) for name, tensor in batch.items()}
     return batch | {"cases": names}  # type: ignore[return-value]
 
 
@@ -59,6 +62,8 @@ def blank_batch(configuration: Configuration) -> dict[str, Tensor]:
     network, count = configuration.network, configuration.batch_size
     size = configuration.patch_size[-network.dims:]
     batch = {name: torch.zeros(count, network.in_channels, *size) for name in ("fixed", "moving")}
+    if configuration.task_values["method"] == "supervised":
+        batch["displacement"] = torch.zeros(count, network.dims, *size)
     drawn = drawn_labels(configuration)
     if drawn:
         batch |= {name: torch.zeros(count, drawn, *size, dtype=torch.bool) for name in ("fixed_labels", "moving_labels")}
@@ -83,6 +88,26 @@ def _placed(fixed: Case, moving: Case, store: CaseStore, configuration: Configur
         batch |= {"fixed_labels": placed.fixed[LABEL] == chosen[:, None, None, None],
                   "moving_labels": placed.moving[LABEL] == chosen[:, None, None, None]}
     return {name: np.ascontiguousarray(array) for name, array in batch.items()}
+
+
+def _known(case: Case, store: CaseStore, configuration: Configuration, rng: np.random.Generator) -> dict[str, NDArray]:
+    """An image, and what it becomes by a random deformation, which is known."""
+    import torch
+
+    from autoseg.augment.deformations import DeformationRules, draw_displacement
+    from autoseg.nn.warp import warp
+
+    values, dims = configuration.task_values, configuration.network.dims
+    size = configuration.patch_size
+    image = np.ascontiguousarray(cut(store.array(case.id, "image"), size))
+    spacing = [float(mm or 1.0) for mm in configuration.spacing_mm[-dims:]]
+    lengths = float(values["deformation_least_mm"]), float(values["deformation_most_mm"])  # type: ignore[arg-type]
+    widths = tuple(width * min(spacing) for width in values["deformation_widths_voxels"])  # type: ignore[union-attr, operator]
+    rules = DeformationRules(lengths, widths)
+    displacement = draw_displacement(size[-dims:], spacing, rules, rng)
+    voxels = torch.from_numpy(image.reshape(1, -1, *size[-dims:]))
+    fixed = warp(voxels, torch.from_numpy(displacement)[None]).numpy().reshape(image.shape)
+    return {"fixed": fixed, "moving": image, "displacement": displacement}
 
 
 def _arrays(case: Case, store: CaseStore, *, with_label: bool) -> dict[str, NDArray]:

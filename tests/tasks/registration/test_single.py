@@ -16,7 +16,10 @@ from autoseg.io.transforms import read_displacement
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory):
+    from autoseg.tasks.registration import recipes
+
     folder = tmp_path_factory.mktemp("register")
+    levels, recipes.PAIR_LEVELS = recipes.PAIR_LEVELS, ((2, 4, 40), (1, 2, 30))  # enough for a shift, in a quarter of the time
     shifted_pair(folder, steps=(0, 1, 2), origin=(300.0, 0.0, 0.0))
     (folder / "fixed.csv").write_text("name,l,p,s\na,10,12,14\n")
     (folder / "moving.csv").write_text("name,l,p,s\na,12,13.5,314\n")
@@ -24,6 +27,7 @@ def registered(tmp_path_factory):
                     str(folder / "out"), "--labels", str(folder / "moving_label.nii.gz"), "--fixed-labels",
                     str(folder / "fixed_label.nii.gz"), "--fixed-landmarks", str(folder / "fixed.csv"), "--moving-landmarks",
                     str(folder / "moving.csv"), "--memory", "1GB", "--device", "cpu", "--json"])
+    recipes.PAIR_LEVELS = levels
     assert code == 0
     return folder
 
