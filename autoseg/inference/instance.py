@@ -81,7 +81,7 @@ def optimise_pair(fixed: Tensor, moving: Tensor, spacing_mm: Sequence[float], ru
     Args:
         fixed, moving: (B, C, *spatial) float32 on one grid. Pairs of a batch share nothing but the number of steps.
         spacing_mm: voxel size per spatial axis.
-        describe: features of an image, which are made once per level, warped, and compared in its place (MIND's with their squared
+        describe: features of an image, made once per level, warped, and compared in its place (MIND's with their squared
             difference, as in ConvexAdam); None: the images themselves.
         start: what to begin with, from a network or an earlier run; None: the identity.
     """
