@@ -3,10 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 from nn.fields import noise, smooth_field
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from autoseg.core.errors import IncompatibleError
 from autoseg.core.networks import Registrar
+from autoseg.losses.local_correlation import local_correlation_loss
+from autoseg.losses.smoothness import diffusion_energy
 from autoseg.nn.build import build_network
 from autoseg.nn.registrar import deformation, inverse_displacement, moments
 from autoseg.nn.warp import compose, warp
@@ -129,3 +132,14 @@ def test_sizes_that_strides_do_not_divide_are_told():
 def test_a_decoder_finer_than_the_encoder_is_refused():
     with pytest.raises(IncompatibleError, match="decoder of one stage"):
         built(registrar(convs_decoder=(1, 1, 1)))
+
+
+def test_memory_can_be_predicted_without_numbers_and_leaves_none_behind():
+    """A grid that was kept from a run on tensors without content would break the next real one."""
+    with FakeTensorMode():
+        network = build_network(registrar())
+        found = network(torch.zeros(2, 1, 8, 12, 16), torch.zeros(2, 1, 8, 12, 16))
+        loss = local_correlation_loss(found.displacement, found.displacement) + diffusion_energy(found.velocity, (1.0, 1.0, 1.0))
+        loss.backward()
+    real = built(registrar())(*images(3))
+    assert torch.isfinite(local_correlation_loss(real.displacement, real.displacement.flip(2)))
