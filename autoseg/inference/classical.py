@@ -148,8 +148,9 @@ def register_demons(fixed: Image, moving: Image, affine: NDArray, method: Demons
 
     pair = _Pair.of(fixed, moving, channel)
     start = affine_displacement(affine, fixed.geometry)
-    warped = plane_to_itk(warp(moving.voxels[channel][None], moving.geometry, start, fixed.geometry, interpolation="linear",
-                               outside=None)[0], fixed.geometry.spacing_mm, pair.flat)
+    on_fixed = warp(moving.voxels[channel][None], moving.geometry, start, fixed.geometry, interpolation="linear", outside=None)[0]
+    # Demons compare intensities, so what is given mean 0 and deviation 1 is the same part of the body in both.
+    warped = plane_to_itk(_standardised(on_fixed, "moving"), fixed.geometry.spacing_mm, pair.flat)
     target = pair.fixed
     if method.match_histograms:
         # 256 levels and 50 points as in ITK's examples of demons; the threshold leaves air out.
@@ -233,12 +234,12 @@ def _flat_axis(fixed: Image, moving: Image) -> int | None:
 
 
 def _standardised(channel: NDArray, name: str) -> NDArray[np.float32]:
-    """A channel (Z, Y, X) with mean 0 and deviation 1: demons compare intensities, and have thresholds for them."""
+    """A channel (Z, Y, X) with mean 0 and deviation 1, so that no threshold of an algorithm depends on the scanner."""
     values = np.asarray(channel, np.float64)
-    mean, deviation = float(values.mean()), float(values.std())
-    if not np.isfinite(deviation):
+    if not np.isfinite(values).all():
         raise DatasetError(f"the {name} image has voxels that are no finite numbers; replace them", code="E_NONFINITE")
-    if deviation == 0:
+    mean, deviation = float(values.mean()), float(values.std())
+    if values.min() == values.max():
         raise DatasetError(f"every voxel of the {name} image has the value {mean:g}, so there is nothing to register; give the "
                            "image that was meant", code="E_CONSTANT")
     return ((values - mean) / deviation).astype(np.float32)
