@@ -277,8 +277,8 @@ def predict(bundle_folder: Path, inputs: Path, output: Path, context: Context, *
 
 
 def register(fixed: Path, moving: Path, output: Path, budget: Budget, context: Context, *, method: str, similarity: str,
-             channel: str, labels: Path | None, fixed_labels: Path | None, landmarks: tuple[Path, Path] | None, progress: Progress,
-             provenance: Mapping[str, str], origin: Origin | None = None):
+             channel: str, labels: Path | None, fixed_labels: Path | None, landmarks: tuple[Path, Path] | None,
+             progress: Progress, provenance: Mapping[str, str], origin: Origin | None = None):
     """A single pair, registered without training: `output` receives displacement, transform, what was warped, and a page.
 
     Args:
@@ -289,8 +289,10 @@ def register(fixed: Path, moving: Path, output: Path, budget: Budget, context: C
     from autoseg.tasks.registration.spec import RegistrationOptions
 
     require_writable(output, make=False)
-    options = from_plain({"method": method, "similarity": similarity, "pairs": "table"}, RegistrationOptions, source="autoseg register")
-    spec, unit = single_pair(fixed, moving, options, channel=channel, labels=labels, fixed_labels=fixed_labels, landmarks=landmarks)
+    options = from_plain({"method": method, "similarity": similarity, "pairs": "table"}, RegistrationOptions, source="autoseg "
+                                                                                                                     "register")
+    spec, unit = single_pair(fixed, moving, options, channel=channel, labels=labels, fixed_labels=fixed_labels,
+                             landmarks=landmarks)
     if output.resolve() in {path.resolve().parent for path in (fixed, moving)}:
         raise UsageError(f"what is written would lie among the images in {output}; name another folder with -o")
     with locked(output, "register"):

@@ -77,7 +77,8 @@ class Probe:
         seconds: (draft plan, candidate) -> median seconds of one optimisation step, its batch included.
         peak_bytes: candidate -> predicted peaks: of a training step, and of one batch of windows through the network.
         case_seconds: (draft plan, configuration) -> seconds to prepare one pilot case, and to predict one window.
-        pilots: (draft plan, configuration) -> the pilot units on its grid, each with the images of all its cases and the way back,
+        pilots: (draft plan, configuration) -> the pilot units on its grid, each with the images of all its cases and the way
+        back,
             for planners that look at more than the fingerprint can say. What they find belongs into `Budget.findings`.
     """
 

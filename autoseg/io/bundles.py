@@ -62,7 +62,8 @@ def write_bundle(folder: Path, bundle: Bundle, weights: Mapping[str, Path], mani
                  baseline: dict[str, NDArray] | None = None) -> None:
     """Writes a bundle; `weights` maps each member's relative path to the file to copy, `baseline` is the cheap model.
 
-    The cases of the bundle are copied, too. The index goes first when an old bundle is replaced, so that a killed run leaves no index over mixed files; so does the
+    The cases of the bundle are copied, too. The index goes first when an old bundle is replaced, so that a killed run leaves no
+    index over mixed files; so does the
     signature, which was for the old bundle.
     """
     (folder / INDEX).unlink(missing_ok=True)

@@ -76,12 +76,14 @@ def run_single(task: Task, spec: DatasetSpec, unit: Unit, folder: Path, budget: 
     image = next(iter(inputs.values()))
     scores = task.score(prediction, target, spec, image)
     drawn = task.figures(prediction, target, image, spec)
-    files = task.write(prediction, spec, image, folder / f"{unit.id}{written_ending(next(iter(unit.cases[0].inputs.values()))[0])}")
+    ending = written_ending(next(iter(unit.cases[0].inputs.values()))[0])
+    files = task.write(prediction, spec, image, folder / f"{unit.id}{ending}")
     page = _write_page(task, spec, unit, plan, scores, drawn, folder, seconds, provenance)
     write_value(folder / SCORES, {name: value for name, value in scores.items()})
     write_value(folder / PLAN, plan)
     names = [*(path.name for path in files), SCORES, PLAN, PAGE]
-    inputs_of = {f"{case.id}/{path.name}": sha256_file(path) for case in unit.cases for paths in case.inputs.values() for path in paths}
+    inputs_of = {f"{case.id}/{path.name}": sha256_file(path) for case in unit.cases for paths in case.inputs.values()
+                 for path in paths}
     write_manifest(folder, Manifest("single", origin, hash_values(plan), settings={"device": context.device}, inputs=inputs_of,
                                     outputs=digests_of(folder, names)))
     progress("register", 4, STEPS, "written")

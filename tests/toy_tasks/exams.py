@@ -206,4 +206,5 @@ def charts(records, baseline, spec):
 
 TASK = Task("toy_tasks.exams", "exam.rms", "exam.accuracy", Options, index, examine, facts, read_target, describe, make_plan,
             prepare_target, draw_batch, blank_batch, build_network, phases, infer, restore, as_predicted, write,
-            read_prediction, row, compare, score, summarise, fit_baseline, apply_baseline, refinements, figures, charts, notes, ())
+            read_prediction, row, compare, score, summarise, fit_baseline, apply_baseline, refinements, figures, charts, notes,
+            ())

@@ -26,7 +26,8 @@ MOST_VOXELS = 2**20
 LINEAR_FROM = 0.3
 
 
-def fit_baseline(samples: Iterable[tuple[Unit, Inputs, PairTarget | None]], spec: DatasetSpec, rng: np.random.Generator) -> Arrays:
+def fit_baseline(samples: Iterable[tuple[Unit, Inputs, PairTarget | None]], spec: DatasetSpec,
+                 rng: np.random.Generator) -> Arrays:
     """What the first few pairs say about how to begin: nothing else is learned.
 
     Returns:

@@ -104,7 +104,8 @@ def _require_plannable(spec: DatasetSpec, fingerprint: Fingerprint, request: Pla
         if name != NAME:
             raise UsageError(unknown_name(name, [NAME], "configuration"))
     if [entry.role for entry in spec.inputs] != ["image"]:
-        raise DatasetError(f"dataset {spec.name!r} has the inputs {', '.join(entry.role for entry in spec.inputs)}; a registration "
+        raise DatasetError(f"dataset {spec.name!r} has the inputs {', '.join(entry.role for entry in spec.inputs)}; a "
+                           f"registration "
                            "reads one input, which must be called image (several channels are channels of it)")
     if fingerprint.case_count < 2:
         raise DatasetError(f"dataset {spec.name!r} has {fingerprint.case_count} case(s); a pair needs two")
@@ -121,11 +122,13 @@ def _design(spec: DatasetSpec, options: RegistrationOptions, fingerprint: Finger
     wanted = np.percentile(extents, LARGEST_PERCENT, axis=0)[list(grid.transpose)] / np.array(grid.spacing_mm)
     flat = all(shape[grid.transpose[0]] == 1 for shape in fingerprint.shapes_after_crop)
     if not flat and any(shape[grid.transpose[0]] == 1 for shape in fingerprint.shapes_after_crop):
-        raise DatasetError(f"dataset {spec.name!r} has slices and volumes; register images of the same dimensions", code="E_SHAPE")
+        raise DatasetError(f"dataset {spec.name!r} has slices and volumes; register images of the same "
+                           f"dimensions", code="E_SHAPE")
     cases = fingerprint.case_count
     pairs = cases * (cases - 1) if options.pairs == "cohort" else cases - 1
     method = options.method if options.method != "auto" else "network" if pairs >= recipes.FEWEST_PAIRS else "pair"
-    return Design(spec, options, grid, (float(wanted[0]), float(wanted[1]), float(wanted[2])), pairs, 2 if flat else 3, method, ct,
+    largest = (float(wanted[0]), float(wanted[1]), float(wanted[2]))
+    return Design(spec, options, grid, largest, pairs, 2 if flat else 3, method, ct,
                   fingerprint.properties.get("cases.label", 0) > 0)
 
 
@@ -192,7 +195,8 @@ def _sized(design: Design, pilots: Pilots, meter: Meter) -> tuple[Configuration,
         needed = meter.footprint(one).training_bytes
         if needed > meter.budget.memory_bytes:
             if not usable:
-                raise ResourceError(f"configuration {NAME!r}: the smallest training step needs {needed / 1e9:.2f} GB, more than the "
+                raise ResourceError(f"configuration {NAME!r}: the smallest training step needs {needed / 1e9:.2f} GB, more than "
+                                    f"the "
                                     f"memory budget of {meter.budget.memory_bytes / 1e9:.2f} GB",
                                     hint=f"give at least --memory {needed / 1e9 + 0.01:.2f}GB")
             break
@@ -234,7 +238,8 @@ def _size_reasons(timed: Sequence[Configuration], meter: Meter, minutes: float) 
 
     known = {candidate_key(one): meter.budget.seconds_per_step(candidate_key(one)) for one in timed}
     times = "; ".join(f"{key}: {seconds:.4g} s per step" for key, seconds in known.items() if seconds is not None)
-    reason = Reason(times, f"from cheap to dear candidates, coarser and narrower while too few steps fit into {minutes:g} minutes",
+    reason = Reason(times, f"from cheap to dear candidates, coarser and narrower while too few steps fit into {minutes:g} "
+                           f"minutes",
                     "candidates timed on this machine, see budget.json")
     return {"network.features": reason, "patch_size": reason, "spacing_mm": reason}
 
@@ -274,7 +279,8 @@ def _draw(design: Design, pilots: Pilots | None, rung: Rung, reach_mm: float) ->
     if design.labels:
         terms["dice"] = recipes.DICE_WEIGHT
     length = 0 if design.method in ("pair", "implicit") else 1
-    shape = tuple(want * have / mm for want, have, mm in zip(design.grid.median_shape, design.grid.spacing_mm, spacing, strict=True))
+    shape = tuple(want * have / mm for want, have, mm in
+                  zip(design.grid.median_shape, design.grid.spacing_mm, spacing, strict=True))
     return Configuration(
         name=NAME, spacing_mm=spacing, median_shape=(shape[0], shape[1], shape[2]), patch_size=size,
         batch_size=recipes.BATCH["cpu"], resampling=Resampling(), network=network, loss=Loss(terms),
@@ -298,7 +304,8 @@ def _network(design: Design, rung: Rung, halvings: tuple[int, int, int], size: t
         affine_features=recipes.AFFINE_FEATURES[:layers] if affine else ())
 
 
-def _values(design: Design, pilots: Pilots | None, similarity: SimilarityName, finest_mm: float, *, affine: bool) -> dict[str, Value]:
+def _values(design: Design, pilots: Pilots | None, similarity: SimilarityName, finest_mm: float, *,
+            affine: bool) -> dict[str, Value]:
     window = min(recipes.LARGEST_WINDOW_VOXELS, max(recipes.SMALLEST_WINDOW_VOXELS, recipes.WINDOW_MM / finest_mm))
     asked = design.options.refine_iterations
     values: dict[str, Value] = {

@@ -25,7 +25,8 @@ class Rung:
 # From cheap to dear; VoxelMorph has 16 and 32 on 2**22.8 voxels. The climb over minutes begins at `START`. Narrower networks save
 # little: at 48 x 56 x 40 voxels a step takes 0.33 s of one core with 16 and 32 features and 0.28 s with 8 and 16, as likeness and
 # warping do not depend on them (EPYC, torch 2.13).
-LADDER = (Rung(2**14, 8, 16), Rung(2**15, 8, 16), Rung(2**16, 16, 32), Rung(2**17, 16, 32), Rung(2**18, 16, 32), Rung(2**19, 16, 32),
+LADDER = (Rung(2**14, 8, 16), Rung(2**15, 8, 16), Rung(2**16, 16, 32), Rung(2**17, 16, 32), Rung(2**18, 16, 32),
+          Rung(2**19, 16, 32),
           Rung(2**20, 16, 32), Rung(2**21, 16, 32), Rung(2**22, 16, 32), Rung(2**23, 16, 32))
 START = 3
 # Features of the affine encoder, each of stride 2, as far as the frame can be halved.

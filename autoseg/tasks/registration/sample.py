@@ -25,7 +25,8 @@ def draw_batch(units: Sequence[Unit], store: CaseStore, configuration: Configura
     Returns:
         `fixed`, `moving`: float32 (B, C, *frame); where labels are trained on, `fixed_labels` and `moving_labels`: bool
         (B, K, *frame), masks of the labels that were drawn for each pair; without Z in two dimensions. A supervised plan gets
-        `displacement`, float32 (B, D, *frame) in voxels, and as fixed image the moving one moved by it. `cases`: ids of the pairs.
+        `displacement`, float32 (B, D, *frame) in voxels, and as fixed image the moving one moved by it. `cases`: ids of the
+        pairs.
     """
     import torch  # here, because planning loads this file too and needs no torch
 
@@ -75,7 +76,8 @@ def drawn_labels(configuration: Configuration) -> int:
     return int(configuration.task_values["drawn_labels"])  # type: ignore[arg-type]
 
 
-def _placed(fixed: Case, moving: Case, store: CaseStore, configuration: Configuration, rng: np.random.Generator) -> dict[str, NDArray]:
+def _placed(fixed: Case, moving: Case, store: CaseStore, configuration: Configuration,
+            rng: np.random.Generator) -> dict[str, NDArray]:
     """Arrays of one pair in its frame."""
     arrays = [_arrays(case, store, with_label=drawn_labels(configuration) > 0) for case in (fixed, moving)]
     placed = place_pair(*arrays, (store.record(fixed.id), store.record(moving.id)), configuration.patch_size,

@@ -120,7 +120,8 @@ def require_both(unit: Unit, annotations: list[Annotation]) -> None:
                        ("landmarks", [fixed.landmarks is not None, moving.landmarks is not None])):
         if have[0] != have[1]:
             with_it, without = unit.cases[0 if have[0] else 1], unit.cases[1 if have[0] else 0]
-            raise DatasetError(f"pair {unit.id}: {with_it.id} has {what} and {without.id} has none, so nothing can be compared; add "
+            raise DatasetError(f"pair {unit.id}: {with_it.id} has {what} and {without.id} has none, so nothing can be compared; "
+                               f"add "
                                f"{what} of {without.id}, or take the other away", code="E_ONE_SIDED")
 
 
@@ -157,5 +158,6 @@ def prepare_target(target: PairTarget | None, record: GridRecord, configuration:
     turned = crop(indices, record.crop_box).transpose(record.transpose)
     rules = configuration.resampling
     apart = separate_axis(record.turned_spacing_mm, record.model_spacing_mm, rules.separate_z_ratio)
-    label = resample_labels(turned, record.model_shape, order=rules.target_order, order_z=rules.target_order_z, separate_axis=apart)
+    label = resample_labels(turned, record.model_shape, order=rules.target_order, order_z=rules.target_order_z,
+                            separate_axis=apart)
     return {LABEL: np.ascontiguousarray(label)}

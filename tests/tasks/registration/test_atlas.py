@@ -25,7 +25,8 @@ def trained(tmp_path_factory):
     """The workspace and bundle of five cases with an atlas, each pair optimised by itself in a few steps."""
     folder = tmp_path_factory.mktemp("atlas")
     options = f"options: {{pairs: atlas, atlas: {ATLAS}, method: pair}}"
-    folder.joinpath("spec.yaml").write_text(SPECS["registration"].replace("options: {pairs: within_patient, refine_iterations: 3}",
+    folder.joinpath("spec.yaml").write_text(SPECS["registration"].replace("options: {pairs: within_patient, refine_iterations: "
+                                                                          "3}",
                                                                           options))
     write_pair_cases(folder)
     for path in [*folder.glob("images/p3*"), *folder.glob("labels/p3*")]:

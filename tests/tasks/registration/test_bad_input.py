@@ -75,7 +75,8 @@ def test_landmarks_outside_of_their_image_are_refused(tmp_path, capsys):
     shifted_pair(tmp_path)
     for name, first in (("fixed", 3.0), ("moving", 900.0)):
         (tmp_path / f"{name}.csv").write_text(f"name,l,p,s\na,{first},4.0,5.0\n")
-    assert register(tmp_path, "--fixed-landmarks", str(tmp_path / "fixed.csv"), "--moving-landmarks", str(tmp_path / "moving.csv")) == 3
+    files = [str(tmp_path / f"{name}.csv") for name in ("fixed", "moving")]
+    assert register(tmp_path, "--fixed-landmarks", files[0], "--moving-landmarks", files[1]) == 3
     assert "moving.csv" in capsys.readouterr().err
 
 

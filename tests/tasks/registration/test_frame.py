@@ -45,7 +45,8 @@ def test_a_displacement_in_the_frame_brings_the_moving_image_onto_the_fixed_one(
     fixed, moving = whole[8:24, 8:28, 8:32], whole[9:25, 7:27, 8:32]  # moving voxel v shows what fixed v + (1, -1, 0) shows
     records = (record(transpose=transpose), record(transpose=transpose, origin=(4.0, -3.0, 1.0)))
     turned = [array.transpose(transpose)[None] for array in (fixed, moving)]
-    placed = place_pair({"image": turned[0]}, {"image": turned[1]}, records, tuple(size + 4 for size in turned[0].shape[1:]), alignment)
+    size = tuple(side + 4 for side in turned[0].shape[1:])
+    placed = place_pair({"image": turned[0]}, {"image": turned[1]}, records, size, alignment)
     known = np.array([-1.0, 1.0, 0.0]) * (2.0, 1.5, 1.0) + (4.0, -3.0, 1.0)  # mm from a fixed point to the moving one
     step = known if alignment == "positions" else known - (4.0, -3.0, 1.0)
     in_voxels = (step / (2.0, 1.5, 1.0))[list(transpose)].astype(np.float32)

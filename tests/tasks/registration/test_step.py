@@ -52,8 +52,8 @@ def volumes(tmp_path_factory):
 def slices(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slices")
     whole = blobs((8, 40, 44))[4]
-    cases = [write_case(folder, name, image(whole[None, 4 + y:36 + y, 4:40]), np.where(whole[None, 4 + y:36 + y, 4:40] > 0.7, 2, 0))
-             for name, y in (("fixed", 0), ("moving", 2))]
+    parts = [(name, whole[None, 4 + y:36 + y, 4:40]) for name, y in (("fixed", 0), ("moving", 2))]
+    cases = [write_case(folder, name, image(part), np.where(part > 0.7, 2, 0)) for name, part in parts]
     return Unit("moving_to_fixed", tuple(cases), "fixed")
 
 
