@@ -6,9 +6,10 @@
     python -m benchmarks.registration --data FOLDER --part contrast
     python -m benchmarks.registration --data FOLDER --part implicit
 
-`--data` holds the folders `Dataset004_Hippocampus`, `Dataset105_FetalBrainSB`, `reg_oasis_trt_2d` and `dicom`. Networks are planned
-and trained by `autoseg plan_and_preprocess` and `autoseg train -f 0`, which go on where they were interrupted. Every pair is a row
-of the ledger `<work>/registration.json`: a run that was stopped measures only what is missing. Seconds are those of one pair in memory.
+`--data` holds the folders `Dataset004_Hippocampus`, `Dataset105_FetalBrainSB`, `reg_oasis_trt_2d` and `dicom`. Networks are
+planned and trained by `autoseg plan_and_preprocess` and `autoseg train -f 0`, which go on where they were interrupted. Every pair
+is a row of the ledger `<work>/registration.json`: a run that was stopped measures only what is missing. Seconds are those of one
+pair in memory.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ def implicit(options: argparse.Namespace, ledger: Ledger) -> None:
 def contrast(options: argparse.Namespace, ledger: Ledger) -> None:
     """T1 to T2 of one patient under a known warp, by similarity."""
     folder = options.data / "dicom" / "mr_brain_PGBM-003"
-    first, second = (read_series(folder / name, options.work / f"{name}.nii.gz") for name in ("T1pre", "T2"))
+    first, second = (read_series(folder / name, options.work / f"{name}.nii.gz") for name in ("T1pre_reg", "T2_reg"))
     known_warp(options, ledger, "T1 to T2 under a known warp", load_spec("FetalBrainPairs"), first, second, ("pair",),
                ("lncc", "mind", "mutual_information"))
 
