@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from autoseg.core.plan_rules import Count, Finite, Kernel, Positive, Share
+from autoseg.core.plan_rules import Count, Doublings, Finite, Kernel, Positive, Share
 from autoseg.core.spec import STRICT
 
 
@@ -112,6 +112,45 @@ class ImageHead:
     dropout: Share = 0.0
     shared_output: bool = False
     output_bias: tuple[Finite, ...] = ()
+
+
+@dataclass(frozen=True, config=STRICT)
+class Registrar:
+    """A network from a pair of images to the deformation between them, as numbers.
+
+    The U-Net of VoxelMorph (Balakrishnan et al. 2019, Dalca et al. 2019) sees both images and ends at the resolution of the
+    velocity. Where an affine part is planned, an encoder of its own sees them first, and the U-Net sees the moving image moved.
+
+    Attributes:
+        kind: the builder in `nn.build`.
+        dims: 2 or 3; a 2-D network sees slices (Y, X) of axis 0.
+        in_channels: of one of the two images.
+        features: per stage, first stage at the patch's resolution, or coarser by its stride.
+        strides, kernel_sizes: per stage, one entry per spatial axis (`dims` of them).
+        convs_encoder: convolutions per stage.
+        convs_decoder: convolutions per stage of the decoder, from the deepest up. It has as many stages as there are entries,
+            and the velocity is on the grid of the last one.
+        integration_steps: doublings of scaling and squaring; 0: the velocity is the displacement, which then may fold.
+        affine_features: per stage of the affine encoder, each of stride 2; empty: no affine part.
+        norm: over the image, or none, as in VoxelMorph.
+    """
+
+    kind: Literal["voxelmorph"]
+    dims: Literal[2, 3]
+    in_channels: Count
+    features: tuple[Count, ...]
+    strides: tuple[Kernel, ...]
+    kernel_sizes: tuple[Kernel, ...]
+    convs_encoder: tuple[Count, ...]
+    convs_decoder: tuple[Count, ...]
+    integration_steps: Doublings
+    affine_features: tuple[Count, ...] = ()
+    norm: Literal["none", "instance"] = "none"
+
+    @property
+    def out_channels(self) -> int:
+        """Components of the displacement."""
+        return self.dims
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from autoseg.core.budget import Budget
 from autoseg.core.errors import UsageError, unknown_name
-from autoseg.core.networks import Classifier, Network, Start
+from autoseg.core.networks import Classifier, Network, Registrar, Start
 from autoseg.core.plan_rules import (
     Axis,
     Count,
@@ -248,7 +248,7 @@ class Configuration:
     patch_size: tuple[Count, Count, Count]
     batch_size: Count
     resampling: Resampling
-    network: Annotated[Network | Classifier, Field(discriminator="kind")]
+    network: Annotated[Network | Classifier | Registrar, Field(discriminator="kind")]
     loss: Loss
     augmentation: Augmentation
     optimization: Optimization

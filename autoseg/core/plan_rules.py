@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 if TYPE_CHECKING:
-    from autoseg.core.networks import Classifier, Network, Start
+    from autoseg.core.networks import Classifier, Network, Registrar, Start
     from autoseg.core.plan import Configuration, Plan
 
 Count = Annotated[int, Field(ge=1)]
 Order = Annotated[int, Field(ge=0, le=5)]  # of splines, as scipy.ndimage has them
 Axis = Annotated[int, Field(ge=0, le=2)]
+Doublings = Annotated[int, Field(ge=0, le=12)]  # of scaling and squaring: 2**12 steps of half a voxel cross any image
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -26,13 +27,16 @@ Range = tuple[Finite, Finite]
 Kernel = tuple[Count, ...]
 
 
-def require_sound_network(network: Network | Classifier) -> None:
+def require_sound_network(network: Network | Classifier | Registrar) -> None:
     """Raises a ValueError where the lists of a network do not fit each other."""
     stages = len(network.features)
     counts = {"strides": len(network.strides), "kernel_sizes": len(network.kernel_sizes)}
     if is_classifier(network):
         counts |= {"blocks": len(network.blocks)}  # type: ignore[union-attr]
         _require_sound_classifier(network)  # type: ignore[arg-type]
+    elif is_registrar(network):
+        counts |= {"convs_encoder": len(network.convs_encoder)}  # type: ignore[union-attr]
+        _require_sound_registrar(network)  # type: ignore[arg-type]
     else:
         counts |= {"convs_encoder": len(network.convs_encoder),  # type: ignore[union-attr]
                    "convs_decoder": len(network.convs_decoder) + 1}  # type: ignore[union-attr]
@@ -45,13 +49,29 @@ def require_sound_network(network: Network | Classifier) -> None:
             raise ValueError(f"{name} must give {network.dims} numbers per stage, found {[list(entry) for entry in entries]}")
     if network.kind != "vit" and any(size % 2 == 0 for kernel in network.kernel_sizes for size in kernel):
         raise ValueError(f"kernel_sizes must be odd, found {[list(kernel) for kernel in network.kernel_sizes]}")
-    if len(network.output_bias) not in (0, network.out_channels):
-        raise ValueError(f"output_bias has {len(network.output_bias)} values, and the network {network.out_channels} outputs")
+    if is_registrar(network):
+        return
+    if len(network.output_bias) not in (0, network.out_channels):  # type: ignore[union-attr]
+        raise ValueError(f"output_bias has {len(network.output_bias)} values, "  # type: ignore[union-attr]
+                         f"and the network {network.out_channels} outputs")  # type: ignore[union-attr]
 
 
-def is_classifier(network: Network | Classifier) -> bool:
+def is_classifier(network: Network | Classifier | Registrar) -> bool:
     """Whether a network ends in a vector. This module cannot import the types, which import its ranges."""
     return hasattr(network, "blocks")
+
+
+def is_registrar(network: Network | Classifier | Registrar) -> bool:
+    """Whether a network answers with a deformation."""
+    return hasattr(network, "integration_steps")
+
+
+def _require_sound_registrar(network: Registrar) -> None:
+    stages, decoded = len(network.features), len(network.convs_decoder)
+    if stages < 2 or not 1 <= decoded < stages:
+        raise ValueError(f"a network of kind {network.kind!r} needs two stages or more and a decoder of one stage to one less "
+                         f"than the encoder's; found features {list(network.features)} and convs_decoder "
+                         f"{list(network.convs_decoder)}")
 
 
 def _require_sound_classifier(network: Classifier) -> None:

@@ -18,7 +18,7 @@ from autoseg.core.case import Case, Unit
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.geometry import Box, GridRecord
 from autoseg.core.image import Image
-from autoseg.core.networks import Classifier, Network
+from autoseg.core.networks import Classifier, Network, Registrar
 from autoseg.core.plan import Configuration, Plan, Precision
 from autoseg.core.report import Estimate, Failure, Record, Scores
 from autoseg.core.spec import DatasetSpec
@@ -62,6 +62,15 @@ class Description:
     marks: tuple[str, ...] = ()
 
 
+def no_pilots(plan: Plan, configuration: Configuration) -> Sequence[tuple[Arrays, GridRecord]]:
+    """What a probe without a dataset answers.
+
+    Raises:
+        RuntimeError: always.
+    """
+    raise RuntimeError(f"plan {plan.name!r} asks for pilot units, and there is no dataset to take them from")
+
+
 @dataclass(frozen=True)
 class Probe:
     """What a planner may ask of the machine; planning itself imports no torch and reads no file.
@@ -70,11 +79,14 @@ class Probe:
         seconds: (draft plan, candidate) -> median seconds of one optimisation step, its batch included.
         peak_bytes: candidate -> predicted peaks: of a training step, and of one batch of windows through the network.
         case_seconds: (draft plan, configuration) -> what pilot cases took; the name of the candidate is left empty.
+        pilots: (draft plan, configuration) -> the pilot units on its grid, each with the images of all its cases and the way
+            back, for planners that look at more than the fingerprint can say. What they find belongs into `Budget.findings`.
     """
 
     seconds: Callable[[Plan, Configuration], float]
     peak_bytes: Callable[[Configuration], tuple[int, int]]
     case_seconds: Callable[[Plan, Configuration], CaseTime]
+    pilots: Callable[[Plan, Configuration], Sequence[tuple[Arrays, GridRecord]]] = no_pilots
 
 
 @dataclass(frozen=True)
@@ -196,7 +208,7 @@ class Starting:
 
     weights: str
     sha256: str
-    network: Network | Classifier
+    network: Network | Classifier | Registrar
     source: str
 
 
@@ -233,6 +245,11 @@ class Verb:
     name: str
     help: str
     run: Callable[..., Any]
+
+
+def as_predicted(prediction: Any, unit: Unit, inputs: Inputs, spec: DatasetSpec) -> Any:
+    """The prediction itself: `complete` of tasks whose predictions say everything."""
+    return prediction
 
 
 @dataclass(frozen=True)
@@ -327,7 +344,9 @@ class Task:
         infer: (networks, inputs on the model grid, configuration, context) -> raw output, members averaged; may be a stream
             that runs the networks while `restore` draws it. Roles of a unit's k-th further case are called `role@k`.
         restore: (raw, grid record, configuration, context) -> prediction on the case grid, canonical orientation; called
-            once per raw output.
+            once per raw output. The record is that of the first case and holds those of a unit's further cases.
+        complete: (prediction, unit, inputs, spec) -> the prediction with what only the unit's files can give it (an image warped
+            onto another one), before it is handed out by `predict`; `as_predicted` where there is nothing of this kind.
         write: (prediction, spec, image, path without ending) -> files written, in the stored orientation.
         read_prediction: (file or path without ending, spec) -> prediction.
         row: (prediction, spec, image) -> what `predictions.csv` says of a unit, by column.
@@ -362,6 +381,7 @@ class Task:
     phases: Callable[[Configuration], tuple[Phase, ...]]
     infer: Callable[[Sequence[nn.Module], Arrays, Configuration, Context], Any]
     restore: Callable[[Any, GridRecord, Configuration, Context], Any]
+    complete: Callable[[Any, Unit, Inputs, DatasetSpec], Any]
     write: Callable[[Any, DatasetSpec, Image, Path], tuple[Path, ...]]
     read_prediction: Callable[[Path, DatasetSpec], Any]
     row: Callable[[Any, DatasetSpec, Image], dict[str, float | str]]

@@ -9,7 +9,7 @@ from autoseg.core.task import Task, Verb
 from autoseg.tasks.joint.baseline import apply_baseline, fit_baseline
 from autoseg.tasks.joint.files import compare
 from autoseg.tasks.joint.network import build_network
-from autoseg.tasks.joint.output import infer, read_prediction, restore, row, write_prediction
+from autoseg.tasks.joint.output import complete, infer, read_prediction, restore, row, write_prediction
 from autoseg.tasks.joint.parts import Pair, Slot, require_names_apart
 from autoseg.tasks.joint.plan import make_plan
 from autoseg.tasks.joint.refine import refinements
@@ -57,6 +57,7 @@ def compose(dense: Task, whole: Task) -> Task:
         phases=Slot(phases, parts),
         infer=Slot(infer, parts),
         restore=Slot(restore, parts),
+        complete=Slot(complete, parts),
         write=Slot(write_prediction, parts),
         read_prediction=Slot(read_prediction, parts),
         row=Slot(row, parts),

@@ -1,0 +1,79 @@
+"""Numbers of registration plans that follow from no dataset, in one place, each with its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autoseg.core.budget import Target
+from autoseg.core.plan import Augmentation, Inference, Optimization
+from autoseg.tasks.registration.spec import SimilarityName
+
+VOXELMORPH = "VoxelMorph 0.3.4 (Balakrishnan et al. 2019; Dalca et al. 2019)"
+CONVEXADAM = "ConvexAdam 0.2.0 (Siebert et al. 2021)"
+IDIR = "IDIR (Wolterink et al. 2022)"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One size of a network: voxels of its frame, and features of its first stage, at full resolution, and of all others."""
+
+    voxels: int
+    first: int
+    features: int
+
+
+# From cheap to dear; VoxelMorph has 16 and 32 on 2**22.8 voxels. The climb over minutes begins at `START`. Narrower networks save
+# little: at 48 x 56 x 40 voxels a step takes 0.33 s of one core with 16 and 32 features and 0.28 s with 8 and 16, as likeness and
+# warping do not depend on them (EPYC, torch 2.13).
+LADDER = (Rung(2**14, 8, 16), Rung(2**15, 8, 16), Rung(2**16, 16, 32), Rung(2**17, 16, 32), Rung(2**18, 16, 32),
+          Rung(2**19, 16, 32),
+          Rung(2**20, 16, 32), Rung(2**21, 16, 32), Rung(2**22, 16, 32), Rung(2**23, 16, 32))
+START = 3
+# Features of the affine encoder, each of stride 2, as far as the frame can be halved.
+AFFINE_FEATURES = (8, 16, 32, 32)
+SMALLEST_EDGE = 4
+
+# Adam of VoxelMorph at ten times its rate: runs are a hundredth as long, and decay to zero.
+OPTIMIZATION = Optimization(
+    optimizer="adamw", learning_rate=1e-3, weight_decay=0.0, iterations=1, iterations_per_epoch=1, poly_power=0.9,
+    schedule_steps_per_epoch=False, momentum=0.0, nesterov=False, betas=(0.9, 0.999), gradient_clip_norm=12.0)
+WARMUP_SHARE, EMA_SHARE = 0.05, 0.02
+INFERENCE = Inference(tile_step=1.0, gaussian_sigma=0.125, tiles_per_batch=1, mirror_axes=(), mirror=False)
+AUGMENTATION = Augmentation()
+BATCH: dict[Target, int] = {"cpu": 1, "cuda": 2}
+# Steps without a time budget: every image takes part so often, within these limits.
+PASSES = 50
+FEWEST_ITERATIONS: dict[Target, int] = {"cpu": 1_000, "cuda": 5_000}
+MOST_ITERATIONS: dict[Target, int] = {"cpu": 10_000, "cuda": 100_000}
+
+# Known deformations: root mean square lengths up to this share of what pairs have to be moved by, and deviations of the Gaussians
+# that smooth them, in voxels (RegNet, Sokooti et al. 2017, draws fields of several scales).
+DEFORMATION_SHARES, DEFORMATION_WIDTHS_VOXELS = (0.1, 1.0), (4, 8, 16)
+# Weight of the smoothness beside each similarity: VoxelMorph's 1 for local correlation; ConvexAdam's 1.25 for MIND; VoxelMorph's
+# 0.02 for squared differences of images between 0 and 1, for standardised ones, whose variance is some twenty times larger.
+SMOOTHNESS: dict[SimilarityName, float] = {"lncc": 1.0, "mind": 1.25, "mse": 0.4, "mutual_information": 1.0}
+# Bracket around it, and what the smallest weight must keep to.
+BRACKET = (0.25, 1.0, 4.0)
+MOST_FOLDED_PERCENT, LARGEST_DEVIATION = 0.1, 0.35
+DICE_WEIGHT, MOST_DRAWN_LABELS = 1.0, 8
+
+# Deviation of the Gaussian window of local correlation in mm, at least in voxels: GradICON has 5 voxels of 1.75 mm.
+WINDOW_MM, SMALLEST_WINDOW_VOXELS, LARGEST_WINDOW_VOXELS = 4.0, 2.0, 5.0
+# A line explains intensities where any function explains hardly more; CT is calibrated.
+LARGEST_GAP = 0.1
+# An affine part is wanted from these on.
+AFFINE_OFFSET_VOXELS, AFFINE_SCALE = 3.0, 1.05
+FEWEST_PAIRS = 30
+
+# Voxels of a pair that is optimised by itself, and bytes that a step needs for each (local correlation keeps some sixty values).
+PAIR_VOXELS: dict[Target, int] = {"cpu": 2**20, "cuda": 2**23}
+PAIR_BYTES_PER_VOXEL = 400
+# Instance optimisation: steps of Adam per level (shrink, shrink of the velocity), rates in voxels.
+PAIR_LEVELS = ((4, 4, 80), (2, 4, 80), (1, 2, 60))
+PAIR_RATE_VOXELS, AFFINE_RATE_VOXELS = 0.2, 0.3
+PAIR_AFFINE = (2, 1, 100)
+REFINE_ITERATIONS, REFINE_RATE_VOXELS = 30, 0.1
+
+IMPLICIT = {"implicit_widths": (256, 256, 256), "implicit_frequency": 32.0, "implicit_iterations": 1000, "implicit_rate": 1e-4,
+            "implicit_points": 10_000, "implicit_regularizer": "jacobian", "implicit_blur": 2}
+IMPLICIT_WEIGHT = 0.05
