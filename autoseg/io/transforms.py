@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from autoseg.core.errors import GeometryError, ReadError
 from autoseg.core.geometry import Geometry, canonical_orientation
 from autoseg.core.image import Image
+from autoseg.core.text import printable
 from autoseg.io.atomic import replacing
 from autoseg.io.documents import read_content
 from autoseg.io.images.endings import NIFTI_ENDINGS
@@ -206,8 +207,8 @@ def _transform(path: Path) -> sitk.Transform:
                         code="E_FORMAT")
     try:
         transform = sitk.ReadTransform(str(path)).Downcast()
-    except RuntimeError as error:
-        raise ReadError(f"{path} cannot be read as a transform: {str(error).strip().splitlines()[-1].strip()}; copy or download "
+    except (RuntimeError, ValueError, MemoryError) as error:  # ValueError: bytes that are no text, repeated in the message
+        raise ReadError(f"{path} cannot be read as a transform: {printable(str(error).strip()[-100:])}; copy or download "
                         "it again", code="E_DAMAGED") from error
     if transform.GetDimension() != 3:
         raise ReadError(f"{path} holds a transform of {transform.GetDimension()} dimensions; three are expected, also for slices",

@@ -217,6 +217,7 @@ def test_damaged_and_wrong_fields_are_refused_with_their_name(tmp_path, name, ma
 
 @pytest.mark.parametrize(("content", "code"), [
     (b"", "E_EMPTY"), (b"nothing", "E_FORMAT"), (b"#Insight Transform File V1.0\nTransform: NoSuchTransform\n", "E_DAMAGED"),
+    (b"#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTr\xffnsform_double_3_3\nParameters: 1\n", "E_DAMAGED"),
     (b"#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
      b"Parameters: 1 2\nFixedParameters: 0 0 0\n", "E_DAMAGED"),
     (b"#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
