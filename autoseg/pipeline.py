@@ -19,7 +19,8 @@ from autoseg.core.progress import Progress
 from autoseg.core.provenance import Origin
 from autoseg.core.report import Failure, Report
 from autoseg.core.spec import DatasetSpec
-from autoseg.core.task import BundleVerb, Context, PlanRequest
+from autoseg.core.task import Context, PlanRequest
+from autoseg.core.verb import BundleVerb
 from autoseg.io.atomic import hash_values, require_writable
 from autoseg.io.bundles import read_bundle
 from autoseg.io.dataset import Scan, list_inputs, scan_all

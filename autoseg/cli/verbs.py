@@ -250,7 +250,7 @@ def task(context: typer.Context,
     """Run an extra command of a task: autoseg task NAME COMMAND ...; with --help after NAME, the commands there are."""
     from autoseg.cli.extra import mounted
     from autoseg.core.errors import UsageError
-    from autoseg.core.task import BundleVerb
+    from autoseg.core.verb import BundleVerb
     from autoseg.tasks import load_task
 
     screen = start("task", as_json=False)

@@ -20,7 +20,8 @@ from autoseg.core.image import Image
 from autoseg.core.plan import Configuration
 from autoseg.core.progress import Progress
 from autoseg.core.report import Failure
-from autoseg.core.task import Arrays, Context, Given, Inputs, Opened, Refinement, Task
+from autoseg.core.task import Arrays, Context, Given, Inputs, Refinement, Task
+from autoseg.core.verb import Opened
 from autoseg.inference.engine import in_use, usable_precision
 from autoseg.io.arrays import read_arrays
 from autoseg.io.atomic import hash_values, sha256_file

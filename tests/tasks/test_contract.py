@@ -19,7 +19,8 @@ from autoseg.core.errors import UnsafeError
 from autoseg.core.plan import unexplained_values
 from autoseg.core.progress import silent
 from autoseg.core.report import Record
-from autoseg.core.task import BundleVerb, Context, Given, Probe
+from autoseg.core.task import Context, Given, Probe
+from autoseg.core.verb import BundleVerb
 from autoseg.io.arrays import read_arrays, write_arrays
 from autoseg.io.bundles import read_bundle
 from autoseg.io.images import image_ending, read_geometry

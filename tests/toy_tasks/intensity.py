@@ -13,7 +13,8 @@ from autoseg.core.budget import StepTime
 from autoseg.core.case import Unit
 from autoseg.core.plan import Augmentation, Configuration, Inference, Loss, Network, Optimization, Plan, Reason, Resampling
 from autoseg.core.report import Estimate, Failure
-from autoseg.core.task import Comparison, Description, Phase, Picture, Refinement, Task, Verb, as_predicted
+from autoseg.core.task import Comparison, Description, Phase, Picture, Refinement, Task, as_predicted
+from autoseg.core.verb import Verb
 from autoseg.inference.averaging import averaged
 from autoseg.inference.sliding_window import predict_logits
 from autoseg.io.images import read_image, write_volume

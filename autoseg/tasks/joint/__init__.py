@@ -5,7 +5,8 @@ This folder knows neither task: it composes the records that it is handed. How, 
 
 from __future__ import annotations
 
-from autoseg.core.task import Task, Verb
+from autoseg.core.task import Task
+from autoseg.core.verb import Verb
 from autoseg.tasks.joint.baseline import apply_baseline, fit_baseline
 from autoseg.tasks.joint.files import compare
 from autoseg.tasks.joint.network import build_network
