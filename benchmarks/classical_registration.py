@@ -48,7 +48,7 @@ COLUMNS = {"dice": 4, "hd95_mm": 2, "tre_mm": 2, "folded_percent": 4, "sd_log_ja
 
 @dataclass(frozen=True)
 class Recipe:
-    """The methods on one set. The affine one was compared on eight Hippocampus pairs of other cases; the rest are first guesses."""
+    """The methods on one set: the affine one was compared on eight Hippocampus pairs of other cases, the rest are guesses."""
 
     affine: AffineMethod
     demons: DemonsMethod
