@@ -114,7 +114,7 @@ def _measure_pair(arrays: Arrays, record: GridRecord, coarse: Configuration) -> 
     together: tuple[NDArray, NDArray] | None = None
     for start in ("centres", "positions"):
         try:
-            placed = place_pair(*images, records, coarse.patch_size, start)
+            placed = place_pair(images[0], images[1], records, coarse.patch_size, start)
         except GeometryError:  # nothing in common as they lie
             row |= {f"{start}_correlation": -1.0, f"{start}_offset_mm": math.inf, f"{start}_reach_mm": math.inf}
             continue

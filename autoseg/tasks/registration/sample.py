@@ -80,7 +80,7 @@ def _placed(fixed: Case, moving: Case, store: CaseStore, configuration: Configur
             rng: np.random.Generator) -> dict[str, NDArray]:
     """Arrays of one pair in its frame."""
     arrays = [_arrays(case, store, with_label=drawn_labels(configuration) > 0) for case in (fixed, moving)]
-    placed = place_pair(*arrays, (store.record(fixed.id), store.record(moving.id)), configuration.patch_size,
+    placed = place_pair(arrays[0], arrays[1], (store.record(fixed.id), store.record(moving.id)), configuration.patch_size,
                         str(configuration.task_values["alignment"]))
     batch = {"fixed": placed.fixed["image"], "moving": placed.moving["image"]}
     if drawn_labels(configuration):
