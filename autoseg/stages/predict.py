@@ -102,23 +102,25 @@ class Predictor:
         return Opened(self.bundle.spec, self.configuration, self._networks, self.context.device, self.prepare, self.predict,
                       tuple(refinement.name for refinement in self._refinements))
 
-    def predict_array(self, voxels: NDArray, spacing_mm: Spacing, *further: tuple[NDArray, Spacing]) -> Any:
+    def predict_array(self, voxels: NDArray, spacing_mm: Spacing | Geometry,
+                      *further: tuple[NDArray, Spacing | Geometry]) -> Any:
         """The task's prediction for one image in memory, or for the images of a unit of several cases.
 
         Args:
             voxels: (C, Z, Y, X) or (Z, Y, X); axes towards superior, posterior, left.
-            spacing_mm: along z, y, x.
+            spacing_mm: along z, y, x; or the whole grid, which predictions of several images need where these do not begin at
+                one place.
             further: the same of the unit's further cases.
         """
         images = enumerate(((voxels, spacing_mm), *further))
         return self.predict({role_of(self.bundle.plan.inputs[0].role, place): _image_of(*image) for place, image in images})
 
 
-def _image_of(voxels: NDArray, spacing_mm: Spacing) -> Image:
+def _image_of(voxels: NDArray, grid: Spacing | Geometry) -> Image:
     voxels = np.asarray(voxels, dtype=np.float32)
     voxels = voxels[None] if voxels.ndim == 3 else voxels
     shape = voxels.shape[1:]
-    return Image.canonical(voxels, Geometry((shape[0], shape[1], shape[2]), spacing_mm))
+    return Image.canonical(voxels, grid if isinstance(grid, Geometry) else Geometry((shape[0], shape[1], shape[2]), grid))
 
 
 def kept_refinements(bundle: Bundle, task: Task) -> list[Refinement]:

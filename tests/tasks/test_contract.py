@@ -374,7 +374,7 @@ def test_arrays_in_memory_give_the_same_prediction_as_files(trained):
     inputs = read_inputs(unit, toy.workspace.spec)
     image = image_of(inputs)
     canonical = predictor.predict(inputs)
-    arrays = [(found.voxels, found.geometry.spacing_mm) for found in inputs.values()]
+    arrays = [(found.voxels, found.geometry) for found in inputs.values()]
     in_memory = predictor.predict_array(*arrays[0], *arrays[1:])
     target = toy.task.read_target(unit, toy.workspace.spec)
     scores = [toy.task.score(p, target, toy.workspace.spec, image) for p in (canonical, in_memory)]

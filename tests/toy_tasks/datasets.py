@@ -88,7 +88,7 @@ inputs: [{role: image, channels: [MRI]}]
 layouts: [{name: toy, inputs: {image: ["images/{case}.nii.gz"]}, targets: {label: "labels/{case}.nii.gz"}}]
 labels: {bright: 7, dark: 3}
 grouping: {pattern: "^(p[0-9]+)_"}
-options: {pairs: within_patient, refine_iterations: 3}
+options: {pairs: within_patient, method: network, refine_iterations: 3}
 """,
     "toy_tasks.intensity": """
 name: ToyIntensity

@@ -123,7 +123,7 @@ def _design(spec: DatasetSpec, options: RegistrationOptions, fingerprint: Finger
     flat = all(shape[grid.transpose[0]] == 1 for shape in fingerprint.shapes_after_crop)
     if not flat and any(shape[grid.transpose[0]] == 1 for shape in fingerprint.shapes_after_crop):
         raise DatasetError(f"dataset {spec.name!r} has slices and volumes; register images of the same "
-                           f"dimensions", code="E_GEOMETRY")
+                           "dimensions", code="E_GEOMETRY")
     cases = fingerprint.case_count
     pairs = cases * (cases - 1) if options.pairs == "cohort" else cases - 1
     method = options.method if options.method != "auto" else "network" if pairs >= recipes.FEWEST_PAIRS else "pair"

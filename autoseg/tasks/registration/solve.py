@@ -29,10 +29,10 @@ def frame_steps(networks: Sequence[nn.Module], fixed: NDArray[np.float32], movin
     Args:
         fixed, moving: (C, *frame).
     """
-    pair = [torch.from_numpy(np.ascontiguousarray(image, np.float32))[None].to(context.device) for image in (fixed, moving)]
+    first, second = (torch.from_numpy(np.ascontiguousarray(image, np.float32))[None].to(context.device)
+                     for image in (fixed, moving))
     if configuration.network.dims == 2:
-        pair = [image.squeeze(2) for image in pair]
-    first, second = pair
+        first, second = first.squeeze(2), second.squeeze(2)
     found = _implicit(first, second, configuration) if configuration.task_values["method"] == "implicit" else \
         _deformed(networks, first, second, configuration, context)
     steps = found[0].cpu().numpy()
