@@ -207,6 +207,7 @@ def _sized(design: Design, pilots: Pilots, meter: Meter) -> tuple[Configuration,
     if target == "cuda" or minutes is None:
         return usable[first], {}
     place = climb(len(usable), first, lambda rung: iterations_within(minutes, meter.seconds(usable[rung])))
+    meter.seconds(usable[place])  # the cheapest may have been chosen unseen
     return usable[place], _size_reasons(usable, meter, minutes)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from autoseg.core.budget import Budget
+from autoseg.core.budget import Budget, CaseTime
 from autoseg.core.case import Case, Unit
 from autoseg.core.fingerprint import sum_fingerprints
 from autoseg.core.geometry import Geometry
@@ -63,6 +63,7 @@ def planned(unit: Unit, dataset: DatasetSpec, minutes=None) -> Plan:
     """The plan of one pair, or of the dataset that has it many times."""
     singles = [replace(unit, id=case.id, cases=(case,)) for case in unit.cases]
     fingerprint = sum_fingerprints([measure_unit(TASK, dataset, single) for single in singles] * 8, 1)
-    probe = Probe(lambda plan, configuration: 0.5, lambda configuration: (10**9, 10**8), lambda plan, configuration: (0.1, 0.1),
+    times = CaseTime("", 0.1, 0.1, 1e6, (1.0, 1.0, 1.0), 1.0, 0.1, 0.1)
+    probe = Probe(lambda plan, configuration: 0.5, lambda configuration: (10**9, 10**8), lambda plan, configuration: times,
                   lambda plan, configuration: [prepare_inputs(read_inputs(unit, dataset), plan, configuration)] * 2)
     return TASK.make_plan(dataset, fingerprint, Budget("cpu", 4 * 10**9, minutes=minutes), PlanRequest("test"), probe)

@@ -25,9 +25,9 @@ def trained(tmp_path_factory):
     """The workspace and bundle of five cases with an atlas, each pair optimised by itself in a few steps."""
     folder = tmp_path_factory.mktemp("atlas")
     options = f"options: {{pairs: atlas, atlas: {ATLAS}, method: pair}}"
-    folder.joinpath("spec.yaml").write_text(SPECS["registration"].replace("options: {pairs: within_patient, refine_iterations: "
-                                                                          "3}",
-                                                                          options))
+    before = "options: {pairs: within_patient, method: network, refine_iterations: 3}"
+    assert before in SPECS["registration"]
+    folder.joinpath("spec.yaml").write_text(SPECS["registration"].replace(before, options))
     write_pair_cases(folder)
     for path in [*folder.glob("images/p3*"), *folder.glob("labels/p3*")]:
         path.unlink()
