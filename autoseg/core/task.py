@@ -19,7 +19,7 @@ from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.geometry import Box, GridRecord
 from autoseg.core.image import Image
 from autoseg.core.networks import Classifier, Network, Registrar
-from autoseg.core.plan import Configuration, Plan, Precision
+from autoseg.core.plan import Configuration, InputPlan, Plan, Precision
 from autoseg.core.report import Estimate, Failure, Record, Scores
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.verb import BundleVerb, Verb
@@ -205,12 +205,15 @@ class Starting:
         sha256: of the file.
         network: what they are the weights of.
         source: the bundle that they come from, in words.
+        inputs, spacing_mm: how its images are normalised, and the spacing of its model grid.
     """
 
     weights: str
     sha256: str
     network: Network | Classifier | Registrar
     source: str
+    inputs: tuple[InputPlan, ...] = ()
+    spacing_mm: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True)

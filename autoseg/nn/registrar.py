@@ -14,6 +14,7 @@ from autoseg.core.errors import IncompatibleError
 from autoseg.core.networks import Registrar
 from autoseg.core.plan_rules import require_sound_network
 from autoseg.nn.blocks import ConvBlock, InstanceNorm, conv_stage, convolution, initialise, upsampling
+from autoseg.nn.similarity import build_similarity
 from autoseg.nn.warp import affine_after, affine_displacement, compose, exponential, inverse_affine, resize, warp
 
 # VoxelMorph 0.3.4: slope of its activations and deviation of the weights of its last layer, so that training begins near the
@@ -72,6 +73,8 @@ class PairRegistrar(nn.Module):
         _start_near_zero(self.velocity)
         if self.affine is not None:
             _start_near_zero(self.affine.head)
+        # Last: the other weights are the same with and without it. `forward` does not use it.
+        self.similarity = None if network.similarity is None else build_similarity(network.similarity)
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Deformation:
         self._check_size(fixed, moving)

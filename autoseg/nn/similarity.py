@@ -1,45 +1,53 @@
-"""Networks whose answers say whether two images show the same thing at the same place."""
+"""Networks whose answers say whether two images show the same thing at the same place, described by a `SimilarityNetwork`."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor, cat, nn
 from torch.nn import functional
 
+from autoseg.core.networks import SimilarityNetwork
 from autoseg.nn.blocks import LEAKY_SLOPE, PointwiseConv, convolution, initialise
+from autoseg.nn.encoder import unet_stages
 
-# Voxels along an edge of what one score sees (Simonovsky et al. 2016: 17): five kernels of 3 without padding, of which
-# the second has a stride of 2.
-PATCH = 17
-_STRIDES = (1, 2, 1, 1, 1)
+
+def build_similarity(network: SimilarityNetwork) -> nn.Module:
+    """What the description says, with fresh weights: a classifier of patches, or an encoder that takes weights and stays."""
+    if network.kind == "patches":
+        return PatchClassifier(network)
+    divisor = tuple(math.prod(column) for column in zip(*network.strides, strict=True))
+    stages = [stage for stage, _ in unet_stages(network)]
+    encoder = FeatureEncoder(stages, divisor)
+    initialise(encoder)
+    return encoder
 
 
 class PatchClassifier(nn.Module):
     """Two images to scores: above 0 where the patches around a place are aligned, below 0 where not.
 
-    `forward` maps fixed and moving images, (B, C, *spatial) each, to logits (B, *places), one every second voxel where a patch of
-    17 voxels an edge fits; of two such patches, one. An axis of one voxel stays. Five convolutions without padding, so that a
-    score knows nothing about where the border is.
+    `forward` maps fixed and moving images, (B, C, *spatial) each, to logits (B, *places), one wherever a patch of `patch` voxels
+    fits, as far from each other as the product of the strides; of two such patches, one. Convolutions without padding, so that
+    a score knows nothing about where the border is.
     Source: Simonovsky et al. 2016 (arXiv 1609.05396): two channels, 17 voxels, few layers.
     """
 
-    def __init__(self, in_channels: int, dims: int, features: Sequence[int]) -> None:
+    def __init__(self, network: SimilarityNetwork) -> None:
         super().__init__()
-        if len(features) != len(_STRIDES):
-            raise ValueError(f"a patch classifier has {len(_STRIDES)} layers, found features {tuple(features)}")
+        self.patch = network.patch
         layers: list[nn.Module] = []
-        for (before, after), stride in zip(pairwise((2 * in_channels, *features)), _STRIDES, strict=True):
-            layer = convolution(before, after, kernel=(3,) * dims, stride=(stride,) * dims, bias=True)
-            layer.padding = (0,) * dims  # type: ignore[assignment]
+        widths = (2 * network.in_channels, *network.features)
+        for (before, after), kernel, stride in zip(pairwise(widths), network.kernel_sizes, network.strides, strict=True):
+            layer = convolution(before, after, kernel=kernel, stride=stride, bias=True)
+            layer.padding = (0,) * network.dims  # type: ignore[assignment]
             layers += [layer, nn.LeakyReLU(LEAKY_SLOPE, inplace=True)]
-        self.layers = nn.Sequential(*layers, PointwiseConv(features[-1], 1, dims))
+        self.layers = nn.Sequential(*layers, PointwiseConv(network.features[-1], 1, network.dims))
         initialise(self)
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
-        return self.layers(torch.cat([fixed, moving], dim=1))[:, 0]
+        return self.layers(cat([fixed, moving], dim=1))[:, 0]
 
 
 class FeatureEncoder(nn.Module):
@@ -49,13 +57,13 @@ class FeatureEncoder(nn.Module):
     `divisor`. Gradients pass to the image, and never reach the weights.
 
     Args:
-        stages: such as a `UNet`'s `encoder`, with its weights; they are put into evaluation mode and frozen.
+        stages: such as a `UNet`'s `encoder`; they are put into evaluation mode and frozen.
         divisor: product of the strides of these stages, per axis.
     """
 
     def __init__(self, stages: Sequence[nn.Module], divisor: Sequence[int]) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(stages)
+        self.encoder = nn.ModuleList(stages)
         self.divisor = tuple(divisor)
         self.requires_grad_(False)
         self.eval()
@@ -68,7 +76,7 @@ class FeatureEncoder(nn.Module):
         missing = [-size % step for size, step in zip(image.shape[2:], self.divisor, strict=True)]
         features = functional.pad(image, [side for rest in missing[::-1] for side in (0, rest)], mode="replicate")
         found = []
-        for stage in self.stages:
+        for stage in self.encoder:
             features = stage(features)
             found.append(features)
         return found

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from autoseg.core.errors import ResourceError
-from autoseg.core.networks import Classifier, Network, Registrar
+from autoseg.core.networks import Classifier, Network, Registrar, SimilarityNetwork
 from autoseg.planning.topology import SMALLEST_EDGE, Topology, initial_patch, plan_topology
 
 # nnU-Net 2.8.1, default_experiment_planner.py:48-72: feature-map values per sample that fill 8 GB, and at which batch.
@@ -217,7 +217,18 @@ def _registrar_parameters(network: Registrar) -> int:
         widths = (2 * network.in_channels, *network.affine_features)
         count += sum(_plain_parameters(before, after, 3**network.dims, 1, 0) for before, after in pairwise(widths))
         count += (widths[-1] * (network.dims + 1) + 1) * network.dims * (network.dims + 1)
-    return count
+    return count + (0 if network.similarity is None else _similarity_parameters(network.similarity))
+
+
+def _similarity_parameters(network: SimilarityNetwork) -> int:
+    """Layers of a classifier of patches with bias and its last layer, or the stages of an encoder."""
+    patches = network.kind == "patches"
+    count, width = 0, 2 * network.in_channels if patches else network.in_channels
+    for features, kernel, blocks in zip(network.features, network.kernel_sizes, network.blocks, strict=True):
+        count += _plain_parameters(width, features, math.prod(kernel), 1, 0) if patches else _stage_parameters(
+            "plain_unet" if network.kind == "plain_encoder" else "residual_unet", width, features, math.prod(kernel), blocks)
+        width = features
+    return count + (width + 1 if patches else 0)
 
 
 def _plain_parameters(width: int, features: int, kernel_voxels: int, convs: int, norms: int) -> int:

@@ -202,6 +202,7 @@ def test_a_plan_may_start_from_a_bundle_whose_weights_lie_beside_it(toy, tmp_pat
     plan = pipeline.plan(Starts(), toy.plan.budget, PlanRequest("started"), executor=None, start=bundle)
     folder = toy.workspace.layout.plan("started")
     [start] = seen
+    assert start.inputs == toy.plan.inputs and start.spacing_mm == toy.configuration.spacing_mm
     assert start.network == toy.configuration.network and "ToyExams" in start.source and "fold 0" in start.source
     assert sha256_file(folder / start.weights) == start.sha256 == sha256_file(bundle / "members" / "whole_fold_0.safetensors")
     run = pipeline.make_run(toy.workspace, replace(plan, specification=""), "whole", "1")
