@@ -317,11 +317,14 @@ def work_with_bundle(verb: BundleVerb, options: Mapping[str, Any], bundle_folder
 
 def register(fixed: Path, moving: Path, output: Path, budget: Budget, context: Context, *, method: str, similarity: str,
              channel: str, labels: Path | None, fixed_labels: Path | None, landmarks: tuple[Path, Path] | None,
-             progress: Progress, provenance: Mapping[str, str], origin: Origin | None = None):
+             progress: Progress, provenance: Mapping[str, str], origin: Origin | None = None, start: Path | None = None,
+             policies: Sequence[Policy] = ()):
     """A single pair, registered without training: `output` receives displacement, transform, what was warped, and a page.
 
     Args:
         method, similarity, channel, labels, fixed_labels, landmarks: see `tasks.registration.single`.
+        start: a bundle whose features are compared.
+        policies: who may have made that bundle.
     """
     from autoseg.stages.single import run_single
     from autoseg.tasks.registration.single import single_pair
@@ -334,9 +337,10 @@ def register(fixed: Path, moving: Path, output: Path, budget: Budget, context: C
                              landmarks=landmarks)
     if output.resolve() in {path.resolve().parent for path in (fixed, moving)}:
         raise UsageError(f"what is written would lie among the images in {output}; name another folder with -o")
+    starting = None if start is None else starting_from(start, policies)
     with locked(output, "register"):
         return run_single(load_task(spec.task), spec, unit, output, budget, context=context, progress=progress,
-                          provenance=provenance, origin=origin or Origin())
+                          provenance=provenance, origin=origin or Origin(), start=starting)
 
 
 def evaluate(spec: DatasetSpec, predictions: Path, references: Path, *, trusted_task: str | None,

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autoseg.core.budget import Budget
 from autoseg.core.case import Unit, single_units
 from autoseg.core.fingerprint import sum_fingerprints
-from autoseg.core.plan import Plan
+from autoseg.core.plan import Configuration, Plan
 from autoseg.core.progress import Progress
 from autoseg.core.provenance import Manifest, Origin
 from autoseg.core.report import Scores
 from autoseg.core.spec import DatasetSpec
-from autoseg.core.task import Context, Picture, PlanRequest, Task
+from autoseg.core.task import Context, Picture, PlanRequest, Starting, Task
 from autoseg.io.atomic import hash_values, sha256_file, write_text
 from autoseg.io.images import unchanged, written_ending
 from autoseg.io.manifests import digests_of, write_manifest
@@ -26,6 +26,9 @@ from autoseg.stages.fingerprint import measure_unit, unit_files
 from autoseg.stages.plan import make_probe
 from autoseg.stages.prepare import prepare_inputs, read_inputs
 from autoseg.training.device import Stopwatch
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PAGE, SCORES, PLAN = "report.html", "scores.json", "plan.json"
 STEPS = 4
@@ -49,11 +52,13 @@ class Answer:
 
 
 def run_single(task: Task, spec: DatasetSpec, unit: Unit, folder: Path, budget: Budget, *, context: Context, progress: Progress,
-               provenance: Mapping[str, str], origin: Origin) -> Answer:
+               provenance: Mapping[str, str], origin: Origin, start: tuple[Starting, Path] | None = None) -> Answer:
     """Answers one unit by a plan that trains nothing; the task makes such plans where its options ask for them.
 
     Nothing is written before the answer is there.
 
+    Args:
+        start: weights of another model that the answer needs, and where their file lies.
     Raises:
         AutosegError: a file cannot be read, or the unit's images do not fit each other.
     """
@@ -63,14 +68,15 @@ def run_single(task: Task, spec: DatasetSpec, unit: Unit, folder: Path, budget: 
         measured = [measure_unit(task, spec, single) for single in single_units([unit])]
     progress("register", 1, STEPS, "measured")
     fingerprint = sum_fingerprints(measured, sum(len(entry.channels) for entry in spec.inputs))
-    request = PlanRequest("single")
+    request = PlanRequest("single", start=None if start is None else start[0])
     probe = make_probe(task, spec, [unit], fingerprint, request, budget, folder)
     plan = task.make_plan(spec, fingerprint, budget, request, probe)
     configuration = next(iter(plan.configurations.values()))
     progress("register", 2, STEPS, "planned")
     arrays, record = prepare_inputs(inputs, plan, configuration)
+    networks = [] if start is None else [_started(task, configuration, start[1], context)]
     watch = Stopwatch()
-    prediction = task.restore(task.infer([], arrays, configuration, context), record, configuration, context)
+    prediction = task.restore(task.infer(networks, arrays, configuration, context), record, configuration, context)
     seconds = watch.seconds()
     progress("register", 3, STEPS, "answered")
     prediction = task.complete(prediction, unit, inputs, spec)
@@ -89,6 +95,16 @@ def run_single(task: Task, spec: DatasetSpec, unit: Unit, folder: Path, budget: 
                                     outputs=digests_of(folder, names)))
     progress("register", 4, STEPS, "written")
     return Answer(plan, files, scores, seconds, page)
+
+
+def _started(task: Task, configuration: Configuration, weights: Path, context: Context) -> nn.Module:
+    """The planned network with the weights that it starts from."""
+    from autoseg.nn.weights import load_start
+
+    network = task.build_network(configuration)
+    if configuration.start is not None:
+        load_start(weights, network, configuration.start)
+    return network.to(context.device).eval()
 
 
 def _write_page(task: Task, spec: DatasetSpec, unit: Unit, plan: Plan, scores: Scores, drawn: tuple[Picture, ...], folder: Path,

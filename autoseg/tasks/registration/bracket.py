@@ -12,5 +12,7 @@ def choose_smoothness(configuration: Configuration, meter: Meter) -> tuple[float
     """The weight, and why."""
     similarity = str(configuration.task_values["similarity"])
     weight = configuration.loss.terms.get("smoothness", 0.0)
+    if configuration.network.similarity is not None:  # type: ignore[union-attr]  # its weights are not there yet; see learned.py
+        return weight, {}
     return weight, {"loss.terms": Reason(
         f"similarity {similarity}", "published weights beside this similarity; derivatives are in mm by mm", recipes.VOXELMORPH)}

@@ -12,7 +12,7 @@ from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.networks import Registrar
 from autoseg.core.plan import Configuration, Loss, Plan, Reason, Resampling, Value
 from autoseg.core.spec import DatasetSpec
-from autoseg.core.task import PlanRequest, Probe
+from autoseg.core.task import PlanRequest, Probe, Starting
 from autoseg.planning.air import cropped_as_planned
 from autoseg.planning.budget import Meter, climb
 from autoseg.planning.costs import cost_reasons, predicted
@@ -21,7 +21,7 @@ from autoseg.planning.normalization import plan_inputs
 from autoseg.planning.schedule import epoch_length, iterations_within
 from autoseg.planning.spacing import Grid, grid_reason, plan_grid
 from autoseg.planning.unet import channel_count
-from autoseg.tasks.registration import recipes
+from autoseg.tasks.registration import learned, recipes
 from autoseg.tasks.registration.pilot import Pilots, coarse_of, find_pilots, pilot_key
 from autoseg.tasks.registration.recipes import Rung
 from autoseg.tasks.registration.spec import RegistrationOptions, SimilarityName, registration_options
@@ -44,6 +44,7 @@ class Design:
         largest: voxels along each model axis that nearly all cases keep within, at that resolution.
         pairs: that can be trained on.
         similarity, method: as asked for or as pilots say; with minutes the smoothness is bracketed.
+        start: weights of another model, of whose encoder features are compared.
     """
 
     spec: DatasetSpec
@@ -55,11 +56,22 @@ class Design:
     method: str
     ct: bool
     labelled: bool
+    start: Starting | None = None
 
     @property
     def trains(self) -> bool:
         """A network is trained; else every pair is answered by itself."""
         return self.method in ("network", "supervised")
+
+    @property
+    def learns_patches(self) -> bool:
+        """What is alike is trained, and every pair answered by itself."""
+        return self.options.similarity == "patches"
+
+    @property
+    def channels(self) -> int:
+        """Of each image."""
+        return channel_count(self.spec)
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -78,17 +90,23 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
     """
     options = registration_options(spec)
     _require_plannable(spec, fingerprint, request)
+    learned.require_learnable(options, request.start)
     inputs, input_reasons = plan_inputs(spec.inputs, fingerprint)
     inside = cropped_as_planned(fingerprint, inputs)
-    design = _design(spec, options, inside, ct=all(channel.scheme == "ct" for entry in inputs for channel in entry.channels))
+    ct = all(channel.scheme == "ct" for entry in inputs for channel in entry.channels)
+    design = replace(_design(spec, options, inside, ct=ct), start=request.start)
+    if request.start is not None:
+        learned.require_same_normalization(request.start, inputs)
     draft = Plan(request.name, spec.name, spec.task, design.grid.transpose, inputs, {}, budget, {}, request.seed)
     pilots, budget = find_pilots(probe, draft, coarse_of(_sketch(design)), budget, pilot_key(fingerprint, options))
+    learned.require_aligned(options, pilots)
     meter = Meter(budget, probe, draft)
     configuration, chosen = _configure(design, pilots, meter)
     costs = idle_costs(design)
-    if design.trains:
-        configuration = predicted(configuration, design.grid, meter, timed=True, most=NO_BOUND)
-        costs = cost_reasons(configuration, meter, most=NO_BOUND)
+    if design.trains or design.learns_patches:  # optimising a pair takes too long for a plan without minutes
+        timed = design.trains or budget.minutes is not None
+        configuration = predicted(configuration, design.grid, meter, timed=timed, most=NO_BOUND)
+        costs = cost_reasons(configuration, meter, most=NO_BOUND) | ({} if timed else learned.untimed_reasons())
     reasons = {"transpose": grid_reason(inside), **input_reasons,
                "seed": Reason(f"seed {request.seed} asked for", "the same seed repeats the same run", "command line"),
                **below(f"configurations.{NAME}", explain(configuration, design, pilots, meter.budget) | chosen | costs)}
@@ -96,8 +114,6 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
 
 
 def _require_plannable(spec: DatasetSpec, fingerprint: Fingerprint, request: PlanRequest) -> None:
-    if request.start is not None:
-        raise UsageError("a registration is trained from fresh weights; plan it without weights to start from")
     if request.rules != "default":
         raise UsageError(f"rule book {request.rules!r} plans segmentations; a registration is planned by 'default'")
     for name in request.configurations:
@@ -126,7 +142,8 @@ def _design(spec: DatasetSpec, options: RegistrationOptions, fingerprint: Finger
                            "dimensions", code="E_GEOMETRY")
     cases = fingerprint.case_count
     pairs = cases * (cases - 1) if options.pairs == "cohort" else cases - 1
-    method = options.method if options.method != "auto" else "network" if pairs >= recipes.FEWEST_PAIRS else "pair"
+    many = pairs >= recipes.FEWEST_PAIRS and options.similarity != "patches"
+    method = options.method if options.method != "auto" else "network" if many else "pair"
     largest = (float(wanted[0]), float(wanted[1]), float(wanted[2]))
     return Design(spec, options, grid, largest, pairs, 2 if flat else 3, method, ct,
                   fingerprint.properties.get("cases.label", 0) > 0)
@@ -179,8 +196,11 @@ def _configure(design: Design, pilots: Pilots, meter: Meter) -> tuple[Configurat
 
 def _pair_sized(design: Design, pilots: Pilots, budget: Budget) -> Configuration:
     """The configuration of pairs that are answered by themselves, as fine as time and memory allow."""
-    voxels = min(recipes.PAIR_VOXELS[budget.target], budget.memory_bytes // recipes.PAIR_BYTES_PER_VOXEL)
-    return _draw(design, pilots, replace(recipes.LADDER[0], voxels=voxels), pilots.reach_mm)
+    def fine(voxels: int) -> Configuration:
+        return _draw(design, pilots, replace(recipes.LADDER[0], voxels=voxels), pilots.reach_mm)
+
+    part = fine(recipes.PAIR_VOXELS[budget.target]).network.similarity  # type: ignore[union-attr]
+    return fine(learned.pair_voxels(part, budget.target, budget.memory_bytes))
 
 
 def _sized(design: Design, pilots: Pilots, meter: Meter) -> tuple[Configuration, Reasons]:
@@ -220,10 +240,12 @@ def idle_costs(design: Design) -> Reasons:
 
 def with_length(configuration: Configuration, design: Design, meter: Meter) -> Configuration:
     """The same with the number of iterations: none where nothing is trained; else by minutes or by the number of cases."""
-    if not design.trains:
+    if not (design.trains or design.learns_patches):
         return configuration
     target, minutes = meter.budget.target, meter.budget.minutes
-    if minutes is None:
+    if minutes is None and design.learns_patches:
+        count = recipes.PATCH_ITERATIONS
+    elif minutes is None:
         wanted = math.ceil(recipes.PASSES * design.grid.case_count / configuration.batch_size)
         count = min(max(wanted, recipes.FEWEST_ITERATIONS[target]), recipes.MOST_ITERATIONS[target])
     else:
@@ -249,6 +271,8 @@ def similarity_of_pilots(design: Design, pilots: Pilots) -> SimilarityName:
     """Squared differences for calibrated images, local correlation where a line explains what there is to explain, else MIND."""
     if design.options.similarity != "auto":
         return design.options.similarity
+    if design.start is not None:
+        return "features"
     if design.ct and design.options.pairs == "within_patient":
         return "lncc"
     return "lncc" if pilots.explained - pilots.linear < recipes.LARGEST_GAP else "mind"
@@ -272,6 +296,7 @@ def _draw(design: Design, pilots: Pilots | None, rung: Rung, reach_mm: float) ->
     affine = pilots is not None and wants_affine(pilots, finest)
     network = _network(design, rung, halvings, size, affine=affine, steps=integration_steps(reach_mm, finest))
     similarity = "lncc" if pilots is None else similarity_of_pilots(design, pilots)
+    part = learned.similarity_network(design, size, similarity)
     terms = {"similarity": 1.0, "smoothness": recipes.SMOOTHNESS[similarity]}
     if design.method == "supervised":
         terms = {"end_point": 1.0, "smoothness": terms["smoothness"]}
@@ -280,13 +305,18 @@ def _draw(design: Design, pilots: Pilots | None, rung: Rung, reach_mm: float) ->
     if design.labels:
         terms["dice"] = recipes.DICE_WEIGHT
     length = 0 if design.method in ("pair", "implicit") else 1
+    run = replace(recipes.OPTIMIZATION, iterations=length)
+    if design.learns_patches:
+        run = replace(run, learning_rate=recipes.PATCH_RATE)
     shape = tuple(want * have / mm for want, have, mm in
                   zip(design.grid.median_shape, design.grid.spacing_mm, spacing, strict=True))
     return Configuration(
         name=NAME, spacing_mm=spacing, median_shape=(shape[0], shape[1], shape[2]), patch_size=size,
-        batch_size=recipes.BATCH["cpu"], resampling=Resampling(), network=network, loss=Loss(terms),
-        augmentation=recipes.AUGMENTATION, optimization=replace(recipes.OPTIMIZATION, iterations=length),
-        inference=recipes.INFERENCE, task_values=_values(design, pilots, similarity, finest, affine=affine))
+        batch_size=recipes.BATCH["cpu"], resampling=Resampling(), network=replace(network, similarity=part), loss=Loss(terms),
+        start=learned.start_of(design.start) if design.start is not None and part is not None else None,
+        augmentation=recipes.AUGMENTATION, optimization=run,
+        inference=recipes.INFERENCE,
+        task_values=learned.fitted_values(_values(design, pilots, similarity, finest, affine=affine), part, size))
 
 
 def _network(design: Design, rung: Rung, halvings: tuple[int, int, int], size: tuple[int, int, int], *, affine: bool,

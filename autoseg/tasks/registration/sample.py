@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +26,12 @@ def draw_batch(units: Sequence[Unit], store: CaseStore, configuration: Configura
         `fixed`, `moving`: float32 (B, C, *frame); where labels are trained on, `fixed_labels` and `moving_labels`: bool
         (B, K, *frame), masks of the labels that were drawn for each pair; without Z in two dimensions. A supervised plan gets
         `displacement`, float32 (B, D, *frame) in voxels, and as fixed image the moving one moved by it. `cases`: ids of the
-        pairs.
+        pairs. A plan that learns from patches gets `fixed` and `moving` patches (P, C, *patch) and `aligned`, bool (P,).
     """
     import torch  # here, because planning loads this file too and needs no torch
 
+    if learns_patches(configuration):
+        return _patch_batch(units, store, configuration, rng)
     cases = sorted({case.id: case for unit in units for case in unit.cases}.values(), key=lambda case: case.id)
     columns: dict[str, list[NDArray]] = {}
     names = []
@@ -61,6 +63,10 @@ def blank_batch(configuration: Configuration) -> dict[str, Tensor]:
     import torch
 
     network, count = configuration.network, configuration.batch_size
+    if learns_patches(configuration):
+        count *= int(configuration.task_values["patch_count"])  # type: ignore[arg-type]
+        shape = (count, network.in_channels, *network.similarity.patch)  # type: ignore[union-attr]
+        return {"fixed": torch.zeros(shape), "moving": torch.zeros(shape), "aligned": torch.zeros(count, dtype=torch.bool)}
     size = configuration.patch_size[-network.dims:]
     batch = {name: torch.zeros(count, network.in_channels, *size) for name in ("fixed", "moving")}
     if configuration.task_values["method"] == "supervised":
@@ -69,6 +75,11 @@ def blank_batch(configuration: Configuration) -> dict[str, Tensor]:
     if drawn:
         batch |= {name: torch.zeros(count, drawn, *size, dtype=torch.bool) for name in ("fixed_labels", "moving_labels")}
     return batch
+
+
+def learns_patches(configuration: Configuration) -> bool:
+    """What is trained is a classifier of patches."""
+    return configuration.task_values["similarity"] == "patches"
 
 
 def drawn_labels(configuration: Configuration) -> int:
@@ -90,6 +101,32 @@ def _placed(fixed: Case, moving: Case, store: CaseStore, configuration: Configur
         batch |= {"fixed_labels": placed.fixed[LABEL] == chosen[:, None, None, None],
                   "moving_labels": placed.moving[LABEL] == chosen[:, None, None, None]}
     return {name: np.ascontiguousarray(array) for name, array in batch.items()}
+
+
+def _patch_batch(units: Sequence[Unit], store: CaseStore, configuration: Configuration,
+                 rng: np.random.Generator) -> dict[str, Tensor]:
+    """Aligned and misaligned patches of pairs on one of the levels on which pairs are optimised, standardised as there."""
+    import torch
+
+    from autoseg.augment.patches import PatchRules, draw_patches
+    from autoseg.inference.instance import shrunken
+    from autoseg.losses.local_correlation import standardised
+
+    values, network = configuration.task_values, configuration.network
+    shifts = float(values["patch_least_shift_voxels"]), float(values["patch_largest_shift_voxels"])  # type: ignore[arg-type]
+    rules = PatchRules(int(values["patch_count"]), network.similarity.patch, shifts)  # type: ignore[arg-type, union-attr]
+    levels: Any = values["pair_levels"]
+    columns, names = [], []
+    for _ in range(configuration.batch_size):
+        fixed, moving = draw_pair(units, (), configuration, rng)
+        placed = _placed(fixed, moving, store, configuration, rng)
+        shrink = levels[int(rng.integers(len(levels)))][0]
+        pair = [torch.from_numpy(placed[name]).unflatten(0, (1, -1)) for name in ("fixed", "moving")]
+        pair = [standardised(shrunken(image.squeeze(2) if network.dims == 2 else image, shrink))[0] for image in pair]
+        columns.append(draw_patches(pair[0], pair[1], rules, rng))
+        names += [f"{moving.id} to {fixed.id}"] * rules.count
+    first, second, aligned = (torch.cat(column) for column in zip(*columns, strict=True))
+    return {"fixed": first, "moving": second, "aligned": aligned, "cases": names}  # type: ignore[dict-item]
 
 
 def _known(case: Case, store: CaseStore, configuration: Configuration, rng: np.random.Generator) -> dict[str, NDArray]:

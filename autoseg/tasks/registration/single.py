@@ -23,12 +23,15 @@ def single_pair(fixed: Path, moving: Path, options: RegistrationOptions, *, chan
         labels, fixed_labels: label maps of the moving and of the fixed image; the moving one's alone are warped, both are scored.
         landmarks: of the fixed and of the moving image.
     Raises:
-        UsageError: both images are one file.
+        UsageError: both images are one file, or what is alike would have to be learned first.
         GeometryError: one image is flat and the other is not.
         DatasetError: numbers of channels differ, or labels are given for the fixed image only.
     """
     if fixed.resolve() == moving.resolve():
         raise UsageError(f"{fixed} is given as fixed and as moving image; give two images")
+    if options.similarity == "patches":
+        raise UsageError("'patches' are learned from many aligned pairs, and one pair is registered without training",
+                         hint="train with 'similarity: patches' and predict with the bundle, or take another similarity")
     if fixed_labels is not None and labels is None:
         raise DatasetError("labels are given of the fixed image only, so nothing can be warped or compared; give those of the "
                            "moving "

@@ -47,12 +47,13 @@ def _deformed(networks: Sequence[nn.Module], fixed: Tensor, moving: Tensor, conf
     spacing = frame_spacing_mm(configuration)
     if values["method"] == "pair":
         with torch.enable_grad():
-            return optimise_pair(fixed, moving, spacing, pair_rules(configuration), similarity_of(configuration)).displacement
+            return optimise_pair(fixed, moving, spacing, pair_rules(configuration),
+                                 similarity_of(configuration, networks)).displacement
     found = answered(networks, fixed, moving, configuration, context)
     if values["refine_iterations"]:
         with torch.enable_grad():
-            found = optimise_pair(fixed, moving, spacing, refine_rules(configuration, found), similarity_of(configuration),
-                                  start=found)
+            found = optimise_pair(fixed, moving, spacing, refine_rules(configuration, found),
+                                  similarity_of(configuration, networks), start=found)
     return found.displacement
 
 

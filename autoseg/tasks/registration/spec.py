@@ -13,7 +13,7 @@ from autoseg.core.spec import STRICT, DatasetSpec
 from autoseg.io.patterns import compiled
 
 Method = Literal["network", "supervised", "pair", "implicit"]
-SimilarityName = Literal["mse", "lncc", "mind", "mutual_information"]
+SimilarityName = Literal["mse", "lncc", "mind", "mutual_information", "patches", "features"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -31,7 +31,8 @@ class RegistrationOptions:
         pair_count: pairs of a cohort that are listed for validation. In training any two training cases meet.
         use_labels: labels take part in the loss where there are some; scores use them always.
         method: as asked for; `auto`: a network where there are pairs enough, else every pair by itself.
-        similarity: as asked for; `auto`: what measured pairs ask for.
+        similarity: as asked for; `auto`: what measured pairs ask for, or `features` where there are weights to start from.
+            `patches` is learned from pairs that lie on each other, `features` are those of another model.
         refine_iterations: steps by which what a network answered is improved on the pair itself; None: as planned.
     """
 
@@ -43,7 +44,7 @@ class RegistrationOptions:
     pair_count: int = Field(default=1000, ge=1)
     use_labels: bool = True
     method: Literal["auto", "network", "supervised", "pair", "implicit"] = "auto"
-    similarity: Literal["auto", "mse", "lncc", "mind", "mutual_information"] = "auto"
+    similarity: Literal["auto", "mse", "lncc", "mind", "mutual_information", "patches", "features"] = "auto"
     refine_iterations: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")

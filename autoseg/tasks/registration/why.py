@@ -9,6 +9,7 @@ from autoseg.core.budget import Budget
 from autoseg.core.plan import Configuration, Reason
 from autoseg.planning.explain import Reasons
 from autoseg.tasks.registration import recipes
+from autoseg.tasks.registration.learned import similarity_reasons
 from autoseg.tasks.registration.pilot import Pilots, told
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def explain(configuration: Configuration, design: Design, pilots: Pilots, budget
     return {
         "name": Reason("none", "there is one configuration", "registration task"),
         **_grid_reasons(configuration, design, budget), **_network_reasons(configuration, design, pilots, found),
-        **_value_reasons(configuration, design, pilots, found), **_training_reasons(configuration, design, budget)}
+        **_value_reasons(configuration, design, pilots, found), **_training_reasons(configuration, design, budget),
+        **similarity_reasons(configuration, design)}
 
 
 def _grid_reasons(configuration: Configuration, design: Design, budget: Budget) -> Reasons:
@@ -103,7 +105,10 @@ def _value_reasons(configuration: Configuration, design: Design, pilots: Pilots,
 
 def _training_reasons(configuration: Configuration, design: Design, budget: Budget) -> Reasons:
     run = configuration.optimization
-    if design.method not in ("network", "supervised"):
+    if design.learns_patches and budget.minutes is None:
+        length = Reason("no minutes given", "as many batches as taught a classifier the contrasts of four patients",
+                        "measured, see tasks/registration/recipes.py")
+    elif design.method not in ("network", "supervised") and not design.learns_patches:
         length = Reason(f"method {design.method}", "no network is trained: every pair is optimised when it "
                                                    "comes", "registration task")
     elif budget.minutes is None:
