@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from autoseg.core.budget import Budget
 from autoseg.core.errors import DatasetError, ResourceError, UsageError, unknown_name
@@ -22,6 +23,7 @@ from autoseg.planning.schedule import epoch_length, iterations_within
 from autoseg.planning.spacing import Grid, grid_reason, plan_grid
 from autoseg.planning.unet import channel_count
 from autoseg.tasks.registration import recipes
+from autoseg.tasks.registration.bracket import choose_smoothness
 from autoseg.tasks.registration.pilot import Pilots, coarse_of, find_pilots, pilot_key
 from autoseg.tasks.registration.recipes import Rung
 from autoseg.tasks.registration.spec import RegistrationOptions, SimilarityName, registration_options
@@ -82,16 +84,20 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
     inside = cropped_as_planned(fingerprint, inputs)
     design = _design(spec, options, inside, ct=all(channel.scheme == "ct" for entry in inputs for channel in entry.channels))
     draft = Plan(request.name, spec.name, spec.task, design.grid.transpose, inputs, {}, budget, {}, request.seed)
-    pilots, budget = find_pilots(probe, draft, coarse_of(_sketch(design)), budget, pilot_key(fingerprint, options))
+    key = pilot_key(fingerprint, options)
+    pilots, budget = find_pilots(probe, draft, coarse_of(_sketch(design)), budget, key)
     meter = Meter(budget, probe, draft)
-    configuration, chosen = _configure(design, pilots, meter)
+    configuration, chosen = _sized(design, pilots, meter) if design.trains else (_pair_sized(design, pilots, meter.budget), {})
+    smoothness, why = choose_smoothness(configuration, meter, pair_values(affine=wants_affine(pilots, finest_mm(configuration))),
+                                        partial(probe.pilots, draft), key)
+    configuration = with_length(with_smoothness(configuration, smoothness), design, meter)
     costs = idle_costs(design)
     if design.trains:
         configuration = predicted(configuration, design.grid, meter, timed=True, most=NO_BOUND)
         costs = cost_reasons(configuration, meter, most=NO_BOUND)
     reasons = {"transpose": grid_reason(inside), **input_reasons,
                "seed": Reason(f"seed {request.seed} asked for", "the same seed repeats the same run", "command line"),
-               **below(f"configurations.{NAME}", explain(configuration, design, pilots, meter.budget) | chosen | costs)}
+               **below(f"configurations.{NAME}", explain(configuration, design, pilots, meter.budget) | chosen | why | costs)}
     return replace(draft, configurations={NAME: configuration}, budget=meter.budget, reasons=reasons)
 
 
@@ -166,15 +172,9 @@ def _sketch(design: Design) -> Configuration:
     return _draw(design, None, recipes.LADDER[0], 0.0)
 
 
-def _configure(design: Design, pilots: Pilots, meter: Meter) -> tuple[Configuration, Reasons]:
-    """The configuration with its size, length and smoothness, and the reasons that only measuring gives."""
-    from autoseg.tasks.registration.bracket import choose_smoothness
-
-    chosen, reasons = _sized(design, pilots, meter) if design.trains else (_pair_sized(design, pilots, meter.budget), {})
-    smoothness, why = choose_smoothness(chosen, meter)
-    terms = {name: smoothness if name == "smoothness" else weight for name, weight in chosen.loss.terms.items()}
-    chosen = replace(chosen, loss=Loss(terms))
-    return with_length(chosen, design, meter), reasons | why
+def with_smoothness(configuration: Configuration, weight: float) -> Configuration:
+    """The same with this weight of the smoothness, where it has one."""
+    return replace(configuration, loss=Loss({**configuration.loss.terms, "smoothness": weight}))
 
 
 def _pair_sized(design: Design, pilots: Pilots, budget: Budget) -> Configuration:
@@ -323,8 +323,18 @@ def _values(design: Design, pilots: Pilots | None, similarity: SimilarityName, f
         values |= {"deformation_least_mm": least, "deformation_most_mm": most,
                    "deformation_widths_voxels": recipes.DEFORMATION_WIDTHS_VOXELS}
     if design.method == "pair":
-        values |= {"pair_levels": recipes.PAIR_LEVELS, "pair_rate_voxels": recipes.PAIR_RATE_VOXELS,
-                   "pair_affine": recipes.PAIR_AFFINE if affine else None, "affine_rate_voxels": recipes.AFFINE_RATE_VOXELS}
+        values |= pair_values(affine=affine)
     if design.method == "implicit":
         values |= recipes.IMPLICIT  # type: ignore[arg-type]
     return values
+
+
+def pair_values(*, affine: bool) -> dict[str, Value]:
+    """How a pair is optimised by itself."""
+    return {"pair_levels": recipes.PAIR_LEVELS, "pair_rate_voxels": recipes.PAIR_RATE_VOXELS,
+            "pair_affine": recipes.PAIR_AFFINE if affine else None, "affine_rate_voxels": recipes.AFFINE_RATE_VOXELS}
+
+
+def finest_mm(configuration: Configuration) -> float:
+    """The smallest spacing along the axes that the network sees."""
+    return min(float(mm or 1.0) for mm in configuration.spacing_mm[-configuration.network.dims:])
