@@ -71,9 +71,10 @@ def read_landmarks(path: Path, image: Image) -> Landmarks:
     """The landmarks in a file, all of them inside the image that they belong to.
 
     Raises:
-        ReadError: missing, damaged, or of a format that is not read. DatasetError: no landmark, one without a position or with
-        one
-            that is no finite number, a name twice, or a point outside the image. GeometryError: landmarks drawn on another grid.
+        ReadError: missing, damaged, or of a format that is not read.
+        DatasetError: no landmark, one without a position or with one that is no finite number, a name twice, or a point outside
+            the image.
+        GeometryError: landmarks drawn on another grid.
     """
     name = path.name.lower()
     if name.endswith(".mrk.json"):
