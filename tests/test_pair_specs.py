@@ -37,7 +37,7 @@ def test_breathing_out_is_registered_to_breathing_in(tmp_path):
     spec = load_spec("DIRLab4DCT")
     units = index_units(spec, scan(spec, tmp_path).cases)
     assert [(unit.cases[0].id, unit.cases[1].id, unit.group) for unit in units] == [
-        ("case1_T00", "case1_T50", "case1"), ("case2_T00", "case2_T50", "case2")]
+        (f"{folder}_T00", f"{folder}_T50", folder) for folder in ("Case10Pack", "Case1Pack", "Case2Pack", "Case8Deploy")]
 
 
 @pytest.mark.parametrize(("name", "folder", "count"), [("FetalBrainPairs", "Dataset105_FetalBrainSB", 12),
