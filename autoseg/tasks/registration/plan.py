@@ -111,8 +111,7 @@ def _require_plannable(spec: DatasetSpec, fingerprint: Fingerprint, request: Pla
             raise UsageError(unknown_name(name, [NAME], "configuration"))
     if [entry.role for entry in spec.inputs] != ["image"]:
         raise DatasetError(f"dataset {spec.name!r} has the inputs {', '.join(entry.role for entry in spec.inputs)}; a "
-                           f"registration "
-                           "reads one input, which must be called image (several channels are channels of it)")
+                           "registration reads one input, which must be called image (several channels are channels of it)")
     if fingerprint.case_count < 2:
         raise DatasetError(f"dataset {spec.name!r} has {fingerprint.case_count} case(s); a pair needs two")
     if fingerprint.channel_count != channel_count(spec):
@@ -128,8 +127,8 @@ def _design(spec: DatasetSpec, options: RegistrationOptions, fingerprint: Finger
     wanted = np.percentile(extents, LARGEST_PERCENT, axis=0)[list(grid.transpose)] / np.array(grid.spacing_mm)
     flat = all(shape[grid.transpose[0]] == 1 for shape in fingerprint.shapes_after_crop)
     if not flat and any(shape[grid.transpose[0]] == 1 for shape in fingerprint.shapes_after_crop):
-        raise DatasetError(f"dataset {spec.name!r} has slices and volumes; register images of the same "
-                           "dimensions", code="E_GEOMETRY")
+        raise DatasetError(f"dataset {spec.name!r} has slices and volumes; register images of the same dimensions",
+                           code="E_GEOMETRY")
     cases = fingerprint.case_count
     pairs = cases * (cases - 1) if options.pairs == "cohort" else cases - 1
     method = options.method if options.method != "auto" else "network" if pairs >= recipes.FEWEST_PAIRS else "pair"
@@ -196,8 +195,7 @@ def _sized(design: Design, pilots: Pilots, meter: Meter) -> tuple[Configuration,
         if needed > meter.budget.memory_bytes:
             if not usable:
                 raise ResourceError(f"configuration {NAME!r}: the smallest training step needs {needed / 1e9:.2f} GB, more than "
-                                    f"the "
-                                    f"memory budget of {meter.budget.memory_bytes / 1e9:.2f} GB",
+                                    f"the memory budget of {meter.budget.memory_bytes / 1e9:.2f} GB",
                                     hint=f"give at least --memory {needed / 1e9 + 0.01:.2f}GB")
             break
         usable.append(one)
@@ -239,9 +237,8 @@ def _size_reasons(timed: Sequence[Configuration], meter: Meter, minutes: float) 
 
     known = {candidate_key(one): meter.budget.seconds_per_step(candidate_key(one)) for one in timed}
     times = "; ".join(f"{key}: {seconds:.4g} s per step" for key, seconds in known.items() if seconds is not None)
-    reason = Reason(times, f"from cheap to dear candidates, coarser and narrower while too few steps fit into {minutes:g} "
-                           f"minutes",
-                    "candidates timed on this machine, see budget.json")
+    reason = Reason(times, "from cheap to dear candidates, coarser and narrower while too few steps fit into "
+                           f"{minutes:g} minutes", "candidates timed on this machine, see budget.json")
     return {"network.features": reason, "patch_size": reason, "spacing_mm": reason}
 
 
