@@ -288,17 +288,21 @@ def _draw(design: Design, pilots: Pilots | None, rung: Rung, reach_mm: float) ->
 
 def _network(design: Design, rung: Rung, halvings: tuple[int, int, int], size: tuple[int, int, int], *, affine: bool,
              steps: int) -> Registrar:
-    """VoxelMorph's U-Net down to where the last axis cannot be halved; the velocity is at half of the resolution."""
+    """VoxelMorph's U-Net from half of the resolution, which is the velocity's, down to where the last axis cannot be halved.
+
+    A frame that can be halved only once keeps a stage at full resolution, so that there is something to go back to.
+    """
     dims = design.dims
     own = halvings[3 - dims:]
-    count = max(own)
-    strides = [(1,) * dims, *(tuple(2 if stage < most else 1 for most in own) for stage in range(count))]
+    halved = [tuple(2 if stage < most else 1 for most in own) for stage in range(max(own))]
+    strides = halved if len(halved) > 1 else [(1,) * dims, *halved]
+    count = len(strides)
     edge = min(side for side in size[3 - dims:])
     layers = max(1, min(len(recipes.AFFINE_FEATURES), int(math.log2(max(edge / recipes.SMALLEST_EDGE, 2.0)))))
     return Registrar(
         kind="voxelmorph", dims=dims, in_channels=channel_count(design.spec),  # type: ignore[arg-type]
-        features=(rung.first, *(rung.features,) * count), strides=tuple(strides), kernel_sizes=((3,) * dims,) * (count + 1),
-        convs_encoder=(1,) * (count + 1), convs_decoder=(1,) * (count - 1 or 1), integration_steps=steps,
+        features=(rung.features,) * count, strides=tuple(strides), kernel_sizes=((3,) * dims,) * count,
+        convs_encoder=(1,) * count, convs_decoder=(1,) * (count - 1), integration_steps=steps,
         affine_features=recipes.AFFINE_FEATURES[:layers] if affine else ())
 
 

@@ -14,7 +14,7 @@ from autoseg.tasks.registration.pilot import Pilots, told
 if TYPE_CHECKING:
     from autoseg.tasks.registration.plan import Design
 
-ISSUE_RULES = "planning rules for registration, docs/registration.md"
+RULES = "planning rules for registration, docs/registration.md"
 
 
 def explain(configuration: Configuration, design: Design, pilots: Pilots, budget: Budget) -> Reasons:
@@ -52,17 +52,18 @@ def _network_reasons(configuration: Configuration, design: Design, pilots: Pilot
     unused = "" if design.method in ("network", "supervised") else "; this plan trains no network, so none of it is used"
     return {
         "network": Reason(f"frame {configuration.patch_size}",
-                          "VoxelMorph's U-Net with a velocity at half of the resolution" + unused, recipes.VOXELMORPH),
+                          "VoxelMorph's U-Net without its stage at full resolution, as the velocity is at half of it" + unused,
+                          recipes.VOXELMORPH),
         "network.in_channels": Reason(f"{network.in_channels} channels in the dataset specification", "of each of the two images",
                                       "dataset specification"),
         "network.strides": Reason(
             found, "halved until a voxel of the deepest features is as large as the 95th percentile of how far corners have to "
-                   f"move ({pilots.reach_mm:.3g} mm), at least twice", ISSUE_RULES),
+                   f"move ({pilots.reach_mm:.3g} mm), at least twice", RULES),
         "network.integration_steps": Reason(
-            found, "as many doublings as keep every step of the integration within a quarter of a voxel, 4 to 9", ISSUE_RULES),
+            found, "as many doublings as keep every step of the integration within a quarter of a voxel, 4 to 9", RULES),
         "network.affine_features": Reason(
             found, f"an affine part where centroids are more than {recipes.AFFINE_OFFSET_VOXELS:g} voxels apart or extents "
-                   f"differ by more than {recipes.AFFINE_SCALE - 1:.0%}", ISSUE_RULES)}
+                   f"differ by more than {recipes.AFFINE_SCALE - 1:.0%}", RULES)}
 
 
 def _value_reasons(configuration: Configuration, design: Design, pilots: Pilots, found: str) -> Reasons:
@@ -74,21 +75,21 @@ def _value_reasons(configuration: Configuration, design: Design, pilots: Pilots,
                "supervised": "deformations that are drawn and known", "implicit": "a network of coordinates for each pair"}
     reasons = {
         "task_values": Reason("none", "steps and rates of the optimisation of single pairs", recipes.CONVEXADAM),
-        "task_values.method": Reason(f"asked for: {asked.method}", methods[design.method], ISSUE_RULES),
+        "task_values.method": Reason(f"asked for: {asked.method}", methods[design.method], RULES),
         "task_values.alignment": Reason(
-            found, "as they lie in the world where intensities correlate at least as well as with centres together", ISSUE_RULES),
+            found, "as they lie in the world where intensities correlate at least as well as with centres together", RULES),
         "task_values.any_two": Reason(f"pairs: {asked.pairs}", "of a cohort any two training cases make a pair",
                                       "dataset specification"),
         "task_values.similarity": Reason(
             f"{found}; asked for: {asked.similarity}",
             f"local correlation where a line explains all but {recipes.LARGEST_GAP:g} of what any function explains (here "
-            f"{gap:.3f} less), else MIND", ISSUE_RULES),
+            f"{gap:.3f} less), else MIND", RULES),
         "task_values.window_voxels": Reason(
             f"spacing {configuration.spacing_mm} mm",
             f"a Gaussian of {recipes.WINDOW_MM:g} mm, {recipes.SMALLEST_WINDOW_VOXELS:g} to {recipes.LARGEST_WINDOW_VOXELS:g} "
             "voxels", "GradICON (Tian et al. 2023): a Gaussian window is smoother than a box"),
         "task_values.drawn_labels": Reason(f"{len(design.labels)} labels, use_labels {asked.use_labels}",
-                                           f"at most {recipes.MOST_DRAWN_LABELS} a step: warped masks cost memory", ISSUE_RULES),
+                                           f"at most {recipes.MOST_DRAWN_LABELS} a step: warped masks cost memory", RULES),
         "task_values.refine_iterations": Reason(
             f"method {design.method}", "what a network answers is improved on the pair itself",
             "GradICON (Tian et al. 2023) takes 50 steps; measured in benchmarks/README.md")}
