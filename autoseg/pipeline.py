@@ -331,8 +331,8 @@ def register(fixed: Path, moving: Path, output: Path, budget: Budget, context: C
     from autoseg.tasks.registration.spec import RegistrationOptions
 
     require_writable(output, make=False)
-    options = from_plain({"method": method, "similarity": similarity, "pairs": "table"}, RegistrationOptions, source="autoseg "
-                                                                                                                     "register")
+    options = from_plain({"method": method, "similarity": similarity, "pairs": "table"}, RegistrationOptions,
+                         source="autoseg register")
     spec, unit = single_pair(fixed, moving, options, channel=channel, labels=labels, fixed_labels=fixed_labels,
                              landmarks=landmarks)
     if output.resolve() in {path.resolve().parent for path in (fixed, moving)}:

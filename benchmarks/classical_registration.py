@@ -96,8 +96,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of the set")
     parser.add_argument("--set", choices=tuple(RECIPES), default="hippocampus")
     parser.add_argument("--pairs", type=int, default=40, help="that many of the set's pairs, from the first on")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["centred", "affine", "demons"], help="B-spline takes "
-                                                                                                               "longest")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["centred", "affine", "demons"],
+                        help="B-spline takes longest")
     parser.add_argument("--work", type=Path, default=REPOSITORY / "benchmarks/.work", help="folder for results")
     parser.add_argument("--table", action="store_true", help="show what is there, run nothing")
     options = parser.parse_args()
@@ -200,8 +200,8 @@ def scores(fixed: Scan, moving: Scan, displacement: NDArray) -> dict[str, Any]:
              "hd95_mm": statistics.fmean(distances) if distances else math.nan,
              "folded_percent": 100 * folded_share(determinants), "sd_log_jacobian": log_jacobian_deviation(determinants)}
     if fixed.landmarks and moving.landmarks:
-        points = paired(read_landmarks(fixed.landmarks, fixed.image), read_landmarks(moving.landmarks, moving.image), "the "
-                                                                                                                      "pair")[1:]
+        points = paired(read_landmarks(fixed.landmarks, fixed.image), read_landmarks(moving.landmarks, moving.image),
+                        "the pair")[1:]
         found["tre_mm"] = float(target_registration_errors_mm(*points, displacement, fixed.image.geometry).mean())
     return found
 

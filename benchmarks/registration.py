@@ -171,7 +171,7 @@ def planned(spec: DatasetSpec, units: Sequence[Unit], work: Path) -> Plan:
     singles = {case.id: Unit(case.id, (case,), case.group) for unit in units for case in unit.cases}
     fingerprint = sum_fingerprints([measure_unit(TASK, spec, unit) for unit in singles.values()], 1)
     budget, request = Budget("cpu", 8 * 10**9, threads=2), PlanRequest("benchmark")
-    return TASK.make_plan(spec, fingerprint, budget, request, make_probe(TASK, spec, units, request, budget, work))
+    return TASK.make_plan(spec, fingerprint, budget, request, make_probe(TASK, spec, units, fingerprint, request, budget, work))
 
 
 def solver(plan: Plan, configuration: Configuration, networks: Sequence[Any]) -> Solve:

@@ -53,27 +53,48 @@ def nnunet(spec: str, ids: tuple[str, ...], groups: tuple[str, ...] = (), **more
     return PairTree(spec, "nnunet", cases, len(ids) * (len(ids) - 1), f"{ids[1]}_to_{ids[0]}", ("imagesTs/other_0000.nii.gz",))
 
 
-OASIS = ("OASIS_OAS1_0001_MR1", "OASIS_OAS1_0061_MR1", "OASIS_OAS1_0061_MR2")
-PATIENTS = ("OASIS_OAS1_0001", "OASIS_OAS1_0061", "OASIS_OAS1_0061")
+def dir_lab(folder: str, image: str, landmarks: str) -> tuple[PairFiles, PairFiles]:
+    """Breath in and out of a patient; `image` and `landmarks` have `{}` in place of the phase."""
+    return tuple(PairFiles(f"{folder}_{phase}", f"{folder}/Images/{image.format(phase)}.nii.gz",
+                           {"landmarks": f"{folder}/{landmarks.format(phase)}_xyz.txt"}, folder) for phase in ("T00", "T50"))
+
+
+NEURITE = ("OASIS_OAS1_0001_MR1", "OASIS_OAS1_0457_MR1")
+VISITS = ("OASIS_OAS1_0061_MR1", "OASIS_OAS1_0061_MR2", "OASIS_OAS1_0457_MR1")
+LPBA40 = "LPBA40/delineation_space/{0}/{0}.delineation."
 FETAL = ("fetal_SB_atlas_GA21_notoperated", "fetal_SB_atlas_GA23_notoperated")
 
 PAIR_TREES = (
-    PairTree("OASIS", "as downloaded", tuple(labelled(case, f"{case}/aligned_norm.nii.gz", f"{case}/aligned_seg35.nii.gz", group)
-                                             for case, group in zip(OASIS, PATIENTS, strict=True)), 6,
-             "OASIS_OAS1_0061_MR1_to_OASIS_OAS1_0001_MR1",
-             ("OASIS_OAS1_0001_MR1/orig.nii.gz", "OASIS_OAS1_0001_MR1/seg4.nii.gz", "subjects.txt", "seg35_labels.txt")),
-    nnunet("OASIS", OASIS, PATIENTS),
+    PairTree("OASIS", "as downloaded", tuple(
+        labelled(case, f"{case}/aligned_norm.nii.gz", f"{case}/aligned_seg35.nii.gz", case[:15]) for case in NEURITE), 2,
+             "OASIS_OAS1_0457_MR1_to_OASIS_OAS1_0001_MR1",
+             (*(f"{NEURITE[0]}/{name}.nii.gz" for name in (
+                 "aligned_orig", "aligned_seg4", "norm", "orig", "seg35", "seg4", "slice_norm", "slice_orig", "slice_seg24",
+                 "slice_seg4")), "seg24_labels.txt", "seg35_labels.txt", "seg4_labels.txt", "subjects.txt")),
+    PairTree("OASIS", "learn2reg", tuple(labelled(case, f"imagesTr/{case}_0000.nii.gz", f"labelsTr/{case}_0000.nii.gz")
+                                         for case in ("OASIS_0001", "OASIS_0395", "OASIS_0414")), 6, "OASIS_0414_to_OASIS_0395",
+             ("OASIS_dataset.json", "README.txt", "changelog.txt", "imagesTs/OASIS_0415_0000.nii.gz",
+              "masksTr/OASIS_0001_0000.nii.gz", "masksTs/OASIS_0415_0000.nii.gz")),
+    nnunet("OASIS", VISITS, tuple(case[:15] for case in VISITS)),
     PairTree("LPBA40", "delineation space", tuple(
-        labelled(case, f"{case}/{case}.delineation.skullstripped.nii.gz", f"{case}/{case}.delineation.structure.label.nii.gz")
-        for case in ("S01", "S40")), 2, "S40_to_S01", ("S01/S01.delineation.brain.mask.nii.gz",)),
+        labelled(case, f"{LPBA40.format(case)}skullstripped.nii.gz", f"{LPBA40.format(case)}structure.label.nii.gz")
+        for case in ("S01", "S40")), 2, "S40_to_S01",
+             (*(f"{LPBA40.format('S01')}{name}" for name in ("skullstripped.hdr", "skullstripped.img.gz", "structure.label.hdr",
+                                                            "structure.label.img.gz")),
+              "LPBA40/delineation_space/lpba40.label.xml", "LPBA40/native_space/S01/S01.native.brain.bfc.hdr",
+              "LPBA40/native_space/S01/S01.native.brain.mask.nii.gz")),
     nnunet("LPBA40", ("S01", "S02")),
-    PairTree("IXI", "as downloaded", tuple(PairFiles(case, f"IXI-T1/{case}.nii.gz", {}, case[:6])
-                                           for case in ("IXI002-Guys-0828-T1", "IXI012-HH-1211-T1")), 2,
-             "IXI012-HH-1211-T1_to_IXI002-Guys-0828-T1", ("IXI-T2/IXI002-Guys-0828-T2.nii.gz",)),
-    PairTree("DIRLab4DCT", "converted", tuple(PairFiles(f"{case}_{phase}", f"{case}/{phase}.nii.gz",
-                                                        {"landmarks": f"{case}/{phase}.txt"}, case)
-                                              for case in ("case1", "case2") for phase in ("T00", "T50")), 2,
-             "case2_T50_to_case2_T00"),
+    PairTree("IXI", "as downloaded", tuple(PairFiles(case, f"{folder}{case}.nii.gz", {}, case[:6]) for folder, case in (
+        ("IXI-T1/", "IXI002-Guys-0828-T1"), ("IXI-T1/", "IXI012-HH-1211-T1"), ("", "IXI013-IOP-0839-T1"))), 6,
+             "IXI012-HH-1211-T1_to_IXI002-Guys-0828-T1",
+             ("IXI-T2/IXI002-Guys-0828-T2.nii.gz", "IXI-DTI/IXI002-Guys-0828-DTI-00.nii.gz", "IXI.xls")),
+    PairTree("DIRLab4DCT", "converted", (
+        *dir_lab("Case10Pack", "case10_{}", "extremePhases/case10_dirLab300_{}"),
+        *dir_lab("Case1Pack", "case1_{}_s", "ExtremePhases/Case1_300_{}"),
+        *dir_lab("Case2Pack", "case2_{}-ssm", "ExtremePhases/Case2_300_{}"),
+        *dir_lab("Case8Deploy", "case8_{}", "extremePhases/case8_dirLab300_{}")), 4, "Case8Deploy_T50_to_Case8Deploy_T00",
+             ("Case1Pack/Images/case1_T00_s.img", "Case1Pack/Images/case1_T10_s.img",
+              "Case1Pack/Sampled4D/case1_4D-75_T00.txt", "Case8Deploy/Images/case8_T50.img")),
     PairTree("FetalBrainPairs", "as downloaded", tuple(
         PairFiles(case, f"atlas/{case}/srr.nii.gz", {"label": f"atlas/{case}/parcellation.nii.gz",
                                                     "landmarks": f"atlas/{case}/lmks.nii.gz"}, case) for case in FETAL), 2,

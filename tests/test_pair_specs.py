@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+from pathlib import Path
+
+import nibabel
+import numpy as np
 import pytest
 from official_pair_trees import PAIR_TREES, PairTree
 
@@ -37,7 +42,59 @@ def test_breathing_out_is_registered_to_breathing_in(tmp_path):
     spec = load_spec("DIRLab4DCT")
     units = index_units(spec, scan(spec, tmp_path).cases)
     assert [(unit.cases[0].id, unit.cases[1].id, unit.group) for unit in units] == [
-        ("case1_T00", "case1_T50", "case1"), ("case2_T00", "case2_T50", "case2")]
+        (f"{folder}_T00", f"{folder}_T50", folder) for folder in ("Case10Pack", "Case1Pack", "Case2Pack", "Case8Deploy")]
+
+
+def convert_as_documented(dataset: str, folder: Path, monkeypatch) -> None:
+    """Runs what docs/registration.md tells users to run in the folder of a download."""
+    page = (Path(__file__).parents[1] / "docs" / "registration.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(folder)
+    exec(page[page.index(f"**`{dataset}`**"):].split("```python\n")[1].split("```")[0], {})
+
+
+def test_dir_labs_voxels_converted_as_documented_fit_its_landmarks(tmp_path, monkeypatch):
+    images, points = tmp_path / "Case1Pack" / "Images", tmp_path / "Case1Pack" / "ExtremePhases"
+    images.mkdir(parents=True)
+    points.mkdir()
+    for phase in ("T00", "T50"):
+        raw = np.zeros((94, 256, 256), "<i2")
+        raw[10, 50, 100] = 2024
+        (images / f"case1_{phase}_s.img").write_bytes(raw.tobytes())
+        (points / f"Case1_300_{phase}_xyz.txt").write_text("1\t1\t1\t\n101\t51\t11\t\n")
+    convert_as_documented("DIRLab4DCT", tmp_path, monkeypatch)
+    spec = load_spec("DIRLab4DCT")
+    found = scan(spec, tmp_path)
+    assert (found.problems, [case.id for case in found.cases]) == ((), ["Case1Pack_T00", "Case1Pack_T50"])
+    assert check_case(spec, found.cases[0]) == ()
+    image = read_image(found.cases[0].inputs["image"])
+    found_mm = read_landmarks(found.cases[0].targets["landmarks"], image).points_mm
+    # Voxels of 0.97, 0.97 and 2.5 mm, counted from the right, anterior, superior one: 10 slices down, 50 rows to the back, 100
+    # columns to the left.
+    np.testing.assert_allclose(found_mm, [(0, 0, 0), (-25.0, 48.5, 97.0)], atol=1e-4)
+    assert (image.voxels.min(), image.voxels.max()) == (-1024, 1000)
+    brightest = np.unravel_index(image.voxels[0].argmax(), image.voxels[0].shape)
+    np.testing.assert_allclose(image.geometry.position_mm(tuple(map(int, brightest))), found_mm[1], atol=1e-4)
+
+
+def test_analyze_files_converted_as_documented_keep_their_voxels(tmp_path, monkeypatch):
+    folder = tmp_path / "LPBA40" / "delineation_space" / "S01"
+    folder.mkdir(parents=True)
+    voxels = np.zeros((5, 6, 7, 1), np.int16)  # x, y, z, and a time of one, as LPBA40 has them
+    voxels[1, 2, 3] = 182
+    for name in ("skullstripped", "structure.label"):
+        nibabel.save(nibabel.AnalyzeImage(voxels, np.diag((-0.86, 1.5, 0.9, 1))), folder / f"S01.delineation.{name}.hdr")
+        raw = folder / f"S01.delineation.{name}.img"
+        raw.with_suffix(".img.gz").write_bytes(gzip.compress(raw.read_bytes()))
+        raw.unlink()
+    convert_as_documented("LPBA40", tmp_path, monkeypatch)
+    spec = load_spec("LPBA40")
+    found = scan(spec, tmp_path)
+    assert (found.problems, [case.id for case in found.cases]) == ((), ["S01"])
+    assert [problem for problem in check_case(spec, found.cases[0]) if problem.severity != "warning"] == []
+    read = read_image(found.cases[0].inputs["image"])
+    assert read.stored.shape == (7, 6, 5)
+    np.testing.assert_allclose(read.stored.spacing_mm, (0.9, 1.5, 0.86), atol=1e-6)
+    assert np.argwhere(read.orientation.undo(read.voxels)[0] == 182).tolist() == [[3, 2, 1]]
 
 
 @pytest.mark.parametrize(("name", "folder", "count"), [("FetalBrainPairs", "Dataset105_FetalBrainSB", 12),

@@ -19,25 +19,23 @@ MANIFEST = "manifest.json"
 
 def register(fixed: Annotated[Path, typer.Option("--fixed", help="The image whose grid and anatomy are kept.")],
              moving: Annotated[Path, typer.Option("--moving", help="The image that is warped onto it.")],
-             output: Annotated[Path, typer.Option("-o", "--output", help="Folder for displacement, transform, what was warped, "
-                                                                         "and "
-                                                  "the report.")],
-             labels: Annotated[Path | None, typer.Option("--labels", help="Label map of the moving image; is warped, "
-                                                                          "too.")] = None,
-             fixed_labels: Annotated[Path | None, typer.Option("--fixed-labels", help="Label map of the fixed image; with "
-                                                                                      "--labels, "
-                                                               "both are compared.")] = None,
-             fixed_landmarks: Annotated[Path | None, typer.Option("--fixed-landmarks", help="Landmarks of the fixed "
-                                                                                            "image.")] = None,
-             moving_landmarks: Annotated[Path | None, typer.Option("--moving-landmarks", help="The same ones in the moving "
-                                                                   "image.")] = None,
+             output: Annotated[Path, typer.Option(
+                 "-o", "--output", help="Folder for displacement, transform, what was warped, and the report.")],
+             labels: Annotated[Path | None, typer.Option(
+                 "--labels", help="Label map of the moving image; is warped, too.")] = None,
+             fixed_labels: Annotated[Path | None, typer.Option(
+                 "--fixed-labels", help="Label map of the fixed image; with --labels, both are compared.")] = None,
+             fixed_landmarks: Annotated[Path | None, typer.Option(
+                 "--fixed-landmarks", help="Landmarks of the fixed image.")] = None,
+             moving_landmarks: Annotated[Path | None, typer.Option(
+                 "--moving-landmarks", help="The same ones in the moving image.")] = None,
              channel: Annotated[str, typer.Option("--channel", help="What the images are: CT, or any other name.")] = "image",
-             method: Annotated[str, typer.Option("--method", help="pair: optimise the deformation; implicit: fit a network of "
-                                                 "coordinates.")] = "pair",
-             similarity: Annotated[str, typer.Option("--similarity", help="auto, mse, lncc, mind, mutual_information, or "
-                                                     "features (of --start).")] = "auto",
-             start_from: Annotated[Path | None, typer.Option("--start", help="A bundle, such as a segmentation of such images, "
-                                                             "whose features are compared.")] = None,
+             method: Annotated[str, typer.Option(
+                 "--method", help="pair: optimise the deformation; implicit: fit a network of coordinates.")] = "pair",
+             similarity: Annotated[str, typer.Option(
+                 "--similarity", help="auto, mse, lncc, mind, mutual_information, or features (of --start).")] = "auto",
+             start_from: Annotated[Path | None, typer.Option(
+                 "--start", help="A bundle, such as a segmentation of such images, whose features are compared.")] = None,
              memory: Memory = None, device: DeviceName = None, as_json: AsJson = False) -> None:
     """Register a single pair of images without training: displacement in mm, ITK transform, warped image, report."""
     from autoseg import pipeline

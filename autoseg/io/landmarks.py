@@ -5,10 +5,11 @@
 | `.csv`, `.tsv` | a row each; its columns say in which frame, see `FRAMES`; `name` (or `label`, `id`), else they are numbered |
 | `.fcsv` | 3D Slicer, until version 5: the frame stands in its head |
 | `.mrk.json` | 3D Slicer: the frame stands beside the points |
-| `.txt` | DIR-Lab: three whole numbers a row, voxels from 1 along x, y, z; numbered |
+| `.txt` | DIR-Lab: three whole numbers a row, voxels of the file from 1 along x, y, z; numbered |
 | an image | a voxel, or a few that touch, per value: as the fetal atlas of Fidon et al. 2021 has them; the value is the name |
 
-References: 3D Slicer's developer guide, "Markups"; dir-lab.com, reference data of the 4DCT sets.
+References: 3D Slicer's developer guide, "Markups"; DIR-Lab, format of coordinates: voxel 1, 1, 1 is the right, anterior, superior
+one, which is also the first that is stored.
 """
 
 from __future__ import annotations
@@ -71,9 +72,10 @@ def read_landmarks(path: Path, image: Image) -> Landmarks:
     """The landmarks in a file, all of them inside the image that they belong to.
 
     Raises:
-        ReadError: missing, damaged, or of a format that is not read. DatasetError: no landmark, one without a position or with
-        one
-            that is no finite number, a name twice, or a point outside the image. GeometryError: landmarks drawn on another grid.
+        ReadError: missing, damaged, or of a format that is not read.
+        DatasetError: no landmark, one without a position or with one that is no finite number, a name twice, or a point outside
+            the image.
+        GeometryError: landmarks drawn on another grid.
     """
     name = path.name.lower()
     if name.endswith(".mrk.json"):
@@ -156,7 +158,10 @@ def _number(path: Path, row: int, cell: str) -> float:
 
 
 def _dir_lab(path: Path) -> tuple[list[str], NDArray[np.float64], str]:
-    """Voxels counted from 1 along x, y, z (as Matlab does), without names."""
+    """Voxels counted from 1 along x, y, z (as Matlab does), without names, in the order in which they are stored.
+
+    An image whose array was turned around has other indices than its landmarks; docs/registration.md converts without that.
+    """
     rows = [line.split() for line in read_document(path, _MOST_BYTES).splitlines() if line.strip()]
     for number, row in enumerate(rows, start=1):
         if len(row) != 3 or not all(cell.isdecimal() and int(cell) > 0 for cell in row):

@@ -152,8 +152,8 @@ def difference(pair: Pair) -> Picture:
     means = [float(np.abs(pair.share(pair.fixed) - pair.share(voxels)).mean()) for voxels in (pair.before, pair.warped)]
     text = f"mean difference {means[0]:.3f} before, {means[1]:.3f} after"
     entries = (("fixed image brighter", DIVERGING[-1]), ("equal", DIVERGING[3]), ("moving image brighter", DIVERGING[0]))
-    return Picture(np.concatenate([rows[0], gap, rows[1]]), _caption(pair, "difference of grey "
-                                                                           "values", text), _legend(pair, entries))
+    return Picture(np.concatenate([rows[0], gap, rows[1]]), _caption(pair, "difference of grey values", text),
+                   _legend(pair, entries))
 
 
 def deformed_grid(pair: Pair) -> Picture:

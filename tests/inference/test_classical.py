@@ -163,8 +163,8 @@ def noisy(image: Image, value: float) -> Image:
     (replace(FIXED, voxels=np.zeros_like(FIXED.voxels)), FIXED, "centres", "E_CONSTANT", "fixed image has the value 0"),
     (noisy(FIXED, np.nan), FIXED, "centres", "E_NONFINITE", "the fixed image has voxels that are no finite numbers"),
     (FIXED, noisy(FIXED, np.inf), "moments", "E_NONFINITE", "the moving image"),
-    (FIXED, replace(FIXED, voxels=np.repeat(FIXED.voxels, 2, axis=0)), "centres", "E_CHANNELS", "1 channels and the moving "
-                                                                                                "image 2"),
+    (FIXED, replace(FIXED, voxels=np.repeat(FIXED.voxels, 2, axis=0)), "centres", "E_CHANNELS",
+     "1 channels and the moving image 2"),
     (FIXED, centred((22, 26, 30), (2.2, 2.0, 1.5), shift=(500, 0, 0)), "positions", "E_NO_OVERLAP", "start by positions"),
 ])
 def test_pairs_that_cannot_be_registered_are_told(fixed, moving, start, code, message):

@@ -151,8 +151,8 @@ def test_pairs_are_made_by_name_and_names_in_one_image_only_are_told():
     names, one, other = paired(fixed, moving, "pair")
     assert names == ("a", "b")
     np.testing.assert_array_equal(one[::-1], other)
-    with pytest.raises(DatasetError, match="p: landmarks differ: a only in the fixed image; c only in the moving "
-                                           "image") as caught:
+    with pytest.raises(DatasetError,
+                       match="p: landmarks differ: a only in the fixed image; c only in the moving image") as caught:
         paired(fixed, Landmarks(("b", "c"), WORLD[:2]), "p")
     assert caught.value.code == "E_LANDMARK"
 

@@ -95,9 +95,8 @@ def require_overlap(fixed: Geometry, moving: Geometry) -> None:
     found = (corners @ moving.matrix().T - own[:, 3]) @ np.linalg.inv(own[:, :3]).T
     if any(found[:, axis].max() < -0.5 or found[:, axis].min() > fixed.shape[axis] - 0.5 for axis in range(3)):
         raise GeometryError(f"the images do not overlap: the fixed one begins at {_text(fixed.origin_mm)} mm and the moving one "
-                            f"at "
-                            f"{_text(moving.origin_mm)} mm (superior, posterior, left). Correct the positions in the files, or "
-                            "start from the centres of the images")
+                            f"at {_text(moving.origin_mm)} mm (superior, posterior, left). Correct the positions in the files, "
+                            "or start from the centres of the images")
 
 
 def world_displacement(steps: NDArray[np.float32], placed: Placed, fixed: Geometry) -> NDArray[np.float32]:

@@ -202,8 +202,8 @@ def similarity_reasons(configuration: Configuration, design: Design) -> Reasons:
     weighed = recipes.SMOOTHNESS["patches" if patches else "features"]
     rule = "measured, see tasks/registration/recipes.py" if patches else \
         "as DeepSim's scripts for brains have it, twice what it is beside local correlation"
-    common = {"loss.terms": Reason(asked, f"smoothness {weighed:g} beside it: {rule}; derivatives are in mm by mm",
-                                   recipes.SIMONOVSKY if patches else recipes.DEEPSIM)}
+    common = {"loss.terms.smoothness": Reason(asked, f"smoothness {weighed:g} beside it: {rule}; derivatives are in mm by mm",
+                                              recipes.SIMONOVSKY if patches else recipes.DEEPSIM)}
     if "pair_levels" in configuration.task_values:
         common["task_values.pair_levels"] = Reason(
             f"frame {configuration.patch_size}", "levels of the optimisation on which what is compared has room",

@@ -71,14 +71,13 @@ def infer(networks: Sequence[nn.Module], inputs: Arrays, configuration: Configur
         if not np.isfinite(image).all():
             raise DatasetError(f"the {what} image holds values that are no finite numbers; correct the file", code="E_NONFINITE")
         if image.min() == image.max():
-            raise DatasetError(f"the {what} image has one value everywhere, so nothing in it can be "
-                               f"recognised", code="E_CONSTANT")
+            raise DatasetError(f"the {what} image has one value everywhere, so nothing in it can be recognised",
+                               code="E_CONSTANT")
     flat = [image.shape[1] == 1 for image in (fixed, moving)]
     if flat[0] != flat[1]:
         names = ("a slice", "a volume") if flat[0] else ("a volume", "a slice")
         raise GeometryError(f"the fixed image is {names[0]} and the moving one {names[1]} on the model's grid; register images "
-                            f"of "
-                            "the same dimensions")
+                            "of the same dimensions")
     if configuration.network.dims == 2 and not flat[0]:
         raise GeometryError(f"the plan registers slices, and these are volumes of {fixed.shape[1]} and {moving.shape[1]} slices")
     return Pending(networks, fixed, moving)

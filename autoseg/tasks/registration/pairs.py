@@ -49,8 +49,7 @@ def list_pairs(spec: DatasetSpec, cases: Sequence[Case]) -> list[Pair]:
     twice = [name for name, count in Counter(pair_id(fixed.id, moving.id) for fixed, moving in pairs).items() if count > 1]
     if twice:
         raise DatasetError(f"{twice[0]} stands for two pairs of {spec.name!r}; list each pair once, and rename cases whose ids "
-                           f"hold "
-                           "'_to_'", code="E_PAIRS")
+                           "hold '_to_'", code="E_PAIRS")
     return pairs
 
 
@@ -118,8 +117,7 @@ def with_atlas(options: RegistrationOptions, spec: DatasetSpec, cases: Sequence[
     """
     atlas = next((case for case in cases if case.id == options.atlas), None)
     if atlas is None:
-        raise DatasetError(unknown_name(str(options.atlas), [case.id for case in cases], f"atlas of {spec.name!r}, which must "
-                                                                                         f"be a "
-                                        "case:"), code="E_PAIRS")
+        raise DatasetError(unknown_name(str(options.atlas), [case.id for case in cases],
+                                        f"atlas of {spec.name!r}, which must be a case:"), code="E_PAIRS")
     others = [case for case in cases if case is not atlas]
     return [(atlas, case) if options.atlas_is == "fixed" else (case, atlas) for case in others]

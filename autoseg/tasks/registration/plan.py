@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from autoseg.core.budget import Budget
 from autoseg.core.errors import DatasetError, ResourceError, UsageError, unknown_name
@@ -22,6 +23,7 @@ from autoseg.planning.schedule import epoch_length, iterations_within
 from autoseg.planning.spacing import Grid, grid_reason, plan_grid
 from autoseg.planning.unet import channel_count
 from autoseg.tasks.registration import learned, recipes
+from autoseg.tasks.registration.bracket import choose_smoothness
 from autoseg.tasks.registration.pilot import Pilots, coarse_of, find_pilots, pilot_key
 from autoseg.tasks.registration.recipes import Rung
 from autoseg.tasks.registration.spec import RegistrationOptions, SimilarityName, registration_options
@@ -98,10 +100,14 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
     if request.start is not None:
         learned.require_same_normalization(request.start, inputs)
     draft = Plan(request.name, spec.name, spec.task, design.grid.transpose, inputs, {}, budget, {}, request.seed)
-    pilots, budget = find_pilots(probe, draft, coarse_of(_sketch(design)), budget, pilot_key(fingerprint, options))
+    key = pilot_key(fingerprint, options)
+    pilots, budget = find_pilots(probe, draft, coarse_of(_sketch(design)), budget, key)
     learned.require_aligned(options, pilots)
     meter = Meter(budget, probe, draft)
-    configuration, chosen = _configure(design, pilots, meter)
+    configuration, chosen = _sized(design, pilots, meter) if design.trains else (_pair_sized(design, pilots, meter.budget), {})
+    smoothness, why = choose_smoothness(configuration, meter, pair_values(affine=wants_affine(pilots, finest_mm(configuration))),
+                                        partial(probe.pilots, draft), key)
+    configuration = with_length(with_smoothness(configuration, smoothness), design, meter)
     costs = idle_costs(design)
     if design.trains or design.learns_patches:  # optimising a pair takes too long for a plan without minutes
         timed = design.trains or budget.minutes is not None
@@ -109,7 +115,7 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
         costs = cost_reasons(configuration, meter, most=NO_BOUND) | ({} if timed else learned.untimed_reasons())
     reasons = {"transpose": grid_reason(inside), **input_reasons,
                "seed": Reason(f"seed {request.seed} asked for", "the same seed repeats the same run", "command line"),
-               **below(f"configurations.{NAME}", explain(configuration, design, pilots, meter.budget) | chosen | costs)}
+               **below(f"configurations.{NAME}", explain(configuration, design, pilots, meter.budget) | chosen | why | costs)}
     return replace(draft, configurations={NAME: configuration}, budget=meter.budget, reasons=reasons)
 
 
@@ -121,8 +127,7 @@ def _require_plannable(spec: DatasetSpec, fingerprint: Fingerprint, request: Pla
             raise UsageError(unknown_name(name, [NAME], "configuration"))
     if [entry.role for entry in spec.inputs] != ["image"]:
         raise DatasetError(f"dataset {spec.name!r} has the inputs {', '.join(entry.role for entry in spec.inputs)}; a "
-                           f"registration "
-                           "reads one input, which must be called image (several channels are channels of it)")
+                           "registration reads one input, which must be called image (several channels are channels of it)")
     if fingerprint.case_count < 2:
         raise DatasetError(f"dataset {spec.name!r} has {fingerprint.case_count} case(s); a pair needs two")
     if fingerprint.channel_count != channel_count(spec):
@@ -138,8 +143,8 @@ def _design(spec: DatasetSpec, options: RegistrationOptions, fingerprint: Finger
     wanted = np.percentile(extents, LARGEST_PERCENT, axis=0)[list(grid.transpose)] / np.array(grid.spacing_mm)
     flat = all(shape[grid.transpose[0]] == 1 for shape in fingerprint.shapes_after_crop)
     if not flat and any(shape[grid.transpose[0]] == 1 for shape in fingerprint.shapes_after_crop):
-        raise DatasetError(f"dataset {spec.name!r} has slices and volumes; register images of the same "
-                           "dimensions", code="E_GEOMETRY")
+        raise DatasetError(f"dataset {spec.name!r} has slices and volumes; register images of the same dimensions",
+                           code="E_GEOMETRY")
     cases = fingerprint.case_count
     pairs = cases * (cases - 1) if options.pairs == "cohort" else cases - 1
     many = pairs >= recipes.FEWEST_PAIRS and options.similarity != "patches"
@@ -183,15 +188,9 @@ def _sketch(design: Design) -> Configuration:
     return _draw(design, None, recipes.LADDER[0], 0.0)
 
 
-def _configure(design: Design, pilots: Pilots, meter: Meter) -> tuple[Configuration, Reasons]:
-    """The configuration with its size, length and smoothness, and the reasons that only measuring gives."""
-    from autoseg.tasks.registration.bracket import choose_smoothness
-
-    chosen, reasons = _sized(design, pilots, meter) if design.trains else (_pair_sized(design, pilots, meter.budget), {})
-    smoothness, why = choose_smoothness(chosen, meter)
-    terms = {name: smoothness if name == "smoothness" else weight for name, weight in chosen.loss.terms.items()}
-    chosen = replace(chosen, loss=Loss(terms))
-    return with_length(chosen, design, meter), reasons | why
+def with_smoothness(configuration: Configuration, weight: float) -> Configuration:
+    """The same with this weight of the smoothness, where it has one."""
+    return replace(configuration, loss=Loss({**configuration.loss.terms, "smoothness": weight}))
 
 
 def _pair_sized(design: Design, pilots: Pilots, budget: Budget) -> Configuration:
@@ -216,8 +215,7 @@ def _sized(design: Design, pilots: Pilots, meter: Meter) -> tuple[Configuration,
         if needed > meter.budget.memory_bytes:
             if not usable:
                 raise ResourceError(f"configuration {NAME!r}: the smallest training step needs {needed / 1e9:.2f} GB, more than "
-                                    f"the "
-                                    f"memory budget of {meter.budget.memory_bytes / 1e9:.2f} GB",
+                                    f"the memory budget of {meter.budget.memory_bytes / 1e9:.2f} GB",
                                     hint=f"give at least --memory {needed / 1e9 + 0.01:.2f}GB")
             break
         usable.append(one)
@@ -261,9 +259,8 @@ def _size_reasons(timed: Sequence[Configuration], meter: Meter, minutes: float) 
 
     known = {candidate_key(one): meter.budget.seconds_per_step(candidate_key(one)) for one in timed}
     times = "; ".join(f"{key}: {seconds:.4g} s per step" for key, seconds in known.items() if seconds is not None)
-    reason = Reason(times, f"from cheap to dear candidates, coarser and narrower while too few steps fit into {minutes:g} "
-                           f"minutes",
-                    "candidates timed on this machine, see budget.json")
+    reason = Reason(times, "from cheap to dear candidates, coarser and narrower while too few steps fit into "
+                           f"{minutes:g} minutes", "candidates timed on this machine, see budget.json")
     return {"network.features": reason, "patch_size": reason, "spacing_mm": reason}
 
 
@@ -321,17 +318,21 @@ def _draw(design: Design, pilots: Pilots | None, rung: Rung, reach_mm: float) ->
 
 def _network(design: Design, rung: Rung, halvings: tuple[int, int, int], size: tuple[int, int, int], *, affine: bool,
              steps: int) -> Registrar:
-    """VoxelMorph's U-Net down to where the last axis cannot be halved; the velocity is at half of the resolution."""
+    """VoxelMorph's U-Net from half of the resolution, which is the velocity's, down to where the last axis cannot be halved.
+
+    A frame that can be halved only once keeps a stage at full resolution, so that there is something to go back to.
+    """
     dims = design.dims
     own = halvings[3 - dims:]
-    count = max(own)
-    strides = [(1,) * dims, *(tuple(2 if stage < most else 1 for most in own) for stage in range(count))]
+    halved = [tuple(2 if stage < most else 1 for most in own) for stage in range(max(own))]
+    strides = halved if len(halved) > 1 else [(1,) * dims, *halved]
+    count = len(strides)
     edge = min(side for side in size[3 - dims:])
     layers = max(1, min(len(recipes.AFFINE_FEATURES), int(math.log2(max(edge / recipes.SMALLEST_EDGE, 2.0)))))
     return Registrar(
         kind="voxelmorph", dims=dims, in_channels=channel_count(design.spec),  # type: ignore[arg-type]
-        features=(rung.first, *(rung.features,) * count), strides=tuple(strides), kernel_sizes=((3,) * dims,) * (count + 1),
-        convs_encoder=(1,) * (count + 1), convs_decoder=(1,) * (count - 1 or 1), integration_steps=steps,
+        features=(rung.features,) * count, strides=tuple(strides), kernel_sizes=((3,) * dims,) * count,
+        convs_encoder=(1,) * count, convs_decoder=(1,) * (count - 1), integration_steps=steps,
         affine_features=recipes.AFFINE_FEATURES[:layers] if affine else ())
 
 
@@ -353,8 +354,18 @@ def _values(design: Design, pilots: Pilots | None, similarity: SimilarityName, f
         values |= {"deformation_least_mm": least, "deformation_most_mm": most,
                    "deformation_widths_voxels": recipes.DEFORMATION_WIDTHS_VOXELS}
     if design.method == "pair":
-        values |= {"pair_levels": recipes.PAIR_LEVELS, "pair_rate_voxels": recipes.PAIR_RATE_VOXELS,
-                   "pair_affine": recipes.PAIR_AFFINE if affine else None, "affine_rate_voxels": recipes.AFFINE_RATE_VOXELS}
+        values |= pair_values(affine=affine)
     if design.method == "implicit":
         values |= recipes.IMPLICIT  # type: ignore[arg-type]
     return values
+
+
+def pair_values(*, affine: bool) -> dict[str, Value]:
+    """How a pair is optimised by itself."""
+    return {"pair_levels": recipes.PAIR_LEVELS, "pair_rate_voxels": recipes.PAIR_RATE_VOXELS,
+            "pair_affine": recipes.PAIR_AFFINE if affine else None, "affine_rate_voxels": recipes.AFFINE_RATE_VOXELS}
+
+
+def finest_mm(configuration: Configuration) -> float:
+    """The smallest spacing along the axes that the network sees."""
+    return min(float(mm or 1.0) for mm in configuration.spacing_mm[-configuration.network.dims:])

@@ -34,8 +34,7 @@ def single_pair(fixed: Path, moving: Path, options: RegistrationOptions, *, chan
                          hint="train with 'similarity: patches' and predict with the bundle, or take another similarity")
     if fixed_labels is not None and labels is None:
         raise DatasetError("labels are given of the fixed image only, so nothing can be warped or compared; give those of the "
-                           "moving "
-                           "image, too", code="E_ONE_SIDED", hint="--labels FILE")
+                           "moving image, too", code="E_ONE_SIDED", hint="--labels FILE")
     images = [read_image([path]) for path in (fixed, moving)]
     require_alike(fixed, images[0], moving, images[1])
     names = [case_id(path) for path in (fixed, moving)]

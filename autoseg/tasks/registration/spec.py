@@ -22,8 +22,7 @@ class RegistrationOptions:
 
     Attributes:
         pairs: `cohort`: any two cases; `within_patient`: cases of one patient; `atlas`: one case with every other one; `table`:
-        as
-            a table lists them. Where images to predict have a table of that name beside them, it decides there, too.
+            as a table lists them. Where images to predict have a table of that name beside them, it decides there, too.
         table: of pairs, with the columns `fixed` and `moving` (case ids), relative to the folder of the dataset.
         atlas: id of that case.
         atlas_is: the role that the atlas has in every pair.

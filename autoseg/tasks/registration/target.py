@@ -121,8 +121,7 @@ def require_both(unit: Unit, annotations: list[Annotation]) -> None:
         if have[0] != have[1]:
             with_it, without = unit.cases[0 if have[0] else 1], unit.cases[1 if have[0] else 0]
             raise DatasetError(f"pair {unit.id}: {with_it.id} has {what} and {without.id} has none, so nothing can be compared; "
-                               f"add "
-                               f"{what} of {without.id}, or take the other away", code="E_ONE_SIDED")
+                               f"add {what} of {without.id}, or take the other away", code="E_ONE_SIDED")
 
 
 def describe(unit: Unit, inputs: Inputs, target: PairTarget | None) -> Description:

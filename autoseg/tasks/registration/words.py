@@ -27,13 +27,13 @@ def examine(units: Sequence[Unit], spec: DatasetSpec) -> tuple[Failure, ...]:
                and not (what == LABEL and what not in unit.cases[0].targets)]  # labels to be warped onto an image without
         if odd:
             lacking = next(case.id for case in odd[0].cases if what not in case.targets)
-            found.append(Failure(f"{len(odd)} pairs", "E_ONE_SIDED", f"have {name} of one image only, for example {odd[0].id}, "
-                                                                     f"where "
-                                 f"{lacking} has none; add what is missing, or exclude these cases"))
+            found.append(Failure(f"{len(odd)} pairs", "E_ONE_SIDED",
+                                 f"have {name} of one image only, for example {odd[0].id}, where {lacking} has none; add what is "
+                                 "missing, or exclude these cases"))
     if not any(case.targets for unit in units for case in unit.cases):
-        found.append(Failure(f"{len(units)} pairs", "W_NO_REFERENCE", "have neither labels nor landmarks, so nothing says "
-                                                                      "whether "
-                             "registered images correspond; folding alone does not"))
+        found.append(Failure(f"{len(units)} pairs", "W_NO_REFERENCE",
+                             "have neither labels nor landmarks, so nothing says whether registered images correspond; folding "
+                             "alone does not"))
     return tuple(found)
 
 
@@ -52,12 +52,11 @@ def facts(spec: DatasetSpec, units: Sequence[Unit]) -> dict[str, str]:
 
 def notes(spec: DatasetSpec) -> tuple[str, ...]:
     """How the scores of registrations are to be read."""
-    return ("pair.agreement is the mean Dice of the labels, or, where there are none, minus the mean distance of landmarks in "
-            "mm.",
+    return ("pair.agreement is the mean Dice of the labels, or, where there are none, minus the mean distance of landmarks "
+            "in mm.",
             "A high Dice alone does not make a registration believable: a displacement that folds (folded_percent above 0) or "
-            "whose "
-            "volumes change wildly (sd_log_jacobian) can bring any labels together. inverse_error_mm says how far from where it "
-            "began a point ends that goes to the moving image and back.",
+            "whose volumes change wildly (sd_log_jacobian) can bring any labels together. inverse_error_mm says how far from "
+            "where it began a point ends that goes to the moving image and back.",
             "Pairs share images, so they are no independent samples; intervals draw patients of the fixed images.")
 
 
