@@ -233,7 +233,7 @@ def _patch_reasons(configuration: Configuration, design: Design, network: Simila
                                                  "without any movement", "registration task"),
         **dict.fromkeys(("task_values.patch_count", "task_values.patch_least_shift_voxels",
                          "task_values.patch_largest_shift_voxels"), drawn),
-        "optimization.learning_rate": Reason(asked, "three times that of a registrar: fewer weights, larger batches",
+        "optimization.learning_rate": Reason(asked, "of a network with few weights and large batches",
                                              "measured, see tasks/registration/recipes.py"),
         "loss": Reason(asked, "cross-entropy of aligned and misaligned patches; in the optimisation of pairs minus the logarithm "
                               "of the probability that patches are aligned, and smoothness", recipes.SIMONOVSKY)}

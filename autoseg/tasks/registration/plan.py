@@ -333,7 +333,7 @@ def _network(design: Design, rung: Rung, halvings: tuple[int, int, int], size: t
         kind="voxelmorph", dims=dims, in_channels=channel_count(design.spec),  # type: ignore[arg-type]
         features=(rung.features,) * count, strides=tuple(strides), kernel_sizes=((3,) * dims,) * count,
         convs_encoder=(1,) * count, convs_decoder=(1,) * (count - 1), integration_steps=steps,
-        affine_features=recipes.AFFINE_FEATURES[:layers] if affine else ())
+        affine_features=recipes.AFFINE_FEATURES[:layers] if affine else (), norm="instance")
 
 
 def _values(design: Design, pilots: Pilots | None, similarity: SimilarityName, finest_mm: float, *,
