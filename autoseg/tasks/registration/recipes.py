@@ -31,9 +31,9 @@ START = 3
 AFFINE_FEATURES = (8, 16, 32, 32)
 SMALLEST_EDGE = 4
 
-# Adam of VoxelMorph at twenty times its rate: runs are a hundredth as long, and decay to zero. With norms of every instance, which
-# VoxelMorph has none of: on 16 pairs of Hippocampus's training cases (128 to train on, one seed, 2026-11-22) 1,000 steps gave Dice
-# 0.7005 with norms at 2e-3, and 1,500 steps 0.6979 without them at 1e-3; 4e-3 without norms and Muon were no better in 300 steps.
+# Adam of VoxelMorph at twenty times its rate: runs are a hundredth as long, and decay to zero. With instance norms, which
+# VoxelMorph lacks: on 16 pairs of Hippocampus's training cases (128 to train on, one seed, 2026-11-22) 1,000 steps gave Dice 0.7005 with
+# norms at 2e-3, and 1,500 steps 0.6979 without them at 1e-3; 4e-3 without norms and Muon were no better in 300 steps.
 OPTIMIZATION = Optimization(
     optimizer="adamw", learning_rate=2e-3, weight_decay=0.0, iterations=1, iterations_per_epoch=1, poly_power=0.9,
     schedule_steps_per_epoch=False, momentum=0.0, nesterov=False, betas=(0.9, 0.999), gradient_clip_norm=12.0)
@@ -58,8 +58,8 @@ BRACKET = (0.25, 1.0, 4.0)
 BRACKET_VOXELS = 2**17
 # Bounds: of folds as comparisons of brains demand, and of one standard deviation of volumes, a factor of 1.8. On four training
 # pairs of Hippocampus (2026-11-22) the weights 0.25, 1 and 4 had Dice 0.773, 0.759 and 0.720, folds 0.019, 0.001 and 0 %,
-# deviations 0.56, 0.39 and 0.23; MIND has more of both at the same Dice, diffeomorphic demons have a deviation of 0.2. Networks are
-# smoother than pairs that are optimised one by one with the same weight (0.30 against 0.39).
+# deviations 0.56, 0.39 and 0.23; MIND has more of both at the same Dice, diffeomorphic demons have a deviation of 0.2. Networks
+# are smoother than pairs that are optimised one by one with the same weight (0.30 against 0.39).
 MOST_FOLDED_PERCENT, LARGEST_DEVIATION = 0.1, 0.6
 DICE_WEIGHT, MOST_DRAWN_LABELS = 1.0, 8
 
