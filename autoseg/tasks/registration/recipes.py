@@ -32,8 +32,8 @@ AFFINE_FEATURES = (8, 16, 32, 32)
 SMALLEST_EDGE = 4
 
 # Adam of VoxelMorph at twenty times its rate: runs are a hundredth as long, and decay to zero. With instance norms, which
-# VoxelMorph lacks: on 16 pairs of Hippocampus's training cases (128 to train on, one seed, 2026-11-22) 1,000 steps gave Dice 0.7005 with
-# norms at 2e-3, and 1,500 steps 0.6979 without them at 1e-3; 4e-3 without norms and Muon were no better in 300 steps.
+# VoxelMorph lacks: on 16 pairs of Hippocampus's training cases (128 to train on, one seed, 2026-11-22) 1,000 steps gave Dice
+# 0.7005 with norms at 2e-3, and 1,500 steps 0.6979 without them at 1e-3; 4e-3 without norms and Muon were no better in 300.
 OPTIMIZATION = Optimization(
     optimizer="adamw", learning_rate=2e-3, weight_decay=0.0, iterations=1, iterations_per_epoch=1, poly_power=0.9,
     schedule_steps_per_epoch=False, momentum=0.0, nesterov=False, betas=(0.9, 0.999), gradient_clip_norm=12.0)
