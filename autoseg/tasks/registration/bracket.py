@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -55,6 +54,7 @@ def choose_smoothness(configuration: Configuration, meter: Meter, values: dict[s
     keeps to the bounds. Without minutes, and where displacements are drawn instead of sought, it is the published one.
 
     Args:
+        configuration: one whose frame is small enough to try.
         values: how single pairs are optimised.
         pilots: the pilot pairs on the grid of a configuration.
         key: names the data and options that findings belong to.
@@ -66,7 +66,7 @@ def choose_smoothness(configuration: Configuration, meter: Meter, values: dict[s
     if meter.budget.minutes is None or configuration.task_values["method"] not in ("network", "pair"):
         return published, {PATH: Reason(f"similarity {similarity}", "the published weight beside this similarity; derivatives "
                                         "are in mm by mm", recipes.VOXELMORPH)}
-    trial = _trial(configuration, values)
+    trial = replace(configuration, task_values={**configuration.task_values, **values, "method": "pair"})
     pairs, name = cache(lambda: pilots(trial)), f"{key} {candidate_key(trial)} {similarity}"
     tried: list[Tried] = []
     for factor in recipes.BRACKET:
@@ -82,18 +82,6 @@ def choose_smoothness(configuration: Configuration, meter: Meter, values: dict[s
 
 def _listed(weights: Sequence[float]) -> str:
     return ", ".join(f"{weight:g}" for weight in weights)
-
-
-def _trial(configuration: Configuration, values: dict[str, Value]) -> Configuration:
-    """The configuration that optimises pairs on a frame of at most `BRACKET_VOXELS`."""
-    size = configuration.patch_size
-    own = [axis for axis in range(3) if size[axis] > 1]
-    step = max(1.0, (math.prod(size) / recipes.BRACKET_VOXELS) ** (1 / len(own)))
-    coarse = [max(2, math.ceil(side / step)) if side > 1 else 1 for side in size]
-    spacing = [float(mm or 1.0) * (step if axis in own else 1.0) for axis, mm in enumerate(configuration.spacing_mm)]
-    window = max(recipes.SMALLEST_WINDOW_VOXELS, float(configuration.task_values["window_voxels"]) / step)  # type: ignore[arg-type]
-    return replace(configuration, spacing_mm=(spacing[0], spacing[1], spacing[2]), patch_size=(coarse[0], coarse[1], coarse[2]),
-                   task_values={**configuration.task_values, **values, "method": "pair", "window_voxels": window})
 
 
 def _try(trial: Configuration, weight: float, meter: Meter, pairs: Callable[[], Sequence[tuple[Arrays, GridRecord]]],

@@ -47,6 +47,7 @@ class Design:
         pairs: that can be trained on.
         similarity, method: as asked for or as pilots say; with minutes the smoothness is bracketed.
         start: weights of another model, of whose encoder features are compared.
+        smoothness: its weight, once it was chosen; None: the published one.
     """
 
     spec: DatasetSpec
@@ -59,6 +60,7 @@ class Design:
     ct: bool
     labelled: bool
     start: Starting | None = None
+    smoothness: float | None = None
 
     @property
     def trains(self) -> bool:
@@ -104,10 +106,12 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
     pilots, budget = find_pilots(probe, draft, coarse_of(_sketch(design)), budget, key)
     learned.require_aligned(options, pilots)
     meter = Meter(budget, probe, draft)
+    trial = _draw(design, pilots, replace(recipes.LADDER[0], voxels=recipes.BRACKET_VOXELS), pilots.reach_mm)
+    values = pair_values(affine=wants_affine(pilots, finest_mm(trial)))
+    smoothness, why = choose_smoothness(trial, meter, values, partial(probe.pilots, draft), key)
+    design = replace(design, smoothness=smoothness)
     configuration, chosen = _sized(design, pilots, meter) if design.trains else (_pair_sized(design, pilots, meter.budget), {})
-    smoothness, why = choose_smoothness(configuration, meter, pair_values(affine=wants_affine(pilots, finest_mm(configuration))),
-                                        partial(probe.pilots, draft), key)
-    configuration = with_length(with_smoothness(configuration, smoothness), design, meter)
+    configuration = with_length(configuration, design, meter)
     costs = idle_costs(design)
     if design.trains or design.learns_patches:  # optimising a pair takes too long for a plan without minutes
         timed = design.trains or budget.minutes is not None
@@ -186,11 +190,6 @@ def halvings_of(design: Design, voxels: int, reach_mm: float) -> tuple[int, int,
 def _sketch(design: Design) -> Configuration:
     """A configuration that knows its grid only; pilots are prepared by it."""
     return _draw(design, None, recipes.LADDER[0], 0.0)
-
-
-def with_smoothness(configuration: Configuration, weight: float) -> Configuration:
-    """The same with this weight of the smoothness, where it has one."""
-    return replace(configuration, loss=Loss({**configuration.loss.terms, "smoothness": weight}))
 
 
 def _pair_sized(design: Design, pilots: Pilots, budget: Budget) -> Configuration:
@@ -299,10 +298,12 @@ def _draw(design: Design, pilots: Pilots | None, rung: Rung, reach_mm: float) ->
         terms = {"end_point": 1.0, "smoothness": terms["smoothness"]}
     if design.method == "implicit":
         terms["smoothness"] = recipes.IMPLICIT_WEIGHT
+    if design.smoothness is not None:
+        terms["smoothness"] = design.smoothness
     if design.labels:
         terms["dice"] = recipes.DICE_WEIGHT
-    length = 0 if design.method in ("pair", "implicit") else 1
-    run = replace(recipes.OPTIMIZATION, iterations=length)
+    run = replace(recipes.OPTIMIZATION, iterations=0, ema_decay=None) if design.method in ("pair", "implicit") else \
+        recipes.OPTIMIZATION
     if design.learns_patches:
         run = replace(run, learning_rate=recipes.PATCH_RATE)
     shape = tuple(want * have / mm for want, have, mm in

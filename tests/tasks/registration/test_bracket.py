@@ -66,3 +66,8 @@ def test_without_minutes_the_published_weight_is_planned(pair):
 
 def test_bounds_are_on_folds_and_on_how_unevenly_volumes_change():
     assert Tried(1, 0.099, 0.1).keeps and not Tried(1, 0.1, 0.1).keeps and not Tried(1, 0.0, recipes.LARGEST_DEVIATION).keeps
+
+
+def test_a_step_is_timed_once_for_each_size(pair, few_steps):
+    measured = planned(pair, spec(), minutes=10).budget.measured
+    assert len({entry.candidate.rpartition(" ")[0] for entry in measured}) == len(measured) > 0  # the last word is a digest
