@@ -2,14 +2,14 @@
 
     python -m benchmarks.registration --data FOLDER --part hippocampus --minutes 20
     python -m benchmarks.registration --data FOLDER --part fetal
-    python -m benchmarks.registration --data FOLDER --part slices
+    python -m benchmarks.registration --data FOLDER --part slices [--ants benchmarks/peers/.envs/ants/bin/python]
     python -m benchmarks.registration --data FOLDER --part contrast
     python -m benchmarks.registration --data FOLDER --part implicit
 
 `--data` holds the folders `Dataset004_Hippocampus`, `Dataset105_FetalBrainSB`, `reg_oasis_trt_2d` and `dicom`. Networks are
 planned and trained by `autoseg plan_and_preprocess` and `autoseg train -f 0`, which go on where they were interrupted. Every pair
 is a row of the ledger `<work>/registration.json`: a run that was stopped measures only what is missing. Seconds are those of one
-pair in memory.
+pair in memory. `--ants` adds ANTs SyN from an environment of its own (`benchmarks/peers/ants.sh`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -36,13 +37,14 @@ from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Context, Inputs, PlanRequest
 from autoseg.io.atomic import hash_values
 from autoseg.io.dataset import scan
-from autoseg.io.images import read_image
+from autoseg.io.images import read_image, read_label_map
 from autoseg.io.specs import load_spec
 from autoseg.stages.fingerprint import measure_unit
 from autoseg.stages.plan import make_probe
 from autoseg.stages.prepare import prepare_inputs, read_inputs
 from autoseg.tasks.registration import TASK
 from autoseg.tasks.registration.output import Registration
+from autoseg.tasks.registration.score import label_scores
 from autoseg.tasks.registration.spec import pair_unit
 from autoseg.training.device import Stopwatch
 from autoseg.workspace import open_workspace
@@ -73,6 +75,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--part", choices=sorted(PARTS), default="hippocampus")
     parser.add_argument("--minutes", type=float, default=20.0, help="time for training steps")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="at most so many pairs")
+    parser.add_argument("--ants", type=Path, help="Python of an environment with antspyx: its SyN registers the same pairs")
     parser.add_argument("--work", type=Path, default=REPOSITORY / "benchmarks/.work", help="folder for results and runs")
     parser.add_argument("--table", action="store_true", help="show what is there, run nothing")
     return parser.parse_args()
@@ -117,7 +120,10 @@ def slices(options: argparse.Namespace, ledger: Ledger) -> None:
     """Slices of any two of fifteen brains, each pair by itself."""
     spec = load_spec("OasisTrt2D")
     cases = scan(spec, options.data / "reg_oasis_trt_2d").cases
-    without_training(options, ledger, "slices", spec, drawn_pairs(cases, options.pairs))
+    units = drawn_pairs(cases, options.pairs)
+    without_training(options, ledger, "slices", spec, units)
+    if options.ants is not None:
+        compare_with_ants(options.ants, ledger, "slices", spec, units)
 
 
 def implicit(options: argparse.Namespace, ledger: Ledger) -> None:
@@ -188,6 +194,25 @@ def compare_with_baseline(ledger: Ledger, name: str, spec: DatasetSpec, units: S
     arrays = TASK.fit_baseline(samples, spec, np.random.default_rng(SEED))
     measure(ledger, f"{name}, SimpleITK affine and demons", spec, units,
             lambda inputs: TASK.apply_baseline(arrays, inputs, spec))
+
+
+def compare_with_ants(python: Path, ledger: Ledger, name: str, spec: DatasetSpec, units: Sequence[Unit]) -> None:
+    """Dice and HD95 of labels that ANTs SyN warps, as antspyx has it by default; seconds are its own."""
+    script = REPOSITORY / "benchmarks/peers/ants_register.py"
+    for unit in units:
+        key, inputs = f"{name}, ANTs SyN: {unit.id}", hash_values(source_digest(), spec, script.read_text())
+        if ledger.has(key, inputs):
+            continue
+        fixed, moving = unit.cases
+        with TemporaryDirectory() as folder:
+            warped = Path(folder) / "warped.nii.gz"
+            command = [str(python), str(script), *(str(path) for path in (
+                fixed.inputs["image"][0], moving.inputs["image"][0], moving.targets["label"], warped))]
+            seconds = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+            target = TASK.read_target(unit, spec)
+            label = read_label_map(warped, reference=target.fixed.geometry)
+        scores = label_scores(label.voxels[0], target, spec, target.fixed.geometry)
+        ledger.add(key, inputs, {"scores": {**scores, "seconds": seconds}})
 
 
 def measure(ledger: Ledger, name: str, spec: DatasetSpec, units: Sequence[Unit], solve: Solve, *, extra: str = "") -> None:
