@@ -19,15 +19,16 @@ from autoseg.core.progress import Progress
 from autoseg.core.provenance import Origin
 from autoseg.core.report import Failure, Report
 from autoseg.core.spec import DatasetSpec
-from autoseg.core.task import BundleVerb, Context, PlanRequest
+from autoseg.core.task import Context, PlanRequest
+from autoseg.core.verb import BundleVerb
 from autoseg.io.atomic import hash_values, require_writable
 from autoseg.io.bundles import read_bundle
 from autoseg.io.dataset import Scan, list_inputs, scan_all
 from autoseg.io.lock import locked, reading
 from autoseg.io.policy import Policy
 from autoseg.io.store import Store
-from autoseg.io.values import read_value, write_value
-from autoseg.planning.splits import Fold
+from autoseg.io.values import from_plain, read_value, write_value
+from autoseg.planning.splits import Fold, crosses_patients
 from autoseg.stages.check import Understanding, few_patients, require_sound_units, run_check
 from autoseg.stages.evaluate import run_evaluate
 from autoseg.stages.fingerprint import run_fingerprint
@@ -126,7 +127,9 @@ def fold_names(workspace: Workspace, folds: str) -> list[str]:
     """Names of the folds that `-f` means: a number, several with commas, `missing` (all five in turn) or `all`."""
     known = [str(number) for number in range(len(workspace.folds()))]
     if not known and folds != "all":
-        raise DatasetError(f"all cases of {workspace.spec.name!r} are of one patient, so no fold can be validated",
+        what = ("the pairs of {} cannot be divided between two sets of patients" if crosses_patients(workspace.units) else
+                "all cases of {} are of one patient")
+        raise DatasetError(f"{what.format(repr(workspace.spec.name))}, so no fold can be validated",
                            hint=f"autoseg train -d {workspace.spec.name} -f all")
     if folds == "missing":
         return known
@@ -286,8 +289,10 @@ def require_folder_apart(output: Path, inputs: Path, what: str) -> None:
 def _units_in(inputs: Path, predictor) -> tuple[Scan, Sequence[Unit], list[Failure]]:
     """What was found among the images, the units of it, and what cannot even be tried."""
     found = list_inputs(predictor.bundle.spec, inputs)
+    carried = predictor.bundle.cases
+    own = [case for case in found.cases if case.id not in {shared.id for shared in carried}]
     refused = [Failure(problem.case, problem.code, problem.message) for problem in found.problems]
-    return found, predictor.task.index(predictor.bundle.spec, found.cases), refused
+    return found, predictor.task.index(predictor.bundle.spec, (*own, *carried)), refused
 
 
 def work_with_bundle(verb: BundleVerb, options: Mapping[str, Any], bundle_folder: Path, inputs: Path, output: Path,
@@ -308,6 +313,34 @@ def work_with_bundle(verb: BundleVerb, options: Mapping[str, Any], bundle_folder
     with locked(output, verb.name):
         return run_verb(predictor, verb, options, units, output, refused=refused, progress=progress,
                         origin=origin or Origin())
+
+
+def register(fixed: Path, moving: Path, output: Path, budget: Budget, context: Context, *, method: str, similarity: str,
+             channel: str, labels: Path | None, fixed_labels: Path | None, landmarks: tuple[Path, Path] | None,
+             progress: Progress, provenance: Mapping[str, str], origin: Origin | None = None, start: Path | None = None,
+             policies: Sequence[Policy] = ()):
+    """A single pair, registered without training: `output` receives displacement, transform, what was warped, and a page.
+
+    Args:
+        method, similarity, channel, labels, fixed_labels, landmarks: see `tasks.registration.single`.
+        start: a bundle whose features are compared.
+        policies: who may have made that bundle.
+    """
+    from autoseg.stages.single import run_single
+    from autoseg.tasks.registration.single import single_pair
+    from autoseg.tasks.registration.spec import RegistrationOptions
+
+    require_writable(output, make=False)
+    options = from_plain({"method": method, "similarity": similarity, "pairs": "table"}, RegistrationOptions,
+                         source="autoseg register")
+    spec, unit = single_pair(fixed, moving, options, channel=channel, labels=labels, fixed_labels=fixed_labels,
+                             landmarks=landmarks)
+    if output.resolve() in {path.resolve().parent for path in (fixed, moving)}:
+        raise UsageError(f"what is written would lie among the images in {output}; name another folder with -o")
+    starting = None if start is None else starting_from(start, policies)
+    with locked(output, "register"):
+        return run_single(load_task(spec.task), spec, unit, output, budget, context=context, progress=progress,
+                          provenance=provenance, origin=origin or Origin(), start=starting)
 
 
 def evaluate(spec: DatasetSpec, predictions: Path, references: Path, *, trusted_task: str | None,

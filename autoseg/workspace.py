@@ -24,7 +24,7 @@ from autoseg.io.specs import load_spec, read_spec, write_spec
 from autoseg.io.values import from_plain, read_value, write_value
 from autoseg.planning.splits import Fold
 from autoseg.stages.fingerprint import COPIES, digest_unit, join_digests
-from autoseg.stages.folds import copied_units, dataset_folds
+from autoseg.stages.folds import dataset_folds
 from autoseg.stages.plan import read_made_plan
 from autoseg.stages.prepare import grid_hash
 from autoseg.tasks import load_task
@@ -112,7 +112,7 @@ class Workspace:
 
     def folds(self) -> tuple[Fold, ...]:
         """The folds of this dataset, see `stages.folds`."""
-        return dataset_folds(self.layout.splits, self.units, copied_units(self.units, self.copies))
+        return dataset_folds(self.layout.splits, self.units, self.copies)
 
     @cached_property
     def copies(self) -> tuple[tuple[str, ...], ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from official_class_trees import CLASS_TREES
+from official_pair_trees import PAIR_TREES
 from official_trees import TREES, Tree, write_label
 
 from autoseg.io.dataset import check_case, list_inputs, scan, spec_of_folder
@@ -39,7 +40,7 @@ def codes(found):
 
 def test_every_shipped_spec_has_a_tree_for_each_layout():
     layouts = {(name, layout.name) for name in known_specs() for layout in load_spec(name).layouts}
-    assert layouts == {(tree.spec, tree.layout) for tree in (*TREES, *CLASS_TREES)}
+    assert layouts == {(tree.spec, tree.layout) for tree in (*TREES, *CLASS_TREES, *PAIR_TREES)}
 
 
 @pytest.mark.parametrize("name", known_specs())
@@ -54,8 +55,9 @@ def test_every_shipped_spec_says_where_the_data_come_from_and_under_which_terms(
 def test_the_table_of_specifications_lists_each_once():
     page = (ROOT / "dataset_specs" / "README.md").read_text()
     table = page[page.index("## Specifications in this folder"):]
+    tasks = ("segmentation", "classification", "joint", "registration")
     assert re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE) == sorted(
-        known_specs(), key=lambda name: (("segmentation", "classification", "joint").index(load_spec(name).task), name))
+        known_specs(), key=lambda name: (tasks.index(load_spec(name).task), name))
 
 
 def test_the_specification_in_the_guide_understands_the_folder_in_the_guide(tmp_path):

@@ -16,7 +16,7 @@ from autoseg.cli.options import AsJson, Dataset, DeviceName, PlanName, Root
 from autoseg.cli.run import root_folder, start
 
 if TYPE_CHECKING:
-    from autoseg.core.task import BundleVerb
+    from autoseg.core.verb import BundleVerb
 
 
 def mounted(verb: BundleVerb, task: str) -> Callable[..., int]:

@@ -14,9 +14,9 @@ from autoseg.reporting.numbers import counted, has_interval
 
 if TYPE_CHECKING:
     from autoseg.core.bundle import Bundle
-    from autoseg.core.networks import Classifier, Network
+    from autoseg.core.networks import Classifier, Network, Registrar
     from autoseg.core.plan import Plan
-    from autoseg.core.report import Estimate, Failure, Report
+    from autoseg.core.report import Estimate, Failure, Report, Scores
     from autoseg.core.task import Task
     from autoseg.io.initial import Proposal
     from autoseg.stages.check import Understanding
@@ -82,10 +82,10 @@ def plan(screen: Screen, made: Plan) -> None:
         screen.say(table(["predicted time", "preprocess", "training a fold", "validating it", "predicting a case"], timed))
 
 
-def _network(network: Network | Classifier) -> str:
-    """Features per stage, and of a classifier its kind."""
+def _network(network: Network | Classifier | Registrar) -> str:
+    """Features per stage, and of a network other than a U-Net its kind."""
     features = " ".join(map(str, network.features))
-    return features if hasattr(network, "convs_decoder") else f"{network.kind} {features}"
+    return features if hasattr(network, "deep_supervision") else f"{network.kind} {features}"
 
 
 def duration(seconds: float) -> str:
@@ -156,3 +156,9 @@ def numbers(estimate: Estimate) -> list[str]:
     interval = f"{estimate.lower:.4f} to {estimate.upper:.4f}" if has_interval(estimate) else "-"
     median = "-" if math.isnan(estimate.median) else f"{estimate.median:.4f}"  # a score of all units together has none
     return [f"{estimate.mean:.4f}", interval, median, str(estimate.count)]
+
+
+def answer(screen: Screen, files: Sequence[Path], scores: Scores, seconds: float, page: Path) -> None:
+    """What was written of one unit, and how it scores."""
+    screen.say(table(["score", "value"], [[name, f"{value:.4g}"] for name, value in scores.items()]))
+    screen.say(f"\n{seconds:.1f} s; written: " + ", ".join(str(path) for path in (*files, page)))

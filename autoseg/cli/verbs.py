@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from autoseg.cli import bundles, catalogue, show
+from autoseg.cli import bundles, catalogue, pairs, show
 from autoseg.cli.audit import origin
 from autoseg.cli.bundles import BundleFolder, Trust, bundle_folder, named_bundle, policies
 from autoseg.cli.options import (
@@ -250,7 +250,7 @@ def task(context: typer.Context,
     """Run an extra command of a task: autoseg task NAME COMMAND ...; with --help after NAME, the commands there are."""
     from autoseg.cli.extra import mounted
     from autoseg.core.errors import UsageError
-    from autoseg.core.task import BundleVerb
+    from autoseg.core.verb import BundleVerb
     from autoseg.tasks import load_task
 
     screen = start("task", as_json=False)
@@ -271,7 +271,8 @@ def task(context: typer.Context,
 RULE_BOOKS = ("default", "nnunet")
 # As `io.manifests` calls it, which nobody who asks for help waits for.
 MANIFEST = "manifest.json"
-VERBS = (datasets, init, check, plan, plan_and_preprocess, train, predict, evaluate, report, fit, *bundles.VERBS, task)
+VERBS = (datasets, init, check, plan, plan_and_preprocess, train, predict, evaluate, report, fit, pairs.register, *bundles.VERBS,
+         task)
 
 
 def make_plan(workspace: Workspace, target: str | None, memory: str | None, minutes: float | None,

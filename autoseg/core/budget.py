@@ -67,6 +67,18 @@ class CaseTime:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Finding:
+    """A number that a task's planner found on pilot units; kept, so that the same file gives the same plan.
+
+    Attributes:
+        name: what was measured, and on what: numbers of other data have other names.
+    """
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, config=STRICT)
 class Budget:
     """Inputs of the plan that are not the dataset.
 
@@ -80,6 +92,7 @@ class Budget:
         measured: step times; what is missing is measured by the probe and added.
         footprints: predicted memory of candidates, likewise.
         case_times: times of pilot cases, likewise.
+        findings: what tasks found on pilot units, likewise.
     """
 
     target: Target
@@ -91,6 +104,7 @@ class Budget:
     measured: tuple[StepTime, ...] = ()
     footprints: tuple[Footprint, ...] = ()
     case_times: tuple[CaseTime, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def seconds_per_step(self, candidate: str) -> float | None:
         """The measured time of a candidate, None when it was not measured."""
@@ -103,3 +117,7 @@ class Budget:
     def case_time(self, candidate: str) -> CaseTime | None:
         """The measured times of pilot cases, None when they were not measured."""
         return next((entry for entry in self.case_times if entry.candidate == candidate and entry.shape), None)
+
+    def found(self, name: str) -> float | None:
+        """What was found on pilot units under this name, None when it was not measured."""
+        return next((entry.value for entry in self.findings if entry.name == name), None)

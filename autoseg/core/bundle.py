@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from autoseg.core.case import Case
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.plan import Plan, Precision
 from autoseg.core.spec import DatasetSpec
 
 # 2: decisions about tile step, mirroring and precision. 3: numbers of fitted steps, the cheap model where a step uses it, and
-# plans of format 2. Bundles of earlier formats lack these and are read as they are.
-BUNDLE_FORMAT = 3
+# plans of format 2. 4: cases that every unit holds. Bundles of earlier formats lack these and are read as they are.
+BUNDLE_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Bundle:
         digest: SHA-256 of `bundle.json`, which names the digests of all other files; empty while it is not on disk.
         signed: who signed it, in words; empty while it is not on disk.
         baseline: digest of the cheap model's file; empty where the bundle holds none, or is not on disk.
+        cases: that every unit holds beside its own (an atlas), without which nothing could be predicted.
     """
 
     spec: DatasetSpec
@@ -62,3 +64,4 @@ class Bundle:
     digest: str = ""
     signed: str = ""
     baseline: str = ""
+    cases: tuple[Case, ...] = ()

@@ -140,6 +140,7 @@ class GridRecord:
         crop_box: half-open (start, stop) along canonical z, y, x.
         transpose: model axis a is cropped canonical axis `transpose[a]`.
         model: geometry-like shape and spacing of the model grid, in transposed axis order.
+        further: the records of a unit's further cases, where it has several; none of them has further ones itself.
     """
 
     stored: Geometry
@@ -148,6 +149,7 @@ class GridRecord:
     transpose: tuple[int, int, int]
     model_shape: Shape
     model_spacing_mm: Spacing
+    further: tuple[GridRecord, ...] = ()
 
     @property
     def canonical(self) -> Geometry:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from autoseg.core.plan_rules import Count, Finite, Kernel, Positive, Share
+from autoseg.core.plan_rules import Count, Doublings, Finite, Kernel, Positive, Share
 from autoseg.core.spec import STRICT
+
+# For fields that came later: see `io.plain.to_plain`.
+LEFT_OUT_IF_NONE = {"left_out_if_none": True}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -115,6 +119,80 @@ class ImageHead:
 
 
 @dataclass(frozen=True, config=STRICT)
+class SimilarityNetwork:
+    """A network that says how alike two images are, as numbers; see `nn.similarity`.
+
+    Attributes:
+        kind: `patches` scores two images as they lie on each other (Simonovsky et al. 2016); else the first stages of the
+            encoder of a U-Net, plain or residual, whose features of two images are compared (Czolbe et al. 2021).
+        dims, in_channels: those of the registrar: of one of the two images.
+        features, strides, kernel_sizes: per layer of `patches`, per stage of an encoder; one entry per spatial axis for strides
+            and kernels.
+        blocks: convolutions (residual encoder: blocks) per stage; of `patches` one per layer.
+        norm: of an encoder; `patches` has none.
+    """
+
+    kind: Literal["patches", "plain_encoder", "residual_encoder"]
+    dims: Literal[2, 3]
+    in_channels: Count
+    features: tuple[Count, ...]
+    strides: tuple[Kernel, ...]
+    kernel_sizes: tuple[Kernel, ...]
+    blocks: tuple[Count, ...]
+    norm: Literal["batch", "instance", "group"] = "instance"
+
+    @property
+    def patch(self) -> tuple[int, ...]:
+        """Voxels along each axis that one score of `patches` sees: its convolutions have no padding."""
+        seen = [1] * self.dims
+        for kernel, stride in zip(reversed(self.kernel_sizes), reversed(self.strides), strict=True):
+            seen = [(size - 1) * step + width for size, step, width in zip(seen, stride, kernel, strict=True)]
+        return tuple(seen)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Registrar:
+    """A network from a pair of images to the deformation between them, as numbers.
+
+    The U-Net of VoxelMorph (Balakrishnan et al. 2019, Dalca et al. 2019) sees both images and ends at the resolution of the
+    velocity. Where an affine part is planned, an encoder of its own sees them first, and the U-Net sees the moving image moved.
+
+    Attributes:
+        kind: the builder in `nn.build`.
+        dims: 2 or 3; a 2-D network sees slices (Y, X) of axis 0.
+        in_channels: of one of the two images.
+        features: per stage, first stage at the patch's resolution, or coarser by its stride.
+        strides, kernel_sizes: per stage, one entry per spatial axis (`dims` of them).
+        convs_encoder: convolutions per stage.
+        convs_decoder: convolutions per stage of the decoder, from the deepest up. It has as many stages as there are entries,
+            and the velocity is on the grid of the last one.
+        integration_steps: doublings of scaling and squaring; 0: the velocity is the displacement, which then may fold.
+        affine_features: per stage of the affine encoder, each of stride 2; empty: no affine part.
+        norm: over the image, or none, as in VoxelMorph.
+        similarity: what is learned of likeness; it has no part in the answer, but in training, or when a pair is optimised, and
+            its weights travel with the network's. None: likeness is a formula.
+    """
+
+    kind: Literal["voxelmorph"]
+    dims: Literal[2, 3]
+    in_channels: Count
+    features: tuple[Count, ...]
+    strides: tuple[Kernel, ...]
+    kernel_sizes: tuple[Kernel, ...]
+    convs_encoder: tuple[Count, ...]
+    convs_decoder: tuple[Count, ...]
+    integration_steps: Doublings
+    affine_features: tuple[Count, ...] = ()
+    norm: Literal["none", "instance"] = "none"
+    similarity: SimilarityNetwork | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
+
+    @property
+    def out_channels(self) -> int:
+        """Components of the displacement."""
+        return self.dims
+
+
+@dataclass(frozen=True, config=STRICT)
 class Start:
     """Weights that training starts from, instead of fresh ones.
 
@@ -124,6 +202,7 @@ class Start:
         parts: first parts of the names of the tensors that are taken (`encoder.`).
         trained: `all` of the network, its `last` stage and what follows, or only what is `fresh`.
         rate_decay: the learning rate of a stage is that of the next one times this; 1: the same everywhere.
+        into: what is put before the names of the tensors (`similarity.`), where they become a part of the network; None: nothing.
     """
 
     weights: str
@@ -131,3 +210,4 @@ class Start:
     parts: tuple[str, ...]
     trained: Literal["all", "last", "fresh"] = "all"
     rate_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    into: str | None = field(default=None, metadata=LEFT_OUT_IF_NONE)

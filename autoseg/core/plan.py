@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from autoseg.core.budget import Budget
 from autoseg.core.errors import UsageError, unknown_name
-from autoseg.core.networks import Classifier, Network, Start
+from autoseg.core.networks import LEFT_OUT_IF_NONE, Classifier, Network, Registrar, Start
 from autoseg.core.plan_rules import (
     Axis,
     Count,
@@ -26,8 +26,6 @@ from autoseg.core.plan_rules import (
 )
 from autoseg.core.spec import STRICT
 
-# For fields that came later: see `io.plain.to_plain`.
-LEFT_OUT_IF_NONE = {"left_out_if_none": True}
 # 2: classifiers, whole images, weights to start from. Plans of format 1 have none of these and are read as they are.
 PLAN_FORMAT = 2
 
@@ -248,7 +246,7 @@ class Configuration:
     patch_size: tuple[Count, Count, Count]
     batch_size: Count
     resampling: Resampling
-    network: Annotated[Network | Classifier, Field(discriminator="kind")]
+    network: Annotated[Network | Classifier | Registrar, Field(discriminator="kind")]
     loss: Loss
     augmentation: Augmentation
     optimization: Optimization

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 if TYPE_CHECKING:
-    from autoseg.core.networks import Classifier, Network, Start
+    from autoseg.core.networks import Classifier, Network, Registrar, SimilarityNetwork, Start
     from autoseg.core.plan import Configuration, Plan
 
 Count = Annotated[int, Field(ge=1)]
 Order = Annotated[int, Field(ge=0, le=5)]  # of splines, as scipy.ndimage has them
 Axis = Annotated[int, Field(ge=0, le=2)]
+Doublings = Annotated[int, Field(ge=0, le=12)]  # of scaling and squaring: 2**12 steps of half a voxel cross any image
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -26,16 +27,29 @@ Range = tuple[Finite, Finite]
 Kernel = tuple[Count, ...]
 
 
-def require_sound_network(network: Network | Classifier) -> None:
+def require_sound_network(network: Network | Classifier | Registrar) -> None:
     """Raises a ValueError where the lists of a network do not fit each other."""
-    stages = len(network.features)
     counts = {"strides": len(network.strides), "kernel_sizes": len(network.kernel_sizes)}
     if is_classifier(network):
         counts |= {"blocks": len(network.blocks)}  # type: ignore[union-attr]
         _require_sound_classifier(network)  # type: ignore[arg-type]
+    elif is_registrar(network):
+        counts |= {"convs_encoder": len(network.convs_encoder)}  # type: ignore[union-attr]
+        _require_sound_registrar(network)  # type: ignore[arg-type]
     else:
         counts |= {"convs_encoder": len(network.convs_encoder),  # type: ignore[union-attr]
                    "convs_decoder": len(network.convs_decoder) + 1}  # type: ignore[union-attr]
+    _require_lists(network, counts)
+    if is_registrar(network):
+        return
+    if len(network.output_bias) not in (0, network.out_channels):  # type: ignore[union-attr]
+        raise ValueError(f"output_bias has {len(network.output_bias)} values, "  # type: ignore[union-attr]
+                         f"and the network {network.out_channels} outputs")  # type: ignore[union-attr]
+
+
+def _require_lists(network: Network | Classifier | Registrar | SimilarityNetwork, counts: dict[str, int]) -> None:
+    """Raises a ValueError where a list is not one entry per stage, or an entry not one number per axis."""
+    stages = len(network.features)
     wrong = [name for name, count in counts.items() if count != stages]
     if not stages or wrong:
         raise ValueError(f"features has {stages} stages; {', '.join(wrong) or 'at least one'} must have as many (convs_decoder "
@@ -45,13 +59,36 @@ def require_sound_network(network: Network | Classifier) -> None:
             raise ValueError(f"{name} must give {network.dims} numbers per stage, found {[list(entry) for entry in entries]}")
     if network.kind != "vit" and any(size % 2 == 0 for kernel in network.kernel_sizes for size in kernel):
         raise ValueError(f"kernel_sizes must be odd, found {[list(kernel) for kernel in network.kernel_sizes]}")
-    if len(network.output_bias) not in (0, network.out_channels):
-        raise ValueError(f"output_bias has {len(network.output_bias)} values, and the network {network.out_channels} outputs")
 
 
-def is_classifier(network: Network | Classifier) -> bool:
+def is_classifier(network: Network | Classifier | Registrar) -> bool:
     """Whether a network ends in a vector. This module cannot import the types, which import its ranges."""
     return hasattr(network, "blocks")
+
+
+def is_registrar(network: Network | Classifier | Registrar) -> bool:
+    """Whether a network answers with a deformation."""
+    return hasattr(network, "integration_steps")
+
+
+def _require_sound_registrar(network: Registrar) -> None:
+    stages, decoded = len(network.features), len(network.convs_decoder)
+    if stages < 2 or not 1 <= decoded < stages:
+        raise ValueError(f"a network of kind {network.kind!r} needs two stages or more and a decoder of one stage to one less "
+                         f"than the encoder's; found features {list(network.features)} and convs_decoder "
+                         f"{list(network.convs_decoder)}")
+    if network.similarity is not None:
+        _require_sound_similarity(network.similarity, network)
+
+
+def _require_sound_similarity(part: SimilarityNetwork, network: Registrar) -> None:
+    if (part.dims, part.in_channels) != (network.dims, network.in_channels):
+        raise ValueError(f"network.similarity has dims {part.dims} and in_channels {part.in_channels}, and the network "
+                         f"{network.dims} and {network.in_channels}; it sees the same images")
+    try:
+        _require_lists(part, {"strides": len(part.strides), "kernel_sizes": len(part.kernel_sizes), "blocks": len(part.blocks)})
+    except ValueError as error:
+        raise ValueError(f"network.similarity: {error}") from error
 
 
 def _require_sound_classifier(network: Classifier) -> None:
@@ -85,6 +122,8 @@ def require_sound_start(start: Start) -> None:
         raise ValueError(f"start.sha256 {start.sha256[:80]!r} is no SHA-256 digest: 64 hexadecimal digits")
     if not start.parts or not all(start.parts):
         raise ValueError("start.parts must name what is taken of the weights, for example 'encoder.'")
+    if start.into is not None and not re.fullmatch(r"([a-z_]+\.){1,8}", start.into):
+        raise ValueError(f"start.into {start.into[:80]!r} must name a part of the network, for example 'similarity.'")
 
 
 def require_sound_configuration(configuration: Configuration) -> None:

@@ -18,10 +18,11 @@ from autoseg.core.case import Case, Unit
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.geometry import Box, GridRecord
 from autoseg.core.image import Image
-from autoseg.core.networks import Classifier, Network
-from autoseg.core.plan import Configuration, Plan, Precision
+from autoseg.core.networks import Classifier, Network, Registrar
+from autoseg.core.plan import Configuration, InputPlan, Plan, Precision
 from autoseg.core.report import Estimate, Failure, Record, Scores
 from autoseg.core.spec import DatasetSpec
+from autoseg.core.verb import BundleVerb, Verb
 
 if TYPE_CHECKING:  # torch takes two seconds to import and is needed only where networks run
     from torch import Tensor, nn
@@ -62,6 +63,15 @@ class Description:
     marks: tuple[str, ...] = ()
 
 
+def no_pilots(plan: Plan, configuration: Configuration) -> Sequence[tuple[Arrays, GridRecord]]:
+    """What a probe without a dataset answers.
+
+    Raises:
+        RuntimeError: always.
+    """
+    raise RuntimeError(f"plan {plan.name!r} asks for pilot units, and there is no dataset to take them from")
+
+
 @dataclass(frozen=True)
 class Probe:
     """What a planner may ask of the machine; planning itself imports no torch and reads no file.
@@ -70,11 +80,14 @@ class Probe:
         seconds: (draft plan, candidate) -> median seconds of one optimisation step, its batch included.
         peak_bytes: candidate -> predicted peaks: of a training step, and of one batch of windows through the network.
         case_seconds: (draft plan, configuration) -> what pilot cases took; the name of the candidate is left empty.
+        pilots: (draft plan, configuration) -> the pilot units on its grid, each with the images of all its cases and the way
+            back, for planners that look at more than the fingerprint can say. What they find belongs into `Budget.findings`.
     """
 
     seconds: Callable[[Plan, Configuration], float]
     peak_bytes: Callable[[Configuration], tuple[int, int]]
     case_seconds: Callable[[Plan, Configuration], CaseTime]
+    pilots: Callable[[Plan, Configuration], Sequence[tuple[Arrays, GridRecord]]] = no_pilots
 
 
 @dataclass(frozen=True)
@@ -192,12 +205,15 @@ class Starting:
         sha256: of the file.
         network: what they are the weights of.
         source: the bundle that they come from, in words.
+        inputs, spacing_mm: how its images are normalised, and the spacing of its model grid.
     """
 
     weights: str
     sha256: str
-    network: Network | Classifier
+    network: Network | Classifier | Registrar
     source: str
+    inputs: tuple[InputPlan, ...] = ()
+    spacing_mm: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -222,80 +238,9 @@ class Picture:
     legend: Legend = Legend()
 
 
-@dataclass(frozen=True)
-class Verb:
-    """An extra command of a task, `autoseg task NAME VERB`; the text that `run` returns is printed.
-
-    Attributes:
-        run: its parameters, with their types, become the command's options and arguments.
-    """
-
-    name: str
-    help: str
-    run: Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class Opened:
-    """Networks in use, of a bundle or of one fold's run, as a task's own command sees them. Torch runs them, so that they have
-    gradients.
-
-    Attributes:
-        networks: of all members, on the device, in evaluation mode.
-        prepare: images of a case by role -> arrays on the model grid by role, and the way back.
-        predict: images of a unit by role -> the task's prediction; with a bundle's post-processing, where one was opened.
-        refinements: names of the post-processing steps that `predict` applies.
-    """
-
-    spec: DatasetSpec
-    configuration: Configuration
-    networks: Sequence[nn.Module]
-    device: str
-    prepare: Callable[[Inputs], tuple[Arrays, GridRecord]]
-    predict: Callable[[Inputs], Any]
-    refinements: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a command made of a unit: files, inside the folder that it was given, and rows for its table, by column."""
-
-    files: tuple[Path, ...]
-    rows: tuple[dict[str, float | str], ...] = ()
-
-
-@dataclass(frozen=True)
-class Illustration:
-    """Pictures for the report that need the networks of the folds.
-
-    Attributes:
-        choose: records of all validation units -> ids of those to show, in order.
-        draw: (networks of the fold that did not see the unit, unit, its images) -> pictures.
-    """
-
-    choose: Callable[[Sequence[Record]], Sequence[str]]
-    draw: Callable[[Opened, Unit, Inputs], tuple[Picture, ...]]
-
-
-@dataclass(frozen=True)
-class BundleVerb:
-    """A command of a task that works on images with a bundle, `autoseg task NAME VERB -b BUNDLE -i IMAGES -o FOLDER`.
-
-    Which bundle, images, folder and device are options of every such command, and a stage does for it what it does for
-    predictions: reads images, skips finished units, goes on after a unit that fails, keeps a table and a manifest.
-
-    Attributes:
-        begin: its parameters become further options, a text in `Annotated` is their help; returns what is done with opened
-            networks, once: a function of every unit, its images and its folder.
-        tell: rows of all finished units -> what is printed.
-        illustration: what the report shows of the same; None: nothing.
-    """
-
-    name: str
-    help: str
-    begin: Callable[..., Callable[[Opened], Callable[[Unit, Inputs, Path], Made]]]
-    tell: Callable[[Sequence[Mapping[str, str]]], str]
-    illustration: Illustration | None = None
+def as_predicted(prediction: Any, unit: Unit, inputs: Inputs, spec: DatasetSpec) -> Any:
+    """The prediction itself: `complete` of tasks whose predictions say everything."""
+    return prediction
 
 
 @dataclass(frozen=True)
@@ -327,7 +272,9 @@ class Task:
         infer: (networks, inputs on the model grid, configuration, context) -> raw output, members averaged; may be a stream
             that runs the networks while `restore` draws it. Roles of a unit's k-th further case are called `role@k`.
         restore: (raw, grid record, configuration, context) -> prediction on the case grid, canonical orientation; called
-            once per raw output.
+            once per raw output. The record is that of the first case and holds those of a unit's further cases.
+        complete: (prediction, unit, inputs, spec) -> the prediction with what only the unit's files can give it (an image warped
+            onto another one), before it is handed out by `predict`; `as_predicted` where there is nothing of this kind.
         write: (prediction, spec, image, path without ending) -> files written, in the stored orientation.
         read_prediction: (file or path without ending, spec) -> prediction.
         row: (prediction, spec, image) -> what `predictions.csv` says of a unit, by column.
@@ -362,6 +309,7 @@ class Task:
     phases: Callable[[Configuration], tuple[Phase, ...]]
     infer: Callable[[Sequence[nn.Module], Arrays, Configuration, Context], Any]
     restore: Callable[[Any, GridRecord, Configuration, Context], Any]
+    complete: Callable[[Any, Unit, Inputs, DatasetSpec], Any]
     write: Callable[[Any, DatasetSpec, Image, Path], tuple[Path, ...]]
     read_prediction: Callable[[Path, DatasetSpec], Any]
     row: Callable[[Any, DatasetSpec, Image], dict[str, float | str]]

@@ -110,14 +110,17 @@ class OpenVinoNetwork(nn.Module):
         self._must_convert = must_convert
         self._runs: dict[tuple[int, ...], Callable[[Tensor], Tensor]] = {}
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """(B, C, *spatial) float32 -> (B, K, *spatial) or (B, K) float32.
+    def forward(self, windows: Tensor, *more: Tensor) -> Any:
+        """(B, C, *spatial) float32 -> (B, K, *spatial) or (B, K) float32. A network of several inputs is torch's.
 
         Raises:
             IncompatibleError: OpenVINO cannot run this network, and it must.
         """
-        if torch.is_grad_enabled():
-            return self.network(windows)
+        if more and self._must_convert:
+            raise IncompatibleError("OpenVINO runs networks of one input here, and this one has several",
+                                    hint="--engine torch runs every network")
+        if more or torch.is_grad_enabled():
+            return self.network(windows, *more)
         shape = (1, *windows.shape[1:])
         if shape not in self._runs:
             self._runs[shape] = self._make_run(shape)

@@ -1,5 +1,6 @@
 """A bundle on disk: `bundle.json`, `spec.yaml`, `plan.json`, `fingerprint.json`, `model_card.md`, `manifest.json`, `members/`,
-and `baseline.safetensors` where prediction needs the cheap model.
+and `baseline.safetensors` where prediction needs the cheap model; where every unit holds the same case, `cases.json`, with its
+images among the members.
 
 `bundle.json` names every other file with its digest. A bundle may come from a stranger: nothing in it is run, no file is opened
 that the index does not name, and none is believed before its digest was checked.
@@ -10,17 +11,19 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from numpy.typing import NDArray
 
 from autoseg.core.bundle import BUNDLE_FORMAT, Bundle, Decisions, Member
+from autoseg.core.case import Case
 from autoseg.core.errors import AutosegError, DatasetError, IncompatibleError, UnsafeError, UsageError
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.provenance import Manifest
 from autoseg.io.arrays import write_arrays
 from autoseg.io.atomic import replacing, sha256_bytes, sha256_file, write_text
+from autoseg.io.images import written_ending
 from autoseg.io.manifests import MANIFEST
 from autoseg.io.plans import read_plan
 from autoseg.io.policy import Policy, check_signature
@@ -32,6 +35,7 @@ from autoseg.io.values import from_plain, parse_json, read_value, write_value
 INDEX = "bundle.json"
 CARD = "model_card.md"
 BASELINE = "baseline.safetensors"
+CASES = "cases.json"
 # Opened by `read_bundle`, so each of them needs a digest.
 DOCUMENTS = ("spec.yaml", "plan.json", "fingerprint.json", CARD)
 # An entry takes some 150 bytes; a bundle has a dozen.
@@ -58,17 +62,20 @@ def write_bundle(folder: Path, bundle: Bundle, weights: Mapping[str, Path], mani
                  baseline: dict[str, NDArray] | None = None) -> None:
     """Writes a bundle; `weights` maps each member's relative path to the file to copy, `baseline` is the cheap model.
 
-    The index goes first when an old bundle is replaced, so that a killed run leaves no index over mixed files; so does the
+    The cases of the bundle are copied, too. The index goes first when an old bundle is replaced, so that a killed run leaves no
+    index over mixed files; so does the
     signature, which was for the old bundle.
     """
     (folder / INDEX).unlink(missing_ok=True)
     (folder / SIGNATURE).unlink(missing_ok=True)
     (folder / "members").mkdir(parents=True, exist_ok=True)
-    for relative, source in weights.items():
+    cases, images = _as_bundled(bundle.cases)
+    files = {**weights, **images}
+    for relative, source in files.items():
         with replacing(folder / relative) as part:
             shutil.copyfile(source, part)
     for old in (folder / "members").iterdir():
-        if f"members/{old.name}" not in weights:
+        if f"members/{old.name}" not in files:
             old.unlink()
     write_spec(folder / "spec.yaml", bundle.spec)
     write_value(folder / "plan.json", bundle.plan)
@@ -78,9 +85,52 @@ def write_bundle(folder: Path, bundle: Bundle, weights: Mapping[str, Path], mani
     (folder / BASELINE).unlink(missing_ok=True)
     if baseline is not None:
         write_arrays(folder / BASELINE, baseline)
-    more = () if baseline is None else (BASELINE,)
-    digests = {name: sha256_file(folder / name) for name in (*DOCUMENTS, MANIFEST, *more, *weights)}
+    (folder / CASES).unlink(missing_ok=True)
+    if cases:
+        write_value(folder / CASES, cases)
+    more = (*(() if baseline is None else (BASELINE,)), *((CASES,) if cases else ()))
+    digests = {name: sha256_file(folder / name) for name in (*DOCUMENTS, MANIFEST, *more, *files)}
     write_value(folder / INDEX, Index(bundle.members, bundle.decisions, digests))
+
+
+def _as_bundled(cases: Sequence[Case]) -> tuple[tuple[Case, ...], dict[str, Path]]:
+    """The cases with paths inside a bundle and without what else is known of them, and the file to copy to each path."""
+    files: dict[str, Path] = {}
+
+    def placed(name: str, source: Path) -> Path:
+        if not source.is_file():
+            raise DatasetError(f"{source} is no file of its own and cannot be put into a bundle, which needs this image of all "
+                               "units; write it as NIfTI")
+        relative = f"members/{name}{written_ending(source) or source.suffix}"
+        files[relative] = source
+        return Path(relative)
+
+    bundled = []
+    for place, case in enumerate(cases):
+        inputs = {role: tuple(placed(f"case_{place}_{role}_{channel}", path) for channel, path in enumerate(paths))
+                  for role, paths in case.inputs.items()}
+        targets = {role: placed(f"case_{place}_target_{role}", path) for role, path in case.targets.items()}
+        bundled.append(Case(case.id, case.group, inputs, targets))
+    return tuple(bundled), files
+
+
+def _read_cases(folder: Path, digests: Mapping[str, str]) -> tuple[Case, ...]:
+    """The cases of a bundle, with paths in its folder.
+
+    Raises:
+        UnsafeError: a path names no file of the bundle.
+    """
+    if CASES not in digests:
+        return ()
+
+    def found(path: Path) -> Path:
+        if path.as_posix() not in digests:
+            raise UnsafeError(f"{folder / CASES} names {path.as_posix()[:200]!r}, which {INDEX} does not", code="E_PATH_ESCAPE")
+        return folder / path
+
+    return tuple(replace(case, inputs={role: tuple(map(found, paths)) for role, paths in case.inputs.items()},
+                         targets={role: found(path) for role, path in case.targets.items()})
+                 for case in read_value(folder / CASES, tuple[Case, ...]))
 
 
 def read_bundle(folder: Path, policies: Sequence[Policy] = ()) -> Bundle:
@@ -104,7 +154,7 @@ def read_bundle(folder: Path, policies: Sequence[Policy] = ()) -> Bundle:
         return Bundle(read_spec(folder / "spec.yaml"), read_plan(folder / "plan.json"), index.members,
                       index.decisions, read_value(folder / "fingerprint.json", Fingerprint),
                       (folder / CARD).read_text(encoding="utf-8"), index.format, sha256_bytes(content), signed,
-                      index.digests.get(BASELINE, ""))
+                      index.digests.get(BASELINE, ""), _read_cases(folder, index.digests))
     except (DatasetError, UnicodeDecodeError) as error:  # it is as it was written, so whoever wrote it was not autoseg
         raise UnsafeError(f"{folder} is no bundle that autoseg wrote: {error}", code="E_BUNDLE",
                           hint="take the bundle from where it was made") from error

@@ -50,6 +50,10 @@ __all__ = ["Facts", "Problem", "Scan", "check_case", "examine_case", "is_safe_id
            "scan_all", "spec_of_folder"]
 
 
+# The target that is a label map where a specification has labels and targets of several roles.
+LABELS = "label"
+
+
 @dataclass(frozen=True)
 class Scan:
     """What a dataset folder holds.
@@ -196,8 +200,9 @@ def examine_case(spec: DatasetSpec, case: Case) -> Facts:
             problems += [Problem(case.id, "W_MODALITY", text, "warning") for text in warnings if text]
     label: NDArray | None = None
     labels: frozenset[int] | None = frozenset()
-    for path in case.targets.values():
-        if image_ending(path) is None and not path.is_dir():
+    for role, path in case.targets.items():
+        is_other = bool(spec.labels) and role != LABELS  # landmarks drawn as voxels, say: their task reads them
+        if is_other or (image_ending(path) is None and not path.is_dir()):
             continue
         try:
             found, label = _examine_target(spec, case.id, path, images[0] if images else None, notes)

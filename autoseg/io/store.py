@@ -70,7 +70,13 @@ class CaseEntry:
     digest: str = ""
 
     def own_digest(self) -> str:
-        return hash_values(replace(self, digest=""))
+        return hash_values(replace(self, digest="").plain())
+
+    def plain(self) -> dict[str, Any]:
+        """As it is written. A store holds cases, whose records have no further ones: the field is left out, as it always was."""
+        written = to_plain(self)
+        assert written["record"].pop("further") == []  # records of units are put together from those of their cases
+        return written
 
 
 class Store:
@@ -118,7 +124,7 @@ class Store:
         entry = CaseEntry(case_id, source_digest, record, entries)
         entry = replace(entry, digest=entry.own_digest())
         # On one line: the encoder of the standard library is slow when it indents, and this runs once per case.
-        write_bytes(sidecar, json.dumps(to_plain(entry)).encode(), durable=False)
+        write_bytes(sidecar, json.dumps(entry.plain()).encode(), durable=False)
         self._forget(case_id)
         self._entries[case_id] = entry
 

@@ -46,6 +46,19 @@ def region_dice_loss(logits: Tensor, target: Tensor, *, regions: Sequence[Sequen
     return _mean_dice_loss(probabilities, masks, annotated(target, ignore), batch_dice, smooth)
 
 
+def warped_dice_loss(shares: Tensor, target: Tensor, *, labels: Sequence[int], batch_dice: bool = False,
+                     smooth: float = 1e-5) -> Tensor:
+    """One minus the mean soft Dice of labels that were warped; scalar, 0 is perfect.
+
+    Args:
+        shares: (B, K, *spatial), how much of each voxel has each label: warped masks.
+        target: (B, *spatial) integers.
+        labels: the value in the target of each of the K masks.
+        batch_dice, smooth: as in `soft_dice_loss`. A label that is in neither counts as perfect.
+    """
+    return _mean_dice_loss(shares.float().unbind(1), (target == label for label in labels), None, batch_dice, smooth)
+
+
 def _mean_dice_loss(probabilities: Sequence[Tensor], masks: Iterable[Tensor], counts: Tensor | None, batch_dice: bool,
                     smooth: float) -> Tensor:
     sums = (_sums(p, mask, counts) for p, mask in zip(probabilities, masks, strict=True))

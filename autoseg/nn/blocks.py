@@ -124,12 +124,12 @@ def mean_pool(stride: Sequence[int]) -> nn.Module:
 
 
 class ConvBlock(nn.Sequential):
-    """Convolution (padding (k - 1) / 2, bias), instance norm or another, leaky ReLU of slope 0.01."""
+    """Convolution (padding (k - 1) / 2, bias), instance norm or another, leaky ReLU of slope 0.01 or another."""
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel: Sequence[int], stride: Sequence[int],
-                 norm: Norm = InstanceNorm) -> None:
+                 norm: Norm = InstanceNorm, slope: float = LEAKY_SLOPE) -> None:
         super().__init__(convolution(in_channels, out_channels, kernel=kernel, stride=stride, bias=True), norm(out_channels),
-                         nn.LeakyReLU(LEAKY_SLOPE, inplace=True))
+                         nn.LeakyReLU(slope, inplace=True))
 
 
 class ResidualBlock(nn.Module):

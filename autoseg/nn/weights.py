@@ -41,7 +41,10 @@ def load_weights(path: Path, module: nn.Module) -> None:
 
 
 def load_start(path: Path, network: nn.Module, start: Start) -> list[str]:
-    """Copy the weights in `path` that `start` names and that fit into `network`; names of the tensors that got them.
+    """Copy the weights in `path` that `start` names and that fit into `network`, or into the part of it that `start` names.
+
+    Returns:
+        Names of the network's tensors that got them.
 
     A tensor fits that has the name and shape of one of the network, after these changes where they are needed: 2-D kernels
     are repeated along a third axis and divided by its size (I3D: Carreira and Zisserman 2017, arXiv 1705.07750, section 2.3.2),
@@ -60,7 +63,9 @@ def load_start(path: Path, network: nn.Module, start: Start) -> list[str]:
         raise UnsafeError(f"weights {path} are refused: they are not those that the plan starts from (SHA-256 "
                           f"{sha256_bytes(content)}, and the plan says {start.sha256})", code="E_DIGEST",
                           hint="plan again with the weights as they are now")
-    own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(start.parts)}
+    into = start.into or ""
+    below = {name[len(into):]: tensor for name, tensor in network.state_dict().items() if name.startswith(into)}
+    own = {name: tensor for name, tensor in below.items() if name.startswith(start.parts)}
     found = {name: tensor for name, tensor in _tensors(path, content).items() if name.startswith(start.parts)}
     fitted = {name: tensor for name in own if name in found and (tensor := _fitted(found[name], own[name])) is not None}
     missing = [name for name in own if name not in fitted]
@@ -68,8 +73,9 @@ def load_start(path: Path, network: nn.Module, start: Start) -> list[str]:
         raise IncompatibleError(_misfit(path, start, found, own, missing or list(own)), code="E_START",
                                 hint="take another start, or name other parts of it; with trained = all, what does not fit is "
                                      "trained afresh")
-    network.load_state_dict(fitted, strict=False)
-    return list(fitted)
+    named = {f"{into}{name}": tensor for name, tensor in fitted.items()}
+    network.load_state_dict(named, strict=False)
+    return list(named)
 
 
 def _content(path: Path) -> bytes:

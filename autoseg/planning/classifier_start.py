@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from autoseg.core.errors import UsageError
-from autoseg.core.networks import Classifier, Network, Start
+from autoseg.core.networks import Classifier, Network, Registrar, Start
 from autoseg.core.task import Starting
 from autoseg.planning.classifier import Wish
 from autoseg.planning.classifier_recipes import RATE_DECAY
@@ -31,13 +31,16 @@ def start_network(start: Starting, wish: Wish) -> Classifier:
     """The encoder of the other model with outputs of its own.
 
     Raises:
-        UsageError: it takes other channels.
+        UsageError: it takes other channels, or pairs.
     """
     other = start.network
     if isinstance(other, Classifier):
         pooling = "log_sum_exp" if wish.localise and other.pooling == "mean" else other.pooling
         return replace(other, in_channels=wish.in_channels, out_channels=wish.out_channels, output_bias=wish.output_bias,
                        shared_output=wish.shared_output, pooling=pooling)
+    if isinstance(other, Registrar):
+        raise UsageError(f"{start.source} has a network of kind {other.kind!r}, which sees two images at once; start from a "
+                         "model of another task, or plan without one")
     return Classifier(
         kind=KINDS[other.kind], dims=other.dims, in_channels=wish.in_channels, out_channels=wish.out_channels,
         features=other.features, strides=other.strides, kernel_sizes=other.kernel_sizes, blocks=other.convs_encoder,
@@ -51,7 +54,7 @@ def start_grid(grid: WholeGrid, start: Starting) -> WholeGrid:
     Raises:
         UsageError: the other model sees pictures and these are volumes, or the other way round.
     """
-    other: Network | Classifier = start.network
+    other: Network | Classifier | Registrar = start.network
     if other.dims != grid.dims or getattr(other, "slices", False) != grid.slices:
         raise UsageError(f"{start.source} has a network of {other.dims} dimensions, and these images need one of {grid.dims}"
                          f"{', slice by slice' if grid.slices else ''}; start from another model, or plan without one")

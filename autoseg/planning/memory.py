@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from autoseg.core.errors import ResourceError
-from autoseg.core.networks import Classifier, Network
+from autoseg.core.networks import Classifier, Network, Registrar, SimilarityNetwork
 from autoseg.planning.topology import SMALLEST_EDGE, Topology, initial_patch, plan_topology
 
 # nnU-Net 2.8.1, default_experiment_planner.py:48-72: feature-map values per sample that fill 8 GB, and at which batch.
@@ -162,14 +163,16 @@ def low_resolution_spacing(spacing_mm: Sequence[float], median_shape: Sequence[f
     return tuple(float(value) for value in target) if is_smaller else None
 
 
-def parameter_count(network: Network | Classifier) -> int:
-    """Weights and biases of a U-Net: convolutions, affine norms, transposed convolutions, 1 x 1 outputs.
+def parameter_count(network: Network | Classifier | Registrar) -> int:
+    """Weights and biases of a U-Net: convolutions, affine norms, transposed convolutions, 1 x 1 outputs; and of a registrar.
 
     Of a classifier a bound from above, for disk and memory: every block counts as two convolutions of its stage's full width.
     Dense layers, bottlenecks and tokens take less.
     """
     if isinstance(network, Classifier):
         return _most_parameters(network)
+    if isinstance(network, Registrar):
+        return _registrar_parameters(network)
     count, width = 0, network.in_channels
     for features, kernel, convs in zip(network.features, network.kernel_sizes, network.convs_encoder, strict=True):
         count += _stage_parameters(network.kind, width, features, math.prod(kernel), convs)
@@ -196,11 +199,47 @@ def _most_parameters(network: Classifier) -> int:
     return count + (width + 1) * network.out_channels
 
 
+def _registrar_parameters(network: Registrar) -> int:
+    """Convolutions with bias, norms where there are, transposed convolutions, the velocity's convolution, the affine part."""
+    norms = 2 if network.norm == "instance" else 0
+    count, width = 0, 2 * network.in_channels
+    for features, kernel, convs in zip(network.features, network.kernel_sizes, network.convs_encoder, strict=True):
+        count += _plain_parameters(width, features, math.prod(kernel), convs, norms)
+        width = features
+    stage = len(network.features) - 1
+    for convs in network.convs_decoder:
+        stage, above = stage - 1, network.features[stage]
+        features = network.features[stage]
+        count += math.prod(network.strides[stage + 1]) * above * features + features
+        count += _plain_parameters(2 * features, features, math.prod(network.kernel_sizes[stage]), convs, norms)
+    count += (math.prod(network.kernel_sizes[stage]) * network.features[stage] + 1) * network.dims
+    if network.affine_features:
+        widths = (2 * network.in_channels, *network.affine_features)
+        count += sum(_plain_parameters(before, after, 3**network.dims, 1, 0) for before, after in pairwise(widths))
+        count += (widths[-1] * (network.dims + 1) + 1) * network.dims * (network.dims + 1)
+    return count + (0 if network.similarity is None else _similarity_parameters(network.similarity))
+
+
+def _similarity_parameters(network: SimilarityNetwork) -> int:
+    """Layers of a classifier of patches with bias and its last layer, or the stages of an encoder."""
+    patches = network.kind == "patches"
+    count, width = 0, 2 * network.in_channels if patches else network.in_channels
+    for features, kernel, blocks in zip(network.features, network.kernel_sizes, network.blocks, strict=True):
+        count += _plain_parameters(width, features, math.prod(kernel), 1, 0) if patches else _stage_parameters(
+            "plain_unet" if network.kind == "plain_encoder" else "residual_unet", width, features, math.prod(kernel), blocks)
+        width = features
+    return count + (width + 1 if patches else 0)
+
+
+def _plain_parameters(width: int, features: int, kernel_voxels: int, convs: int, norms: int) -> int:
+    """Convolutions with bias and `norms` parameters per feature after each."""
+    return sum(kernel_voxels * one * features + (1 + norms) * features for one in [width, *[features] * (convs - 1)])
+
+
 def _stage_parameters(kind: str, width: int, features: int, kernel_voxels: int, convs: int) -> int:
     """Convolutions with bias, each with the two parameters per feature of its norm."""
     if kind == "plain_unet":
-        widths = [width, *[features] * (convs - 1)]
-        return sum(kernel_voxels * one * features + 3 * features for one in widths)
+        return _plain_parameters(width, features, kernel_voxels, convs, 2)
     blocks = [width, *[features] * (convs - 1)]
     main = sum(kernel_voxels * (one + features) * features + 6 * features for one in blocks)
     return main + (width * features + 3 * features if width != features else 0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from autoseg.core.case import Case, Unit
+from autoseg.core.case import Case, Unit, single_units
 from autoseg.core.progress import Progress
 from autoseg.core.report import Failure
 from autoseg.core.spec import DatasetSpec, GroupingSpec
@@ -17,7 +17,7 @@ from autoseg.core.task import Task
 from autoseg.io.dataset import Facts, Problem, Scan, examine_case
 from autoseg.io.grouping import likely_grouping
 from autoseg.io.problems import absent_labels_text
-from autoseg.planning.splits import FOLDS
+from autoseg.planning.splits import FOLDS, crosses_patients
 from autoseg.reporting.numbers import counted
 from autoseg.stages import suspects
 from autoseg.stages.parallel import map_cases, require_all
@@ -60,8 +60,9 @@ def run_check(task: Task, spec: DatasetSpec, scan: Scan, units: Sequence[Unit], 
     found["warning"] += suspects.copy_warnings(suspects.find_copies(ids, [facts.content for _, facts in results]))
     for failure in task.examine(units, spec):
         found["warning" if is_warning(failure) else "error"].append(failure)
-    groups = {unit.group for unit in units}
-    found["warning"] += [*divided_patients(spec, [unit.id for unit in units], len(groups)), *few_patients(units),
+    ones = single_units(units) if crosses_patients(units) else units
+    groups = {unit.group for unit in ones}
+    found["warning"] += [*divided_patients(spec, [unit.id for unit in ones], len(groups)), *few_patients(units),
                          *links_outside(scan.outside, folder)]
     channels = ", ".join(f"{entry.role}: {' + '.join(c.name for c in entry.channels)}" for entry in spec.inputs)
     lines = (
@@ -115,7 +116,7 @@ def links_outside(links: Sequence[Path], folder: Path) -> list[Failure]:
 
 def few_patients(units: Sequence[Unit]) -> list[Failure]:
     """A warning where a fold would be trained on a single patient, or where there is no fold at all."""
-    count = len({unit.group for unit in units})
+    count = len({unit.group for unit in (single_units(units) if crosses_patients(units) else units)})
     if not 0 < count < FEWEST_PATIENTS:
         return []
     what = ("no fold can be validated; autoseg train -f all trains one model without validation" if count == 1 else

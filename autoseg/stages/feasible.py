@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from autoseg.core.errors import ResourceError
-from autoseg.core.networks import Classifier, Network
+from autoseg.core.networks import Classifier, Network, Registrar
 from autoseg.core.plan import Configuration
 from autoseg.core.task import Task
 from autoseg.io.done import is_as_written
@@ -64,7 +64,7 @@ def least_bytes(configuration: Configuration, batch: int, *, training: bool) -> 
     return PARAMETER_BYTES * copies * least_parameters(network) + 4 * voxels * network.in_channels + bytes_per_value * features
 
 
-def least_parameters(network: Network | Classifier) -> int:
+def least_parameters(network: Network | Classifier | Registrar) -> int:
     """Weights of the encoder's convolutions, without biases and norms; of a classifier what its kind cannot do without."""
     if isinstance(network, Classifier) and network.kind not in ENCODERS:
         per_block = sum(count * width**2 for count, width in zip(network.blocks, network.features, strict=True))

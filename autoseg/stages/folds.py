@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autoseg.core.case import Unit
+from autoseg.core.case import Unit, single_units
 from autoseg.core.errors import DatasetError
 from autoseg.io.atomic import hash_values
 from autoseg.io.values import read_value, write_value
-from autoseg.planning.splits import Fold, make_folds, together
+from autoseg.planning.splits import Fold, crosses_patients, make_folds, patients_of, together
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,26 @@ class Splits:
         """Nobody edited the folds."""
         return hash_values(self.folds) == self.generated
 
-    def divides(self, sets: Sequence[Sequence[str]]) -> bool:
-        """Some units of a set are trained on while others of it are validated."""
-        parts = [(set(fold.train), set(fold.validation)) for fold in self.folds]
-        return any(not train.isdisjoint(names) and not validation.isdisjoint(names)
-                   for train, validation in parts for names in sets)
+    def divides(self, units: Sequence[Unit]) -> bool:
+        """Some fold trains on a patient whom it validates, too."""
+        patients = patients_of(units)
+        sides = [[{patient for name in part for patient in patients[name]} for part in (fold.train, fold.validation)]
+                 for fold in self.folds]
+        return any(trained & validated for trained, validated in sides)
 
-    def covers(self, ids: set[str]) -> bool:
-        """Every fold holds each of the ids once."""
-        return bool(self.folds) and all(
-            sorted((*fold.train, *fold.validation)) == sorted(ids) for fold in self.folds)
+    def covers(self, units: Sequence[Unit]) -> bool:
+        """Every fold holds each unit once, or not at all where the unit has patients on both sides of it."""
+        patients = patients_of(units)
+        return bool(self.folds) and all(_is_covered(fold, patients) for fold in self.folds)
+
+
+def _is_covered(fold: Fold, patients: Mapping[str, frozenset[str]]) -> bool:
+    held = (*fold.train, *fold.validation)
+    if len(set(held)) < len(held) or not set(held) <= set(patients):
+        return False
+    sides = [{patient for name in part for patient in patients[name]} for part in (fold.train, fold.validation)]
+    return all(len(patients[name]) > 1 and not any(patients[name] <= side for side in sides)
+               for name in set(patients) - set(held))
 
 
 def copied_units(units: Sequence[Unit], copies: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
@@ -47,25 +57,39 @@ def copied_units(units: Sequence[Unit], copies: Sequence[Sequence[str]]) -> tupl
     return tuple(found for found in sets if len(found) > 1)
 
 
+def joined_by_copies(units: Sequence[Unit], copies: Sequence[Sequence[str]]) -> tuple[Unit, ...]:
+    """The units with those patients as one of whom there are copies of one image; `copies` are sets of cases."""
+    if not crosses_patients(units):
+        return together(units, copied_units(units, copies))
+    groups = {unit.id: unit.group for unit in together(single_units(units), copies)}
+    return tuple(replace(unit, group=groups[unit.cases[0].id],
+                         cases=tuple(replace(case, group=groups[case.id]) for case in unit.cases)) for unit in units)
+
+
 def dataset_folds(path: Path, units: Sequence[Unit], copies: Sequence[Sequence[str]]) -> tuple[Fold, ...]:
     """The folds in `path`, which may be edited.
 
     A file that nobody edited is made anew when cases came or went, or when it divides a patient (the grouping was changed
-    since) or copies of one image; none where all cases are of one patient.
+    since) or copies of one image; none where all cases are of one patient, or where no unit would be left to train on or to
+    validate.
 
+    Args:
+        copies: sets of cases with the same image.
     Raises:
         DatasetError: an edited file and the cases do not fit each other.
     """
+    joined = joined_by_copies(units, copies)
     stored = read_value(path, Splits) if path.exists() else None
-    covers = stored is not None and stored.covers({unit.id for unit in units})
-    if stored is not None and covers and not (stored.is_generated and stored.divides([*copies, *_patients(units)])):
+    covers = stored is not None and stored.covers(units)
+    if stored is not None and covers and not (stored.is_generated and stored.divides(joined)):
         return stored.folds
     if stored is not None and not stored.is_generated:
         raise DatasetError(f"{path} was edited and does not fit the {len(units)} cases: every fold must hold each case once, in "
-                           "train or in validation", code="E_FOLDS",
+                           "train or in validation" + (", or neither where its patients are on both sides"
+                                                       if crosses_patients(units) else ""), code="E_FOLDS",
                            hint="correct the file, or delete it to have it made anew")
-    joined = together(units, copies)
-    folds = make_folds(joined) if len({unit.group for unit in joined}) > 1 else ()
+    several = crosses_patients(joined) or len({unit.group for unit in joined}) > 1
+    folds = make_folds(joined) if several else ()
     write_value(path, Splits(folds, hash_values(folds)))
     return folds
 

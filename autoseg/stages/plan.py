@@ -19,14 +19,15 @@ from autoseg.core.budget import Budget, CaseTime
 from autoseg.core.case import Unit
 from autoseg.core.errors import AutosegError, IncompatibleError
 from autoseg.core.fingerprint import Fingerprint
+from autoseg.core.geometry import GridRecord
 from autoseg.core.plan import Configuration, Plan
 from autoseg.core.spec import DatasetSpec
-from autoseg.core.task import PlanRequest, Probe, Task
+from autoseg.core.task import Arrays, PlanRequest, Probe, Task
 from autoseg.io.atomic import hash_values
 from autoseg.io.done import DONE, is_as_written, is_done, mark_done
 from autoseg.io.plans import read_plan
 from autoseg.io.values import read_json, read_value, write_value
-from autoseg.stages.prepare import grid_hash
+from autoseg.stages.prepare import grid_hash, prepare_inputs, read_inputs
 
 if TYPE_CHECKING:  # it imports torch, which most plans do without
     from autoseg.stages.rehearse import Pilots
@@ -166,7 +167,7 @@ def _with_earlier_measurements(budget: Budget, path: Path, keep_memory: bool) ->
         return budget
     memory = earlier.memory_bytes if keep_memory else budget.memory_bytes
     return replace(budget, memory_bytes=memory, measured=earlier.measured, footprints=earlier.footprints,
-                   case_times=earlier.case_times)
+                   case_times=earlier.case_times, findings=earlier.findings)
 
 
 def _with_earlier_configurations(request: PlanRequest, budget: Budget, path: Path) -> PlanRequest:
@@ -225,7 +226,10 @@ def make_probe(task: Task, spec: DatasetSpec, units: Sequence[Unit], fingerprint
         with TemporaryDirectory(dir=folder) as predictions:
             return time_cases(task, spec, plan, configuration, pilots, Path(predictions), enough_seconds=limits.case)
 
-    return Probe(seconds, peak_bytes, case_seconds)
+    def on_grid(plan: Plan, configuration: Configuration) -> list[tuple[Arrays, GridRecord]]:
+        return [prepare_inputs(read_inputs(unit, spec), plan, configuration) for unit in pilot_units(units)]
+
+    return Probe(seconds, peak_bytes, case_seconds, on_grid)
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from autoseg.core.image import Image
 from autoseg.core.plan import Configuration
 from autoseg.core.progress import Progress
 from autoseg.core.report import Failure
-from autoseg.core.task import Arrays, Context, Given, Inputs, Opened, Refinement, Task
+from autoseg.core.task import Arrays, Context, Given, Inputs, Refinement, Task
+from autoseg.core.verb import Opened
 from autoseg.inference.engine import in_use, usable_precision
 from autoseg.io.arrays import read_arrays
 from autoseg.io.atomic import hash_values, sha256_file
@@ -29,7 +30,7 @@ from autoseg.io.images import unchanged, written_ending
 from autoseg.io.spreadsheet import cell, write_table
 from autoseg.nn.weights import load_weights
 from autoseg.stages.fingerprint import unit_files
-from autoseg.stages.prepare import prepare_inputs, read_inputs
+from autoseg.stages.prepare import prepare_inputs, read_inputs, role_of
 from autoseg.stages.units import input_digests, work_through
 
 log = logging.getLogger(__name__)
@@ -101,18 +102,25 @@ class Predictor:
         return Opened(self.bundle.spec, self.configuration, self._networks, self.context.device, self.prepare, self.predict,
                       tuple(refinement.name for refinement in self._refinements))
 
-    def predict_array(self, voxels: NDArray, spacing_mm: Spacing) -> Any:
-        """The task's prediction for one image in memory.
+    def predict_array(self, voxels: NDArray, spacing_mm: Spacing | Geometry,
+                      *further: tuple[NDArray, Spacing | Geometry]) -> Any:
+        """The task's prediction for one image in memory, or for the images of a unit of several cases.
 
         Args:
             voxels: (C, Z, Y, X) or (Z, Y, X); axes towards superior, posterior, left.
-            spacing_mm: along z, y, x.
+            spacing_mm: along z, y, x; or the whole grid, which predictions of several images need where these do not begin at
+                one place.
+            further: the same of the unit's further cases.
         """
-        voxels = np.asarray(voxels, dtype=np.float32)
-        voxels = voxels[None] if voxels.ndim == 3 else voxels
-        shape = voxels.shape[1:]
-        image = Image.canonical(voxels, Geometry((shape[0], shape[1], shape[2]), spacing_mm))
-        return self.predict({self.bundle.plan.inputs[0].role: image})
+        images = enumerate(((voxels, spacing_mm), *further))
+        return self.predict({role_of(self.bundle.plan.inputs[0].role, place): _image_of(*image) for place, image in images})
+
+
+def _image_of(voxels: NDArray, grid: Spacing | Geometry) -> Image:
+    voxels = np.asarray(voxels, dtype=np.float32)
+    voxels = voxels[None] if voxels.ndim == 3 else voxels
+    shape = voxels.shape[1:]
+    return Image.canonical(voxels, grid if isinstance(grid, Geometry) else Geometry((shape[0], shape[1], shape[2]), grid))
 
 
 def kept_refinements(bundle: Bundle, task: Task) -> list[Refinement]:
@@ -211,7 +219,7 @@ def predict_into(predictor: Predictor, unit: Unit, folder: Path) -> PredictedCas
     with unchanged(unit_files(unit)):
         inputs = read_inputs(unit, spec, compact=True, varied=True)
         digests = input_digests(unit)
-    prediction = predictor.predict(inputs)
+    prediction = task.complete(predictor.predict(inputs), unit, inputs, spec)
     ending = written_ending(next(iter(unit.cases[0].inputs.values()))[0])
     image = next(iter(inputs.values()))
     outputs = task.write(prediction, spec, image, folder / f"{unit.id}{ending}")

@@ -55,13 +55,20 @@ def stored_inputs(store: CaseStore, unit: Unit, plan: Plan) -> Arrays:
             for place, case in enumerate(unit.cases) for entry in plan.inputs}
 
 
+def stored_record(store: CaseStore, unit: Unit) -> GridRecord:
+    """The way back of a unit's first case, with those of its further cases in it."""
+    first, *others = (store.record(case.id) for case in unit.cases)
+    return replace(first, further=tuple(others))
+
+
 def prepare_inputs(inputs: Inputs, plan: Plan, configuration: Configuration) -> tuple[Arrays, GridRecord]:
-    """The images of all cases of a unit on the model grid, each case by itself, and the way back of the first.
+    """The images of all cases of a unit on the model grid, each case by itself, and the way back: of the first, with those of
+    the others in it.
 
     Args:
         inputs: under the names of `role_of`.
     Returns:
-        float32 (C, Z, Y, X) by the same names in model axis order; one record, because all images of a case share a grid.
+        float32 (C, Z, Y, X) by the same names in model axis order; one record a case, because all its images share a grid.
     Raises:
         GeometryError: two roles of a case lie on different grids.
     """
@@ -72,7 +79,7 @@ def prepare_inputs(inputs: Inputs, plan: Plan, configuration: Configuration) -> 
         found, record = _prepare_case({role: inputs[name] for role, name in names.items()}, plan, configuration)
         arrays |= {names[role]: array for role, array in found.items()}
         records.append(record)
-    return arrays, records[0]
+    return arrays, replace(records[0], further=tuple(records[1:]))
 
 
 def _prepare_case(inputs: Inputs, plan: Plan, configuration: Configuration) -> tuple[Arrays, GridRecord]:

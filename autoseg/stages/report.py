@@ -150,7 +150,7 @@ def _score_charts(scored: Scored) -> list[Markup]:
     if scored.baseline:
         whole["baseline"] = {unit: scored.headline_of(record) for unit, record in scored.baseline.items()}
     charts = [dot_plot(whole, title=f"{headline} per case", x_label=headline)]
-    names = scored.of_parts
+    names = [name for name in scored.of_parts if any(name in record.scores for record in scored.records)]
     if 1 < len(names) <= PLOTTED_PARTS:
         model, cheap = ({name.rpartition(".")[0]: {record.unit: score_of(record, name) for record in records} for name in names}
                         for records in (scored.records, scored.baseline.values()))

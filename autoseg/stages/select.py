@@ -20,6 +20,7 @@ from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Arrays, Context, Task
 from autoseg.io.atomic import sha256_file
 from autoseg.io.bundles import write_bundle
+from autoseg.planning.splits import shared_cases
 from autoseg.stages.baseline import BaselineRun, fit, generator
 from autoseg.stages.card import CardFacts, model_card
 from autoseg.stages.passes import decide_passes
@@ -56,7 +57,8 @@ def run_select(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerpri
                            sha256_file(weights_of(run))) for run in chosen)
     manifest = bundle_manifest(plan, fingerprint, chosen, origin or Origin())
     card = model_card(CardFacts(task, spec, plan, fingerprint, units, validated, chosen, decisions, baseline, manifest))
-    bundle = Bundle(replace(spec, exclude=()), plan, members, decisions, fingerprint, card)  # case ids stay at home
+    bundle = Bundle(replace(spec, exclude=()), plan, members, decisions, fingerprint, card,  # case ids stay at home
+                    cases=shared_cases(tuple(units.values())))
     weights = {member.weights: weights_of(run) for member, run in zip(members, chosen, strict=True)}
     cheap = bundle_baseline(task, spec, decisions, chosen, baselines, progress)
     write_bundle(folder, bundle, weights, manifest, baseline=cheap)

@@ -22,9 +22,10 @@ def starting_from(bundle_folder: Path, policies: Sequence[Policy]) -> tuple[Star
     """
     bundle = read_bundle(bundle_folder, policies)
     member = bundle.members[0]
-    network = bundle.plan.configuration(member.configuration).network
+    configuration = bundle.plan.configuration(member.configuration)
     source = f"{bundle.spec.name} ({bundle.spec.task}), plan {bundle.plan.name}, {member.configuration} fold {member.fold}"
-    return Starting(f"start_{member.sha256[:16]}.safetensors", member.sha256, network, source), bundle_folder / member.weights
+    return Starting(f"start_{member.sha256[:16]}.safetensors", member.sha256, configuration.network, source, bundle.plan.inputs,
+                    configuration.spacing_mm), bundle_folder / member.weights
 
 
 def place_weights(starting: Starting, weights: Path, plan_folder: Path) -> None:

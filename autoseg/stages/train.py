@@ -28,7 +28,7 @@ from autoseg.io.values import read_value, write_value
 from autoseg.nn.weights import load_start, load_weights, save_weights
 from autoseg.planning.splits import Fold
 from autoseg.stages.limits import require_space, training_bytes
-from autoseg.stages.prepare import read_inputs, stored_inputs
+from autoseg.stages.prepare import read_inputs, stored_inputs, stored_record
 from autoseg.stages.summary import make_report
 from autoseg.training.device import Stopwatch
 from autoseg.training.loader import BatchLoader
@@ -228,4 +228,4 @@ def predict_unit(run: Run, network: nn.Module, unit: Unit, configuration: Config
         configuration: the run's own, or one that differs from it in the rules of inference.
     """
     raw = run.task.infer([network], stored_inputs(run.store, unit, run.plan), configuration, context)
-    return run.task.restore(raw, run.store.record(unit.cases[0].id), configuration, context)
+    return run.task.restore(raw, stored_record(run.store, unit), configuration, context)

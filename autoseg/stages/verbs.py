@@ -16,7 +16,8 @@ from autoseg.core.progress import Progress
 from autoseg.core.provenance import Manifest, Origin
 from autoseg.core.report import Failure, Record
 from autoseg.core.spec import DatasetSpec
-from autoseg.core.task import BundleVerb, Context, Inputs, Made, Opened, Picture, Task
+from autoseg.core.task import Context, Inputs, Picture, Task
+from autoseg.core.verb import BundleVerb, Made, Opened
 from autoseg.inference.engine import in_use
 from autoseg.io.atomic import hash_values, sha256_file
 from autoseg.io.images import unchanged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 from collections import Counter
@@ -100,21 +101,25 @@ class RememberedNetwork(nn.Module):
         """What the network would have taken for all windows that were asked for."""
         return math.fsum(count * statistics.median(self._taken[key]) for key, count in self._asked.items())
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """(B, C, *spatial) -> what the network returns for these windows, or returned for earlier ones of this shape."""
-        return self._answered("forward", self.network, windows)
+    def forward(self, windows: Tensor, *more: Tensor) -> Any:
+        """(B, C, *spatial) -> what the network returns for these windows, or returned for earlier ones of this shape.
+
+        Args:
+            more: further images of the same samples, for networks that see several.
+        """
+        return self._answered("forward", self.network, windows, *more)
 
     def answer_with_maps(self, windows: Tensor) -> tuple[Tensor, Tensor]:
         """The same of the network's own `answer_with_maps`, where it has one."""
         return self._answered("answer_with_maps", self.network.answer_with_maps, windows)  # type: ignore[arg-type]
 
-    def _answered(self, name: str, ask: Callable[[Tensor], Any], windows: Tensor) -> Any:
+    def _answered(self, name: str, ask: Callable[..., Any], windows: Tensor, *more: Tensor) -> Any:
         synchronize(self._device)
         watch = Stopwatch()
         key = (name, tuple(windows.shape))
 
         def run() -> None:
-            self._answers[key] = ask(windows)
+            self._answers[key] = ask(windows, *more)
 
         if key not in self._taken:
             first, second = seconds_of([run] * 2, self._device)
@@ -122,13 +127,8 @@ class RememberedNetwork(nn.Module):
             self.start_seconds += max(0.0, first - second)
         elif len(self._taken[key]) < self._tries and math.fsum(self._taken[key]) < 1.0:
             self._taken[key] += seconds_of([run], self._device)
-        answer = _copied(self._answers[key])
+        answer = copy.deepcopy(self._answers[key])  # who asked may change it
         self._asked[key] += 1
         self.windows += len(windows)
         self.aside_seconds += watch.seconds()
         return answer
-
-
-def _copied(answer: Any) -> Any:
-    """A tensor, or several, that whoever asked may change."""
-    return answer.clone() if isinstance(answer, Tensor) else tuple(map(_copied, answer))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from autoseg.losses.dice import region_dice_loss, soft_dice_loss
+from autoseg.losses.dice import region_dice_loss, soft_dice_loss, warped_dice_loss
 
 
 def logits_for(label: torch.Tensor, classes: int, confidence: float = 100.0) -> torch.Tensor:
@@ -167,3 +167,10 @@ def test_a_batch_without_any_annotation_costs_no_gradient():
     logits = torch.randn(2, 3, 4, 5, requires_grad=True)
     soft_dice_loss(logits, torch.full((2, 4, 5), 3), batch_dice=True, ignore=3).backward()
     assert (logits.grad == 0).all()
+
+
+def test_warped_masks_that_overlap_by_half_have_a_dice_of_one_half():
+    target = torch.tensor([[[1, 1, 5, 5]]])
+    shares = torch.tensor([[[[0.0, 1, 1, 0]], [[0, 0, 1, 1]]]])  # label 1 one voxel beside, label 5 where it belongs
+    assert float(warped_dice_loss(shares, target, labels=(1, 5))) == pytest.approx(1 - (0.5 + 1) / 2, abs=1e-4)
+    assert float(warped_dice_loss(shares[:, 1:], target, labels=(5,))) == pytest.approx(0, abs=1e-4)

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
 import safetensors.torch
 import torch
 from nn.classifiers import built, image, needs_monai, small
+from nn.test_registrar import registrar
 
 from autoseg.core.errors import IncompatibleError, ReadError, UnsafeError
-from autoseg.core.networks import Classifier, Network, Start
+from autoseg.core.networks import Classifier, Network, SimilarityNetwork, Start
+from autoseg.core.plan_rules import require_sound_start
 from autoseg.nn.build import build_network
 from autoseg.nn.stages import rate_factors, stages_of, trained_names, trained_parameters
 from autoseg.nn.weights import load_start, save_weights
@@ -193,3 +196,20 @@ def test_trained_parameters_are_those_of_the_names():
     named = dict(network.named_parameters())
     names, parameters = trained_names(network, start(trained="last")), trained_parameters(network, start(trained="last"))
     assert all(named[name] is parameter for name, parameter in zip(names, parameters, strict=True))
+
+
+def test_an_encoder_becomes_the_part_of_another_network_that_the_start_names(tmp_path):
+    strides = ((1, 1), (2, 2), (2, 2))
+    unet = built(Network("plain_unet", 2, 1, 2, (4, 6, 8), strides, ((3, 3),) * 3, (1, 1, 1), (1, 1), False))
+    save_weights(tmp_path / "unet.safetensors", unet)
+    part = SimilarityNetwork("plain_encoder", 2, 1, (4, 6), strides[:2], ((3, 3),) * 2, (1, 1))
+    network = built(registrar(2, similarity=part), seed=1)
+    own = network.encoder[0][0][0].weight.clone()
+    start = replace(start_of(tmp_path / "unet.safetensors", trained="fresh"), into="similarity.")
+    taken = load_start(tmp_path / "unet.safetensors", network, start)
+    assert all(name.startswith("similarity.encoder.") for name in taken) and len(taken) == len(network.similarity.state_dict())
+    assert torch.equal(network.similarity.encoder[1][0][0].weight, unet.encoder[1][0][0].weight)
+    assert torch.equal(network.encoder[0][0][0].weight, own)
+    require_sound_start(start)
+    with pytest.raises(ValueError, match=r"start.into '\.\./' must name a part of the network"):
+        require_sound_start(replace(start, into="../"))

@@ -27,7 +27,7 @@ from autoseg.io.images import read_image, write_volume
 from autoseg.stages.fingerprint import digest_unit
 from autoseg.stages.folds import copied_units
 from autoseg.stages.limits import largest_case_voxels, model_shape, store_bytes
-from autoseg.stages.prepare import grid_hash, prepare_inputs, read_inputs, stored_inputs
+from autoseg.stages.prepare import grid_hash, prepare_inputs, read_inputs, stored_inputs, stored_record
 from autoseg.stages.train import fresh_network, predict_unit, seeded_network
 
 
@@ -76,7 +76,9 @@ def test_prepared_files_and_the_store_give_the_same_arrays_under_the_same_names(
     assert list(arrays) == list(stored) == ["image", "image@1"]
     assert all(np.array_equal(arrays[name], stored[name]) for name in arrays)
     assert not np.array_equal(arrays["image"], arrays["image@1"])
-    assert record == toy.store.record(unit.cases[0].id)
+    assert record == stored_record(toy.store, unit)
+    assert replace(record, further=()) == toy.store.record(unit.cases[0].id)
+    assert record.further == (toy.store.record(unit.cases[1].id),)
 
 
 def test_a_prediction_sees_all_images_of_an_exam(toy):
@@ -200,6 +202,7 @@ def test_a_plan_may_start_from_a_bundle_whose_weights_lie_beside_it(toy, tmp_pat
     plan = pipeline.plan(Starts(), toy.plan.budget, PlanRequest("started"), executor=None, start=bundle)
     folder = toy.workspace.layout.plan("started")
     [start] = seen
+    assert start.inputs == toy.plan.inputs and start.spacing_mm == toy.configuration.spacing_mm
     assert start.network == toy.configuration.network and "ToyExams" in start.source and "fold 0" in start.source
     assert sha256_file(folder / start.weights) == start.sha256 == sha256_file(bundle / "members" / "whole_fold_0.safetensors")
     run = pipeline.make_run(toy.workspace, replace(plan, specification=""), "whole", "1")

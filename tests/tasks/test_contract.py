@@ -19,7 +19,8 @@ from autoseg.core.errors import UnsafeError
 from autoseg.core.plan import unexplained_values
 from autoseg.core.progress import silent
 from autoseg.core.report import Record
-from autoseg.core.task import BundleVerb, Context, Given, Probe
+from autoseg.core.task import Context, Given, Probe
+from autoseg.core.verb import BundleVerb
 from autoseg.io.arrays import read_arrays, write_arrays
 from autoseg.io.bundles import read_bundle
 from autoseg.io.images import image_ending, read_geometry
@@ -87,7 +88,7 @@ def test_a_plan_made_from_its_own_budget_is_the_same_and_measures_nothing(toy):
     def refuse(*asked):
         raise AssertionError("measured again")
 
-    no_probe = Probe(refuse, refuse, refuse)
+    no_probe = Probe(refuse, refuse, refuse, refuse)
 
     request = pipeline.PlanRequest("toy", "default")
     again = toy.task.make_plan(toy.workspace.spec, toy.workspace.fingerprint, toy.plan.budget, request, no_probe)
@@ -360,21 +361,21 @@ def test_a_case_that_cannot_be_read_does_not_stop_the_others(trained, tmp_path):
     broken.write_bytes(broken.read_bytes()[:200])
     manifest = pipeline.predict(toy.workspace.layout.bundle("toy"), tmp_path / "in", tmp_path / "out", Context(),
                                 trusted_task=toy.workspace.spec.task, progress=silent)
-    [unit] = [unit.id for unit in toy.workspace.units
-              if broken.name.removesuffix(".nii.gz") in [case.id for case in unit.cases]]
-    assert [failure.unit for failure in manifest.failures] == [unit]
-    assert not list((tmp_path / "out").glob(f"{unit}.*"))
-    assert len(manifest.finished) == len(toy.workspace.units) - 1
+    lost = [unit.id for unit in toy.workspace.units if broken.name.removesuffix(".nii.gz") in [case.id for case in unit.cases]]
+    assert lost and sorted(failure.unit for failure in manifest.failures) == sorted(lost)
+    assert not [path for unit in lost for path in (tmp_path / "out").glob(f"{unit}.*")]
+    assert len(manifest.finished) == len(toy.workspace.units) - len(lost)
 
 
 def test_arrays_in_memory_give_the_same_prediction_as_files(trained):
     toy, *_ = trained
     predictor = pipeline.load_predictor(toy.workspace.layout.bundle("toy"), trusted_task=toy.workspace.spec.task)
-    unit = single_units(toy.workspace.units)[0]
+    unit = first_unit(toy)
     inputs = read_inputs(unit, toy.workspace.spec)
     image = image_of(inputs)
     canonical = predictor.predict(inputs)
-    in_memory = predictor.predict_array(image.voxels, image.geometry.spacing_mm)
+    arrays = [(found.voxels, found.geometry) for found in inputs.values()]
+    in_memory = predictor.predict_array(*arrays[0], *arrays[1:])
     target = toy.task.read_target(unit, toy.workspace.spec)
     scores = [toy.task.score(p, target, toy.workspace.spec, image) for p in (canonical, in_memory)]
     assert scores[0] == pytest.approx(scores[1], nan_ok=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from autoseg import pipeline
 from autoseg.core.budget import Budget
@@ -81,6 +81,15 @@ options:
   surface_tolerance_mm: 2.0
   targets: [{column: ill}]
 """,
+    "registration": """
+name: ToyPairs
+task: registration
+inputs: [{role: image, channels: [MRI]}]
+layouts: [{name: toy, inputs: {image: ["images/{case}.nii.gz"]}, targets: {label: "labels/{case}.nii.gz"}}]
+labels: {bright: 7, dark: 3}
+grouping: {pattern: "^(p[0-9]+)_"}
+options: {pairs: within_patient, method: network, refine_iterations: 3}
+""",
     "toy_tasks.intensity": """
 name: ToyIntensity
 task: toy_tasks.intensity
@@ -146,6 +155,23 @@ def write_cases(folder: Path, task_name: str) -> None:
             write_volume(folder / "targets" / f"{case_id}.nii.gz", np.maximum(blobs, 0)[None].astype(np.float32), image)
 
 
+def write_pair_cases(folder: Path) -> None:
+    """One pattern, moved and stretched differently in every case; shape and spacing differ on every axis."""
+    pattern = gaussian_filter(np.random.default_rng(0).normal(size=(24, 26, 28)), 3.0)
+    pattern /= pattern.std()
+    for number in range(CASES):
+        rng = np.random.default_rng(number)
+        geometry = Geometry((14 + number % 3, 18, 21), (1.0, 1.2, 0.9), (5.0, -4.0, 40.0 * number))
+        grid = np.stack(np.meshgrid(*map(np.arange, geometry.shape), indexing="ij")).astype(float)
+        moves = np.stack([gaussian_filter(rng.normal(size=geometry.shape), 5.0) for _ in range(3)])
+        places = grid + 4.0 + moves * 1.5 / moves.std() + rng.uniform(-1, 1, 3)[:, None, None, None]
+        blobs = map_coordinates(pattern, places, order=1, mode="nearest")
+        image = Image.canonical((blobs + rng.normal(0, 0.03, geometry.shape) + 5)[None].astype(np.float32), geometry)
+        case_id = f"p{number // 2}_scan{number}"
+        write_volume(folder / "images" / f"{case_id}.nii.gz", image.voxels, image)
+        write_label_map(folder / "labels" / f"{case_id}.nii.gz", np.where(blobs > 0.8, 7, np.where(blobs < -0.8, 3, 0)), image)
+
+
 def write_table_cases(folder: Path, task_name: str) -> None:
     """Noise with a square that is brighter the higher the class, with a table: twenty volumes, or thirty exams of one or two
     slices.
@@ -197,6 +223,9 @@ def plan_toy(workspace: Workspace, seed: int = 0) -> Plan:
 def make_toy(task_name: str, folder: Path) -> Toy:
     """A toy dataset written into `folder`, planned and preprocessed."""
     folder.joinpath("spec.yaml").write_text(SPECS[task_name])
-    (write_table_cases if "labels.csv" in SPECS[task_name] else write_cases)(folder, task_name)
+    if task_name == "registration":
+        write_pair_cases(folder)
+    else:
+        (write_table_cases if "labels.csv" in SPECS[task_name] else write_cases)(folder, task_name)
     workspace = open_toy(task_name, folder, folder / "home")
     return Toy(task_name, folder, workspace, plan_toy(workspace))

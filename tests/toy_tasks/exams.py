@@ -16,7 +16,7 @@ from autoseg.core.errors import DatasetError
 from autoseg.core.networks import Classifier
 from autoseg.core.plan import Augmentation, Configuration, Inference, Loss, Optimization, Plan, Reason, Resampling
 from autoseg.core.report import Estimate
-from autoseg.core.task import Comparison, Description, Phase, Picture, Refinement, Task
+from autoseg.core.task import Comparison, Description, Phase, Picture, Refinement, Task, as_predicted
 from autoseg.io.images import read_image, split_ending
 from autoseg.metrics.bootstrap import bootstrap_mean
 from autoseg.planning.normalization import plan_inputs
@@ -205,5 +205,6 @@ def charts(records, baseline, spec):
 
 
 TASK = Task("toy_tasks.exams", "exam.rms", "exam.accuracy", Options, index, examine, facts, read_target, describe, make_plan,
-            prepare_target, draw_batch, blank_batch, build_network, phases, infer, restore, write, read_prediction, row, compare,
-            score, summarise, fit_baseline, apply_baseline, refinements, figures, charts, notes, ())
+            prepare_target, draw_batch, blank_batch, build_network, phases, infer, restore, as_predicted, write,
+            read_prediction, row, compare, score, summarise, fit_baseline, apply_baseline, refinements, figures, charts, notes,
+            ())

@@ -13,7 +13,8 @@ from autoseg.core.budget import StepTime
 from autoseg.core.case import Unit
 from autoseg.core.plan import Augmentation, Configuration, Inference, Loss, Network, Optimization, Plan, Reason, Resampling
 from autoseg.core.report import Estimate, Failure
-from autoseg.core.task import Comparison, Description, Phase, Picture, Refinement, Task, Verb
+from autoseg.core.task import Comparison, Description, Phase, Picture, Refinement, Task, as_predicted
+from autoseg.core.verb import Verb
 from autoseg.inference.averaging import averaged
 from autoseg.inference.sliding_window import predict_logits
 from autoseg.io.images import read_image, write_volume
@@ -197,6 +198,6 @@ def halve(value: float, times: int = 1) -> str:
 
 
 TASK = Task("toy_tasks.intensity", "voxels.worst", "voxels.accuracy", Options, index, examine, facts, read_target, describe,
-            make_plan, prepare_target, draw_batch, blank_batch, build_network, phases, infer, restore, write, read_prediction,
-            row, compare, score, summarise, fit_baseline, apply_baseline, refinements, figures, charts, notes,
+            make_plan, prepare_target, draw_batch, blank_batch, build_network, phases, infer, restore, as_predicted, write,
+            read_prediction, row, compare, score, summarise, fit_baseline, apply_baseline, refinements, figures, charts, notes,
             (Verb("halve", "Halve a number.", halve),))

@@ -14,11 +14,10 @@ from autoseg.core.errors import ReadError
 from autoseg.core.geometry import Geometry, Shape
 from autoseg.io.images.attached import find_voxels, inflated
 from autoseg.io.images.stored import Note, StoredImage, geometry_of, require_bounded
+from autoseg.io.itk import image_to_itk
 
 _PARSERS = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO", ".png": "PNGImageIO"}
 _NRRD_SPACE = "NRRD_space"  # the field `space`, under ITK's name
-
-sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 
 def decode(path: Path) -> StoredImage:
@@ -60,11 +59,7 @@ def decode_geometry(path: Path) -> Geometry:
 def write(path: Path, voxels: NDArray, geometry: Geometry, ending: str) -> None:
     """Write voxels (C, Z, Y, X) on a stored grid to `path`, compressed, in the format of `ending`; several channels
     become the components of one voxel."""
-    image = (sitk.GetImageFromArray(np.ascontiguousarray(voxels[0])) if voxels.shape[0] == 1
-             else sitk.GetImageFromArray(np.ascontiguousarray(np.moveaxis(voxels, 0, -1)), isVector=True))
-    image.SetSpacing(geometry.spacing_mm[::-1])
-    image.SetOrigin(geometry.origin_mm[::-1])
-    image.SetDirection(np.asarray(geometry.direction)[::-1, ::-1].ravel().tolist())
+    image = image_to_itk(voxels, geometry)
     # The library chooses the format by the ending, which a temporary name does not have.
     named = path.with_name(path.name + ending)
     try:

@@ -45,6 +45,7 @@ _RAS_TO_SPL = np.array([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
 # nifti1.h, `xyzt_units`: the lowest three bits are the unit of space; 0 is unknown and 2 mm.
 _SPACE_UNITS = 7
 _UNITS_MM = {1: (1000.0, "metres"), 3: (1e-3, "micrometres")}
+_VECTORS = 1007  # nifti1.h, NIFTI_INTENT_VECTOR
 _HEADER_ERRORS = (HeaderDataError, ImageFileError, ValueError, OverflowError, ZeroDivisionError, np.linalg.LinAlgError)
 
 
@@ -99,11 +100,17 @@ def decode_geometry(path: Path) -> Geometry:
     return _geometry(path, layout.header, _shape(layout.dims))[0]
 
 
-def encode(path: Path, voxels: NDArray, geometry: Geometry) -> bytes:
-    """File content of voxels (C, Z, Y, X) on a stored grid; `path` says by its ending whether to gzip."""
+def encode(path: Path, voxels: NDArray, geometry: Geometry, *, is_field: bool = False) -> bytes:
+    """File content of voxels (C, Z, Y, X) on a stored grid; `path` says by its ending whether to gzip.
+
+    Args:
+        is_field: the channels are the components of vectors (left, posterior, superior): see `require_field`.
+    """
     array = voxels[0].transpose(2, 1, 0) if voxels.shape[0] == 1 else voxels.transpose(3, 2, 1, 0)
     affine = _affine(geometry)
-    image = nib.Nifti1Image(array, affine, dtype=voxels.dtype)
+    image = nib.Nifti1Image(array[:, :, :, None] if is_field else array, affine, dtype=voxels.dtype)
+    if is_field:
+        image.header["intent_code"] = _VECTORS
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     # A slightly sheared grid has no quaternion; the sform alone then says what is meant.
@@ -123,6 +130,21 @@ def encode(path: Path, voxels: NDArray, geometry: Geometry) -> bytes:
     if compressed:
         file.close()
     return buffer.getvalue()
+
+
+def require_field(path: Path, content: bytes) -> None:
+    """Raises a ReadError where the content of a file that could be decoded does not say that it holds vectors.
+
+    Vectors stand along the fifth dimension, the fourth is of one, and the intent is 1007 (nifti1.h, NIFTI_INTENT_VECTOR). ITK and
+    ANTs take their components as left, posterior, superior; those of intent 1006 ITK turns, and others do not.
+    """
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) if content.startswith(_GZIP) else io.BytesIO(content) as file:
+        header = _header(path, file.read(_HEADER_BYTES["nifti2"]))
+    dims, intent = header["dim"].tolist(), int(header["intent_code"])
+    if dims[0] != 5 or dims[4] != 1 or intent != _VECTORS:
+        raise ReadError(f"{path} has {dims[0]} dimensions {dims[1:1 + dims[0]]} (x, y, z, ...) and intent {intent}; a "
+                        f"displacement has five, the fourth of one, and intent {_VECTORS} (vectors, as ITK and ANTs write "
+                        "them)", code="E_TRANSFORM")
 
 
 def _is_gzip(path: Path, content: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoseg.core.task import Task
+from autoseg.core.task import Task, as_predicted
 from autoseg.tasks.classification.baseline import apply_baseline, fit_baseline
 from autoseg.tasks.classification.charts import charts
 from autoseg.tasks.classification.explain import EXPLAIN
@@ -38,6 +38,7 @@ TASK = Task(
     phases=phases,
     infer=infer,
     restore=restore,
+    complete=as_predicted,
     write=write_prediction,
     read_prediction=read_prediction,
     row=row,

@@ -14,7 +14,8 @@ from autoseg.core.errors import UsageError, choose
 from autoseg.core.geometry import GridRecord
 from autoseg.core.image import Image
 from autoseg.core.plan import Configuration
-from autoseg.core.task import Inputs, Opened
+from autoseg.core.task import Inputs
+from autoseg.core.verb import Opened
 from autoseg.ops.crop import crop
 from autoseg.ops.resample import resample
 from autoseg.tasks.classification.explained import Said, probabilities_for

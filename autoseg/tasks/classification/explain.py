@@ -11,7 +11,8 @@ from typing import Annotated
 
 from autoseg.core.case import Unit
 from autoseg.core.image import Image
-from autoseg.core.task import BundleVerb, Illustration, Inputs, Made, Opened
+from autoseg.core.task import Inputs
+from autoseg.core.verb import BundleVerb, Illustration, Made, Opened
 from autoseg.io.atomic import write_bytes
 from autoseg.io.images import write_volume
 from autoseg.io.values import write_value
@@ -44,7 +45,7 @@ def begin(method: Annotated[str, METHOD_HELP] = "auto",
           class_: Annotated[str | None, "Explain this class; default: what was decided."] = None,
           faithfulness: Annotated[bool, "Compare every map with those of random networks, and remove what it points at."] = True,
           ) -> Callable[[Opened], Callable[[Unit, Inputs, Path], Made]]:
-    """What is done with opened networks; see `core.task.BundleVerb`.
+    """What is done with opened networks; see `core.verb.BundleVerb`.
 
     Raises:
         UsageError: there is no such method, target or class, or the network cannot be explained by the method.

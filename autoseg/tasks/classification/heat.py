@@ -10,7 +10,8 @@ from autoseg.core.case import Unit
 from autoseg.core.image import Image
 from autoseg.core.report import Record
 from autoseg.core.spec import DatasetSpec
-from autoseg.core.task import Inputs, Opened, Picture
+from autoseg.core.task import Inputs, Picture
+from autoseg.core.verb import Opened
 from autoseg.io.boxes import DrawnBox
 from autoseg.metrics.boxes import THRESHOLDS
 from autoseg.ops.boxes import canonical_sides

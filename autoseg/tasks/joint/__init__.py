@@ -5,11 +5,12 @@ This folder knows neither task: it composes the records that it is handed. How, 
 
 from __future__ import annotations
 
-from autoseg.core.task import Task, Verb
+from autoseg.core.task import Task
+from autoseg.core.verb import Verb
 from autoseg.tasks.joint.baseline import apply_baseline, fit_baseline
 from autoseg.tasks.joint.files import compare
 from autoseg.tasks.joint.network import build_network
-from autoseg.tasks.joint.output import infer, read_prediction, restore, row, write_prediction
+from autoseg.tasks.joint.output import complete, infer, read_prediction, restore, row, write_prediction
 from autoseg.tasks.joint.parts import Pair, Slot, require_names_apart
 from autoseg.tasks.joint.plan import make_plan
 from autoseg.tasks.joint.refine import refinements
@@ -57,6 +58,7 @@ def compose(dense: Task, whole: Task) -> Task:
         phases=Slot(phases, parts),
         infer=Slot(infer, parts),
         restore=Slot(restore, parts),
+        complete=Slot(complete, parts),
         write=Slot(write_prediction, parts),
         read_prediction=Slot(read_prediction, parts),
         row=Slot(row, parts),

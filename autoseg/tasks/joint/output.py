@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autoseg.core.case import Unit
 from autoseg.core.geometry import GridRecord
 from autoseg.core.image import Image
 from autoseg.core.plan import Configuration
 from autoseg.core.spec import DatasetSpec
-from autoseg.core.task import Arrays, Context
+from autoseg.core.task import Arrays, Context, Inputs
 from autoseg.ops.slabs import LogitSlabs, require_all_planes
 from autoseg.tasks.joint.head import head_of
 from autoseg.tasks.joint.parts import ROLES, Pair, Parts, configuration_of, spec_of
@@ -31,7 +32,8 @@ def infer(parts: Parts, networks: Sequence[nn.Module], inputs: Arrays, configura
     """
     own = configuration_of(parts.dense, configuration)
     outputs = own.network.out_channels + head_of(configuration).out_channels
-    return parts.dense.infer(networks, inputs, replace(own, network=replace(own.network, out_channels=outputs)), context)
+    told = replace(own.network, out_channels=outputs)  # type: ignore[arg-type]
+    return parts.dense.infer(networks, inputs, replace(own, network=told), context)
 
 
 def restore(parts: Parts, raw: LogitSlabs | NDArray[np.float32], record: GridRecord, configuration: Configuration,
@@ -57,6 +59,12 @@ def restore(parts: Parts, raw: LogitSlabs | NDArray[np.float32], record: GridRec
     require_all_planes(planes, slabs.grid[0])
     said = (sums / math.prod(slabs.grid)).astype(np.float32)
     return Pair(dense, parts.whole.restore(said, record, configuration_of(parts.whole, configuration), context))
+
+
+def complete(parts: Parts, prediction: Pair[Any], unit: Unit, inputs: Inputs, spec: DatasetSpec) -> Pair[Any]:
+    """Both predictions with what only the unit's files can give them."""
+    dense, whole = (parts.of(role).complete(prediction.of(role), unit, inputs, spec_of(parts.of(role), spec)) for role in ROLES)
+    return Pair(dense, whole)
 
 
 def write_prediction(parts: Parts, prediction: Pair[Any], spec: DatasetSpec, image: Image, path: Path) -> tuple[Path, ...]:

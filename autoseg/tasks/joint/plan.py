@@ -104,7 +104,8 @@ def _with_head(parts: Parts, second: Second, probe: Probe) -> Probe:
 def _sums_of_head(configuration: Configuration, head: ImageHead) -> int:
     """Bytes by which the sums of windows grow when they hold what the second head says, too."""
     network = configuration.network
-    wider = replace(configuration, network=replace(network, out_channels=network.out_channels + head.out_channels))
+    outputs = network.out_channels + head.out_channels
+    wider = replace(configuration, network=replace(network, out_channels=outputs))  # type: ignore[arg-type]
     return volume_bytes(wider) - volume_bytes(configuration)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoseg.core.task import Task
+from autoseg.core.task import Task, as_predicted
 from autoseg.tasks.segmentation.baseline import apply_baseline, fit_baseline
 from autoseg.tasks.segmentation.figures import draw_figures
 from autoseg.tasks.segmentation.files import compare
@@ -35,6 +35,7 @@ TASK = Task(
     phases=phases,
     infer=infer,
     restore=restore,
+    complete=as_predicted,
     write=write_prediction,
     read_prediction=read_prediction,
     row=row,

@@ -21,7 +21,7 @@ from autoseg.core.errors import UsageError
 from autoseg.core.geometry import Geometry, GridRecord, Orientation
 from autoseg.core.report import Record
 from autoseg.core.spec import ChannelSpec, InputSpec
-from autoseg.core.task import Opened
+from autoseg.core.verb import Opened
 from autoseg.inference.explain import Ensemble
 from autoseg.io.images import read_image
 from autoseg.tasks.classification.evidence import chosen_method, explain_of, on_case_grid

@@ -1,0 +1,313 @@
+"""Registration beside its baseline: labels unused and used, the network alone and with refinement, pairs without training.
+
+    python -m benchmarks.registration --data FOLDER --part hippocampus --minutes 20
+    python -m benchmarks.registration --data FOLDER --part fetal
+    python -m benchmarks.registration --data FOLDER --part slices [--ants benchmarks/peers/.envs/ants/bin/python]
+    python -m benchmarks.registration --data FOLDER --part contrast
+    python -m benchmarks.registration --data FOLDER --part implicit
+
+`--data` holds the folders `Dataset004_Hippocampus`, `Dataset105_FetalBrainSB`, `reg_oasis_trt_2d` and `dicom`. Networks are
+planned and trained by `autoseg plan_and_preprocess` and `autoseg train -f 0`, which go on where they were interrupted. Every pair
+is a row of the ledger `<work>/registration.json`: a run that was stopped measures only what is missing. Seconds are those of one
+pair in memory. `--ants` adds ANTs SyN from an environment of its own (`benchmarks/peers/ants.sh`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from autoseg import pipeline
+from autoseg.core.budget import Budget
+from autoseg.core.case import Case, Unit
+from autoseg.core.fingerprint import sum_fingerprints
+from autoseg.core.image import Image
+from autoseg.core.plan import Configuration, Plan
+from autoseg.core.progress import silent
+from autoseg.core.report import Scores
+from autoseg.core.spec import DatasetSpec
+from autoseg.core.task import Context, Inputs, PlanRequest
+from autoseg.io.atomic import hash_values
+from autoseg.io.dataset import scan
+from autoseg.io.images import read_image, read_label_map
+from autoseg.io.specs import load_spec
+from autoseg.stages.fingerprint import measure_unit
+from autoseg.stages.plan import make_probe
+from autoseg.stages.prepare import prepare_inputs, read_inputs
+from autoseg.tasks.registration import TASK
+from autoseg.tasks.registration.output import Registration
+from autoseg.tasks.registration.score import label_scores
+from autoseg.tasks.registration.spec import pair_unit
+from autoseg.training.device import Stopwatch
+from autoseg.workspace import open_workspace
+from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
+from benchmarks.measure import end_with_children
+
+# The issue's: 40 pairs of validation cases, seed 0.
+PAIRS, SEED = 40, 0
+# Weeks of gestation between the two images of a fetal pair.
+WEEKS = 2
+SHOWN = ("mean.dice", "mean.hd95_mm", "landmarks.tre_mm", "field.end_point_error_mm", "field.folded_percent",
+         "field.sd_log_jacobian", "seconds")
+Solve = Callable[[Inputs], Registration]
+
+
+def main() -> None:
+    end_with_children()
+    options = parse_options()
+    ledger = Ledger(options.work / "registration.json")
+    if not options.table:
+        PARTS[options.part](options, ledger)
+    print(render(ledger))
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data folders")
+    parser.add_argument("--part", choices=sorted(PARTS), default="hippocampus")
+    parser.add_argument("--minutes", type=float, default=20.0, help="time for training steps")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="at most so many pairs")
+    parser.add_argument("--ants", type=Path, help="Python of an environment with antspyx: its SyN registers the same pairs")
+    parser.add_argument("--work", type=Path, default=REPOSITORY / "benchmarks/.work", help="folder for results and runs")
+    parser.add_argument("--table", action="store_true", help="show what is there, run nothing")
+    return parser.parse_args()
+
+
+def hippocampus(options: argparse.Namespace, ledger: Ledger) -> None:
+    """Fold 0, labels unused and used: the network, the network and refinement, and the baseline."""
+    data = options.data / "Dataset004_Hippocampus"
+    for name, uses in (("labels unused", False), ("labels used", True)):
+        spec = options.work / f"HippocampusPairs_{'used' if uses else 'unused'}.yaml"
+        spec.parent.mkdir(parents=True, exist_ok=True)
+        spec.write_text(_specification_text("HippocampusPairs", spec.stem, f"  use_labels: {str(uses).lower()}\n"))
+        root, plan_name = options.work / "registration_home", f"{options.minutes:g}min"
+        common = ["-d", str(spec), "--root", str(root)]
+        run(["plan_and_preprocess", *common, "-i", str(data.resolve()), "--minutes", f"{options.minutes:g}"])
+        run(["train", "-d", spec.stem, "--root", str(root), "--plan", plan_name, "-f", "0"])
+        workspace = open_workspace(root, spec.stem, None, silent)
+        plan = workspace.plan(plan_name)
+        predictor = pipeline.load_predictor(workspace.layout.bundle(plan_name))
+        held = [workspace.units_by_id[unit] for unit in workspace.folds()[0].validation]
+        cases = sorted({case.id: case for unit in held for case in unit.cases}.values(), key=lambda case: case.id)
+        units = drawn_pairs(cases, options.pairs)
+        configuration = predictor.configuration
+        for label, steps in (("network", 0), ("network and refinement", configuration.task_values["refine_iterations"])):
+            chosen = replace(configuration, task_values=configuration.task_values | {"refine_iterations": steps})
+            measure(ledger, f"hippocampus, {name}, {label}", workspace.spec, units,
+                    solver(plan, chosen, predictor._networks), extra=hash_values(chosen, predictor.bundle.digest))
+        if not uses:
+            compare_with_baseline(ledger, "hippocampus", workspace.spec, units)
+
+
+def fetal(options: argparse.Namespace, ledger: Ledger) -> None:
+    """Weeks two apart, each pair by itself."""
+    spec = load_spec("FetalBrainPairs")
+    cases = {case.id: case for case in scan(spec, options.data / "Dataset105_FetalBrainSB").cases}
+    weeks = {int(name.split("GA")[1][:2]): case for name, case in cases.items()}
+    units = [pair_unit(weeks[week], weeks[week + WEEKS]) for week in sorted(weeks) if week + WEEKS in weeks]
+    without_training(options, ledger, "fetal", spec, units[:options.pairs])
+
+
+def slices(options: argparse.Namespace, ledger: Ledger) -> None:
+    """Slices of any two of fifteen brains, each pair by itself."""
+    spec = load_spec("OasisTrt2D")
+    cases = scan(spec, options.data / "reg_oasis_trt_2d").cases
+    units = drawn_pairs(cases, options.pairs)
+    without_training(options, ledger, "slices", spec, units)
+    if options.ants is not None:
+        compare_with_ants(options.ants, ledger, "slices", spec, units)
+
+
+def implicit(options: argparse.Namespace, ledger: Ledger) -> None:
+    """One fetal brain to itself under a known warp, by a network of coordinates and by optimisation."""
+    spec = load_spec("FetalBrainPairs")
+    case = scan(spec, options.data / "Dataset105_FetalBrainSB").cases[0]
+    image = next(iter(read_inputs(Unit(case.id, (case,), case.group), spec).values()))
+    known_warp(options, ledger, "known warp of a fetal brain", spec, image, image, ("pair", "implicit"), ("lncc",))
+
+
+def contrast(options: argparse.Namespace, ledger: Ledger) -> None:
+    """T1 to T2 of one patient under a known warp, by similarity."""
+    folder = options.data / "dicom" / "mr_brain_PGBM-003"
+    first, second = (read_series(folder / name, options.work / f"{name}.nii.gz") for name in ("T1pre_reg", "T2_reg"))
+    known_warp(options, ledger, "T1 to T2 under a known warp", load_spec("FetalBrainPairs"), first, second, ("pair",),
+               ("lncc", "mind", "mutual_information"))
+
+
+def read_series(folder: Path, copy: Path) -> Image:
+    """A DICOM series by SimpleITK, through a NIfTI file that is kept."""
+    import SimpleITK as sitk
+
+    if not copy.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))
+        sitk.WriteImage(sitk.Cast(sitk.ReadImage(files), sitk.sitkFloat32), str(copy))
+    return read_image([copy])
+
+
+PARTS = {"hippocampus": hippocampus, "fetal": fetal, "slices": slices, "implicit": implicit, "contrast": contrast}
+
+
+def drawn_pairs(cases: Sequence[Case], count: int) -> list[Unit]:
+    """Random ordered pairs of cases, by the seed."""
+    rng = np.random.default_rng(SEED)
+    return [pair_unit(cases[int(first)], cases[int(second)]) for first, second in
+            (rng.permutation(len(cases))[:2] for _ in range(count))]
+
+
+def without_training(options: argparse.Namespace, ledger: Ledger, name: str, spec: DatasetSpec, units: Sequence[Unit]) -> None:
+    """Every pair by a plan of its dataset that trains nothing, and by the baseline."""
+    spec = replace(spec, options={**spec.options, "method": "pair"})
+    plan = planned(spec, units, options.work)
+    measure(ledger, f"{name}, pair by itself", spec, units, solver(plan, plan.configurations["pairs"], []),
+            extra=hash_values(plan))
+    compare_with_baseline(ledger, name, spec, units)
+
+
+def planned(spec: DatasetSpec, units: Sequence[Unit], work: Path) -> Plan:
+    """The plan of a dataset of these pairs on a CPU."""
+    singles = {case.id: Unit(case.id, (case,), case.group) for unit in units for case in unit.cases}
+    fingerprint = sum_fingerprints([measure_unit(TASK, spec, unit) for unit in singles.values()], 1)
+    budget, request = Budget("cpu", 8 * 10**9, threads=2), PlanRequest("benchmark")
+    return TASK.make_plan(spec, fingerprint, budget, request, make_probe(TASK, spec, units, fingerprint, request, budget, work))
+
+
+def solver(plan: Plan, configuration: Configuration, networks: Sequence[Any]) -> Solve:
+    """What registers a pair of images by a configuration."""
+    def solve(inputs: Inputs) -> Registration:
+        arrays, record = prepare_inputs(inputs, plan, configuration)
+        return TASK.restore(TASK.infer(networks, arrays, configuration, Context()), record, configuration, Context())
+
+    return solve
+
+
+def compare_with_baseline(ledger: Ledger, name: str, spec: DatasetSpec, units: Sequence[Unit]) -> None:
+    samples = ((unit, read_inputs(unit, spec), None) for unit in units)
+    arrays = TASK.fit_baseline(samples, spec, np.random.default_rng(SEED))
+    measure(ledger, f"{name}, SimpleITK affine and demons", spec, units,
+            lambda inputs: TASK.apply_baseline(arrays, inputs, spec))
+
+
+def compare_with_ants(python: Path, ledger: Ledger, name: str, spec: DatasetSpec, units: Sequence[Unit]) -> None:
+    """Dice and HD95 of labels that ANTs SyN warps, as antspyx has it by default; seconds are its own."""
+    script = REPOSITORY / "benchmarks/peers/ants_register.py"
+    for unit in units:
+        key, inputs = f"{name}, ANTs SyN: {unit.id}", hash_values(source_digest(), spec, script.read_text())
+        if ledger.has(key, inputs):
+            continue
+        fixed, moving = unit.cases
+        with TemporaryDirectory() as folder:
+            warped = Path(folder) / "warped.nii.gz"
+            command = [str(python), str(script), *(str(path) for path in (
+                fixed.inputs["image"][0], moving.inputs["image"][0], moving.targets["label"], warped))]
+            seconds = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+            target = TASK.read_target(unit, spec)
+            label = read_label_map(warped, reference=target.fixed.geometry)
+        scores = label_scores(label.voxels[0], target, spec, target.fixed.geometry)
+        ledger.add(key, inputs, {"scores": {**scores, "seconds": seconds}})
+
+
+def measure(ledger: Ledger, name: str, spec: DatasetSpec, units: Sequence[Unit], solve: Solve, *, extra: str = "") -> None:
+    """Scores and seconds of every pair; those that are there already are not measured again."""
+    for place, unit in enumerate(units):
+        key, inputs = f"{name}: {unit.id}", hash_values(source_digest(), spec, extra)
+        if ledger.has(key, inputs):
+            continue
+        images = read_inputs(unit, spec)
+        watch = Stopwatch()
+        found = solve(images)
+        seconds = watch.seconds()
+        scores = TASK.score(found, TASK.read_target(unit, spec), spec, next(iter(images.values())))
+        ledger.add(key, inputs, {"scores": {**scores, "seconds": seconds}})
+        print(f"{place + 1}/{len(units)} {key}", file=sys.stderr, flush=True)
+
+
+def known_warp(options: argparse.Namespace, ledger: Ledger, name: str, spec: DatasetSpec, fixed: Image, other: Image,
+               methods: Sequence[str], similarities: Sequence[str]) -> None:
+    """The second image, moved by a known smooth displacement, to the first: mean distance of what is found from it, in mm."""
+    import torch
+
+    from autoseg.augment.deformations import DeformationRules, draw_velocity, integration_steps
+    from autoseg.nn.warp import exponential
+    from autoseg.ops.displacement import from_voxels, warp
+
+    velocity = draw_velocity(fixed.geometry.shape, fixed.geometry.spacing_mm, DeformationRules((3.0, 3.0), (15.0, 30.0)),
+                             np.random.default_rng(SEED))
+    steps = integration_steps(velocity)
+    there, back = (exponential(torch.from_numpy(sign * velocity)[None], steps)[0].numpy() for sign in (1, -1))
+    truth = Registration(from_voxels(there, fixed.geometry))
+    on_grid = warp(other.voxels, other.geometry, None, fixed.geometry, interpolation="linear", outside=None)
+    moved = replace(fixed, voxels=warp(on_grid, fixed.geometry, from_voxels(back, fixed.geometry), fixed.geometry,
+                                       interpolation="linear", outside=None))
+    inputs = {"image": fixed, "image@1": moved}
+    for method in methods:
+        for similarity in similarities:
+            chosen = replace(spec, labels=(), options={"method": method, "similarity": similarity, "pairs": "table"})
+            key = f"{name}, {method}, {similarity}: one pair"
+            digest = hash_values(source_digest(), chosen)
+            if ledger.has(key, digest):
+                continue
+            plan = plan_of_images(chosen, inputs)
+            solve, watch = solver(plan, plan.configurations["pairs"], []), Stopwatch()
+            found = solve(inputs)
+            seconds = watch.seconds()
+            ledger.add(key, digest, {"scores": {**TASK.score(found, truth, chosen, fixed), "seconds": seconds}})
+
+
+def plan_of_images(spec: DatasetSpec, inputs: Inputs) -> Plan:
+    """The plan of one pair in memory."""
+    from autoseg.core.fingerprint import CaseFingerprint, measure_channel
+    from autoseg.core.modality import intensity_kind
+    from autoseg.core.task import Probe
+
+    cases = []
+    for image in inputs.values():
+        moments, histogram = measure_channel(image.voxels[0].ravel())
+        cases.append(CaseFingerprint(image.geometry.shape, image.geometry.spacing_mm, 1.0, (moments,), (histogram,), {},
+                                     (intensity_kind(image.voxels[0]),)))
+
+    def refuse(*asked: object) -> Any:
+        raise AssertionError("a plan that trains nothing measures no step")
+
+    probe = Probe(refuse, refuse, refuse, lambda plan, configuration: [prepare_inputs(inputs, plan, configuration)])
+    return TASK.make_plan(spec, sum_fingerprints(cases, 1), Budget("cpu", 8 * 10**9), PlanRequest("benchmark"), probe)
+
+
+def _specification_text(name: str, called: str, options: str) -> str:
+    from autoseg.io.specs import known_specs
+
+    text = known_specs()[name].read_text(encoding="utf-8")
+    return text.replace(f"name: {name}", f"name: {called}", 1).rstrip() + "\n" + options
+
+
+def run(arguments: Sequence[str]) -> None:
+    command = [sys.executable, "-m", "autoseg.cli", *arguments]
+    status = subprocess.run(command, cwd=REPOSITORY, check=False).returncode
+    if status:
+        raise SystemExit(f"exit status {status}: {' '.join(command)}")
+
+
+def render(ledger: Ledger) -> str:
+    """Means over pairs, a row per method."""
+    rows: dict[str, list[Scores]] = {}
+    for key, entry in ledger.entries.items():
+        rows.setdefault(key.rpartition(":")[0], []).append(entry["result"]["scores"])
+
+    def mean(scores: Sequence[Scores], name: str) -> str:
+        values = [float(one[name]) for one in scores if one.get(name) is not None]
+        return f"{np.nanmean(values):.4g}" if values else "-"
+
+    return markdown(["method", "pairs", *SHOWN], [[name, str(len(scores)), *(mean(scores, shown) for shown in SHOWN)]
+                                                  for name, scores in rows.items()])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pair_cases import image, planned, shifted_pair, spec, write_case
+
+from autoseg.core.errors import UsageError
+from autoseg.core.plan import unexplained_values
+from autoseg.core.task import PlanRequest
+from autoseg.stages.plan import specification_digest
+from autoseg.tasks.registration import recipes
+from autoseg.tasks.registration.pilot import Pilots
+from autoseg.tasks.registration.plan import _require_plannable, integration_steps, wants_affine
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    return shifted_pair(tmp_path_factory.mktemp("pair"), steps=(0, 1, 2))
+
+
+def configuration(unit, minutes=None, **options):
+    plan = planned(unit, spec(**options), minutes)
+    assert unexplained_values(plan) == []
+    return plan.configurations["pairs"]
+
+
+def test_a_cohort_is_learned_by_a_network_and_a_few_pairs_are_optimised(pair):
+    cohort, few = configuration(pair), configuration(pair, pairs="within_patient")
+    assert cohort.task_values["method"] == "network" and cohort.optimization.iterations == 1000
+    assert few.task_values["method"] == "pair" and few.optimization.iterations == 0 and few.predicted_peak_bytes is None
+    assert few.task_values["refine_iterations"] == 0 and few.task_values["pair_levels"] == recipes.PAIR_LEVELS
+    assert configuration(pair, minutes=10).optimization.iterations == 1200  # 600 s at the half second of the probe
+
+
+def test_the_frame_holds_the_cases_and_is_what_the_strides_divide(pair):
+    found = configuration(pair)
+    divisor = np.prod(found.network.strides, axis=0)
+    assert all(size % step == 0 for size, step in zip(found.patch_size, divisor, strict=True))
+    assert all(size >= case for size, case in zip(found.patch_size, (16, 20, 24), strict=True))
+    assert found.spacing_mm == (2.0, 1.5, 1.0)
+
+
+def test_labels_are_trained_on_only_where_the_specification_allows_it(pair):
+    used, unused = configuration(pair), configuration(pair, use_labels=False)
+    assert "dice" in used.loss.terms and used.task_values["label_values"] == (2,) and used.task_values["drawn_labels"] == 1
+    assert "dice" not in unused.loss.terms and "label_values" not in unused.task_values
+    assert unused.task_values["drawn_labels"] == 0
+
+
+def test_equal_contrast_asks_for_local_correlation_and_another_one_for_mind(pair, tmp_path):
+    assert configuration(pair).task_values["similarity"] == "lncc"
+    fixed, moving = pair.cases
+    from autoseg.io.images import read_image
+
+    voxels = np.abs(read_image(moving.inputs["image"]).voxels)  # bright where the other one is dark, too
+    other = replace(pair, cases=(fixed, write_case(tmp_path, "moving", image(voxels))))
+    assert configuration(other).task_values["similarity"] == "mind"
+    assert configuration(other, similarity="mutual_information").task_values["similarity"] == "mutual_information"
+
+
+def test_pairs_start_from_positions_where_these_fit_at_least_as_well(tmp_path):
+    near = shifted_pair(tmp_path / "near", steps=(2, 0, 0), origin=(-4.0, 0.0, 0.0))  # its header says how it was moved
+    assert configuration(near).task_values["alignment"] == "positions"
+    far = shifted_pair(tmp_path / "far", origin=(500.0, 0.0, 0.0))
+    assert configuration(far).task_values["alignment"] == "centres"
+
+
+def test_an_affine_part_and_integration_steps_follow_from_what_has_to_be_moved():
+    pilots = Pilots(4, 0.9, 0.5, offset_mm=2.9, scale=1.04, reach_mm=4.0, explained=0.8, linear=0.8)
+    assert not wants_affine(pilots, 1.0)
+    assert wants_affine(replace(pilots, offset_mm=3.1), 1.0) and wants_affine(replace(pilots, scale=1.06), 1.0)
+    assert [integration_steps(reach, 1.0) for reach in (0.5, 4.0, 10.0, 1000.0)] == [4, 4, 6, 9]
+
+
+def test_what_cannot_be_planned_is_refused(pair):
+    for request in (PlanRequest("t", "nnunet"), PlanRequest("t", configurations=("3d_fullres",))):
+        with pytest.raises(UsageError):
+            _require_plannable(spec(), None, request)
+
+
+def test_asking_for_another_method_is_another_specification():
+    assert specification_digest(spec()) != specification_digest(spec(method="pair"))
