@@ -340,12 +340,11 @@ def _network(design: Design, rung: Rung, halvings: tuple[int, int, int], size: t
 def _values(design: Design, pilots: Pilots | None, similarity: SimilarityName, finest_mm: float, *,
             affine: bool) -> dict[str, Value]:
     window = min(recipes.LARGEST_WINDOW_VOXELS, max(recipes.SMALLEST_WINDOW_VOXELS, recipes.WINDOW_MM / finest_mm))
-    asked = design.options.refine_iterations
     values: dict[str, Value] = {
         "method": design.method, "alignment": "centres" if pilots is None else pilots.alignment,
         "any_two": design.options.pairs == "cohort", "similarity": similarity, "window_voxels": round(window, 3),
         "drawn_labels": min(recipes.MOST_DRAWN_LABELS, len(design.labels)),
-        "refine_iterations": 0 if not design.trains else recipes.REFINE_ITERATIONS if asked is None else asked,
+        "refine_iterations": refine_iterations(design),
         "refine_rate_voxels": recipes.REFINE_RATE_VOXELS}
     if design.labels:
         values["label_values"] = design.labels
@@ -359,6 +358,15 @@ def _values(design: Design, pilots: Pilots | None, similarity: SimilarityName, f
     if design.method == "implicit":
         values |= recipes.IMPLICIT  # type: ignore[arg-type]
     return values
+
+
+def refine_iterations(design: Design) -> int:
+    """Steps by which an answer is improved on the pair itself; none after labels were trained on, of which they know nothing."""
+    if not design.trains:
+        return 0
+    if design.options.refine_iterations is not None:
+        return design.options.refine_iterations
+    return 0 if design.labels else recipes.REFINE_ITERATIONS
 
 
 def pair_values(*, affine: bool) -> dict[str, Value]:

@@ -93,7 +93,8 @@ def _value_reasons(configuration: Configuration, design: Design, pilots: Pilots,
         "task_values.drawn_labels": Reason(f"{len(design.labels)} labels, use_labels {asked.use_labels}",
                                            f"at most {recipes.MOST_DRAWN_LABELS} a step: warped masks cost memory", RULES),
         "task_values.refine_iterations": Reason(
-            f"method {design.method}", "what a network answers is improved on the pair itself",
+            f"method {design.method}, {len(design.labels)} labels trained on; asked for: {asked.refine_iterations}",
+            "what a network answers is improved on the pair itself; not after training with labels, which this does not know",
             "GradICON (Tian et al. 2023) takes 50 steps; measured in benchmarks/README.md")}
     if design.method == "implicit":
         reasons |= {f"task_values.{name}": Reason("none", "IDIR's numbers, with fewer steps at a higher rate", recipes.IDIR)

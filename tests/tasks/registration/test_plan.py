@@ -34,6 +34,12 @@ def test_a_cohort_is_learned_by_a_network_and_a_few_pairs_are_optimised(pair):
     assert configuration(pair, minutes=10).optimization.iterations == 1200  # 600 s at the half second of the probe
 
 
+def test_answers_are_refined_where_no_labels_were_trained_on_or_as_asked_for(pair):
+    steps = {found: configuration(pair, **dict(found)).task_values["refine_iterations"] for found in (
+        (), (("use_labels", False),), (("refine_iterations", 7),), (("use_labels", False), ("refine_iterations", 0)))}
+    assert list(steps.values()) == [0, recipes.REFINE_ITERATIONS, 7, 0]
+
+
 def test_the_frame_holds_the_cases_and_is_what_the_strides_divide(pair):
     found = configuration(pair)
     divisor = np.prod(found.network.strides, axis=0)
