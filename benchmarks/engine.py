@@ -11,10 +11,16 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from autoseg.core.fingerprint import Fingerprint
+from autoseg.core.plan import Plan
+from autoseg.core.spec import DatasetSpec
+from autoseg.core.task import Engine
 from autoseg.io.atomic import hash_values
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
 from benchmarks.measure import describe_machine, end_with_children, measure
@@ -94,13 +100,7 @@ def make_bundle(options: argparse.Namespace) -> None:
     folder = bundle_folder(options)
     if (folder / "bundle.json").exists():
         return
-    import torch
-
-    from autoseg.core.bundle import Bundle, Decisions, Member
     from autoseg.core.progress import silent
-    from autoseg.io.atomic import sha256_file
-    from autoseg.io.bundles import write_bundle
-    from autoseg.nn.weights import save_weights
     from autoseg.workspace import open_workspace
 
     root = options.work / "engine_root"
@@ -108,13 +108,28 @@ def make_bundle(options: argparse.Namespace) -> None:
     measure([*AUTOSEG, "plan", "-d", "Hippocampus", "-i", str(options.data.resolve()), "--plan", "nnunet", "--target", "cpu",
              "--root", str(root)], log=options.work / "logs" / "engine_plan.log", folder=REPOSITORY)
     workspace = open_workspace(root, "Hippocampus", None, silent)
-    plan = workspace.plan("nnunet")
-    torch.manual_seed(SEED)
-    weights = options.work / "engine_fresh.safetensors"
-    save_weights(weights, workspace.task.build_network(plan.configuration(CONFIGURATION)))
-    member = Member(CONFIGURATION, "0", "members/fresh.safetensors", sha256_file(weights))
-    bundle = Bundle(workspace.spec, plan, (member,), Decisions(), workspace.fingerprint, "Fresh weights, for measuring speed.\n")
-    write_bundle(folder, bundle, {member.weights: weights})
+    write_fresh_bundle(folder, workspace.spec, workspace.plan("nnunet"), workspace.fingerprint, CONFIGURATION)
+
+
+def write_fresh_bundle(folder: Path, spec: DatasetSpec, plan: Plan, fingerprint: Fingerprint, configuration: str) -> None:
+    """Writes the network of one configuration, with weights drawn by `SEED`, as a bundle."""
+    import torch
+
+    from autoseg.core.bundle import Bundle, Decisions, Member
+    from autoseg.core.provenance import Origin
+    from autoseg.io.atomic import sha256_file
+    from autoseg.io.bundles import write_bundle
+    from autoseg.nn.weights import save_weights
+    from autoseg.stages.provenance import bundle_manifest
+    from autoseg.tasks import load_task
+
+    with TemporaryDirectory() as temporary:
+        weights = Path(temporary) / "fresh.safetensors"
+        torch.manual_seed(SEED)
+        save_weights(weights, load_task(spec.task).build_network(plan.configuration(configuration)))
+        member = Member(configuration, "0", "members/fresh.safetensors", sha256_file(weights))
+        bundle = Bundle(spec, plan, (member,), Decisions(), fingerprint, "Fresh weights, for measuring speed.\n")
+        write_bundle(folder, bundle, {member.weights: weights}, bundle_manifest(plan, fingerprint, (), Origin()))
 
 
 def compare(options: argparse.Namespace, ledger: Ledger, dataset: str) -> None:
@@ -122,6 +137,14 @@ def compare(options: argparse.Namespace, ledger: Ledger, dataset: str) -> None:
     depends_on = hash_values(dataset, options.cases, source_digest())
     if len(options.engines) < 2 or ledger.has("agreement", depends_on):
         return
+    link_cases(options, options.work / "cases")
+    make_bundle(options)
+    paths = sorted((options.work / "cases").glob("*.nii.gz"))[:COMPARED_CASES]
+    ledger.add("agreement", depends_on, differences(bundle_folder(options), CONFIGURATION, options.engines, paths))
+
+
+def differences(folder: Path, name: str, engines: Sequence[Engine], paths: Sequence[Path]) -> dict[str, float]:
+    """How far the logits of two engines are apart on images of one channel, with a bundle's first network and all mirrorings."""
     from autoseg.core.case import Case, Unit
     from autoseg.core.task import Context
     from autoseg.inference.engine import in_use
@@ -130,18 +153,15 @@ def compare(options: argparse.Namespace, ledger: Ledger, dataset: str) -> None:
     from autoseg.stages.prepare import prepare_inputs, read_inputs
     from autoseg.tasks import load_task
 
-    link_cases(options, options.work / "cases")
-    make_bundle(options)
-    folder = bundle_folder(options)
     bundle = read_bundle(folder)
-    task, configuration = load_task(bundle.spec.task), bundle.plan.configuration(CONFIGURATION)
+    task, configuration = load_task(bundle.spec.task), bundle.plan.configuration(name)
     networks = {}
-    for engine in options.engines:
+    for engine in engines:
         network = task.build_network(configuration)
         load_weights(folder / bundle.members[0].weights, network)
         networks[engine] = in_use(network, configuration.inference, "cpu", engine)
     largest, scale, agreed, voxels = 0.0, 0.0, 0, 0
-    role, paths = bundle.plan.inputs[0].role, sorted((options.work / "cases").glob("*.nii.gz"))[:COMPARED_CASES]
+    role = bundle.plan.inputs[0].role
     for path in paths:
         unit = Unit(path.name, (Case(path.name, path.name, {role: (path,)}, {}),), path.name)
         arrays, _ = prepare_inputs(read_inputs(unit, bundle.spec), bundle.plan, configuration)
@@ -149,8 +169,8 @@ def compare(options: argparse.Namespace, ledger: Ledger, dataset: str) -> None:
                          for network in networks.values())
         largest, scale = max(largest, float(np.abs(first - second).max())), max(scale, float(np.abs(first).max()))
         agreed, voxels = agreed + int((first.argmax(0) == second.argmax(0)).sum()), voxels + first[0].size
-    ledger.add("agreement", depends_on, {"cases": len(paths), "largest_difference": largest, "largest_logit": scale,
-                                         "voxels": voxels, "different_labels": voxels - agreed})
+    return {"cases": len(paths), "largest_difference": largest, "largest_logit": scale, "voxels": voxels,
+            "different_labels": voxels - agreed}
 
 
 # Differences do not depend on the case, and every case costs sixteen passes.

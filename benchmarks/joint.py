@@ -154,7 +154,8 @@ def difference(folds: Sequence[Fold], score, other: str) -> list[float]:
         score: (fold, model, counts (draws, units)) -> (draws,).
     """
     rng = np.random.default_rng(0)
-    drawn, found = [], []
+    drawn: list[np.ndarray] = []
+    found: list[np.ndarray] = []
     for fold in folds:
         patients = np.unique(fold.patients, return_inverse=True)[1]
         number = int(patients.max()) + 1

@@ -88,9 +88,10 @@ def run(number: int, engine: Engine | None, options: argparse.Namespace) -> dict
         if done.returncode:
             raise SystemExit(f"{trial.name} failed:\n{done.stderr}")
         return {"measured_bytes": json.loads(done.stdout.splitlines()[-1]), "predicted_bytes": training}
+    assert trial.case is not None, f"{trial.name}: `rows_of` asks for engines only where there is a case"
     measured = predicting.measure_apart("benchmarks.memory", [*arguments, "--engine", engine], configuration, trial.case,
                                         trial.name)
-    known = replace(configuration, median_shape=tuple(map(float, trial.case)))
+    known = replace(configuration, median_shape=trial.case)
     return {"measured_bytes": measured, "predicted_bytes": inference_bytes(known, forward)}
 
 
@@ -126,7 +127,8 @@ def render(ledger: Ledger) -> str:
             known = [result for result in results if result is not None]
             if len(known) == len(results):
                 predicted, measured = known[0]["predicted_bytes"], [result["measured_bytes"] for result in known]
-                case = "" if part == "training" else f"; case {' x '.join(map(str, trial.case))}, {trial.windows} together"
+                case = (f"; case {' x '.join(map(str, trial.case))}, {trial.windows} together"
+                        if part == "prediction" and trial.case else "")
                 rows[part].append([trial.name + case, *(f"{value / 1e9:.2f}" for value in (predicted, *measured)),
                                    f"{predicted / max(measured):.3f}"])
     training = markdown(["configuration", "predicted GB", "measured GB", "predicted / measured"], rows["training"])

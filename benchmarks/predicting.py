@@ -16,7 +16,7 @@ import numpy as np
 
 from autoseg.core.budget import Budget
 from autoseg.core.bundle import Bundle, Decisions, Member
-from autoseg.core.case import Case
+from autoseg.core.case import Case, Unit
 from autoseg.core.fingerprint import sum_fingerprints
 from autoseg.core.geometry import Geometry, Shape
 from autoseg.core.image import Image
@@ -66,18 +66,25 @@ def measure(configuration: Configuration, folder: Path, engine: Engine, threads:
     prepare_allocator()  # as the command line does, before torch takes memory
     import torch
 
-    from autoseg.stages.predict import Predictor, run_predict
+    import autoseg.stages.predict  # noqa: F401  imported before memory is looked at
 
     torch.set_num_threads(threads)
     before = resident_bytes()
     reset_peak()
+    predict_case(configuration, folder, engine)
+    return peak_bytes() - before
+
+
+def predict_case(configuration: Configuration, folder: Path, engine: Engine) -> None:
+    """Predicts the case that `write_files` wrote, as the command line does; the label map is in `out`, below `folder`."""
+    from autoseg.stages.predict import Predictor, run_predict
+
     bundle = bundle_of(replace(configuration, inference=replace(configuration.inference, tile_step=1.0)))
     predictor = Predictor.load(folder, bundle, load_task("segmentation"), Context("cpu", engine=engine))
-    manifest = run_predict(predictor, [Case("case", "case", {"image": tuple(sorted(folder.glob("case_*.nii.gz")))})],
-                           folder / "out", refused=(), progress=silent)
+    case = Case("case", "case", {"image": tuple(sorted(folder.glob("case_*.nii.gz")))})
+    manifest = run_predict(predictor, [Unit(case.id, (case,), case.group)], folder / "out", refused=(), progress=silent)
     if manifest.failures:
         raise SystemExit(manifest.failures[0].message)
-    return peak_bytes() - before
 
 
 def bundle_of(configuration: Configuration) -> Bundle:

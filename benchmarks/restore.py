@@ -185,7 +185,8 @@ def plain_configuration(case: Case):
 
 def render(rows: list[Row], ledger: Ledger, work: Path) -> str:
     """The table; the ratio is to autoseg with as many classes."""
-    lines, reference = [], {}
+    lines: list[list[str]] = []
+    reference: dict[tuple[str, int], float] = {}
     for row in rows:
         result = ledger.result(row.key)
         name = f"{row.program}, {row.precision}" if row.precision else row.program

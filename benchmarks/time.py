@@ -82,6 +82,8 @@ def run(data: Path, options: argparse.Namespace) -> dict[str, Any]:
     configuration = plan.configuration(options.configuration)
     run_folder, predicted = layout.run(plan.name, configuration.name, "0"), configuration.predicted_seconds
     store, times = Store(next(layout.folder.glob("store/*"))), plan.budget.case_time(case_key(configuration))
+    if predicted is None or times is None:
+        raise SystemExit(f"{data.name}: the plan in {layout.plan(plan.name)} predicts no seconds, so there is nothing to compare")
     validated = [record.unit for record in read_value(run_folder / "summary.json", Report).records]
     stem = median_case(store, configuration, times)
     alone = predicting_seconds(configuration, times, store.record(stem).model_shape)
@@ -122,7 +124,9 @@ def render(ledger: Ledger, names: list[str]) -> str:
     rows = []
     for name in names:
         result = ledger.result(name)
-        for part in PARTS if result is not None else ():
+        if result is None:
+            continue
+        for part in PARTS:
             predicted, taken = result["predicted"][part], result["taken"][part]
             these = result["these"].get(part)
             rows.append([f"{name}, {part}", f"{predicted:.3g}", "" if these is None else f"{these:.3g}", f"{taken:.3g}",

@@ -71,11 +71,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         SystemExit: a command failed; what it said has been shown.
     """
     bundle = options.bundle.resolve() if options.bundle else train_source(options)
-    plan = f"{options.minutes:g}min"
+    plan = f"{options.minutes:g}min_started"
     common = ["-d", options.dataset, "--root", str(options.root)]
     asked = [part for name in TRAINED for part in ("-c", name)]
     run(["plan_and_preprocess", *common, "-i", str(options.data.resolve()), *asked, "--minutes", f"{options.minutes:g}",
-         "--start", str(bundle)])
+         "--start", str(bundle), "--plan", plan])
     for name in TRAINED:
         run(["train", *common, "--plan", plan, "-c", name, "-f", options.folds])
     layout = Layout(options.root, options.dataset)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from autoseg.core.plan import Augmentation, Configuration, Inference, Loss, Network, Resampling
+from autoseg.core.geometry import Shape
+from autoseg.core.plan import Augmentation, Configuration, Inference, Loss, MemoryFormat, Network, Resampling
 from autoseg.planning import recipes
 from autoseg.planning.memory import stage_widths
 from autoseg.planning.topology import plan_topology
 
-KINDS = {"plain": ("plain_unet", 2), "residual": ("residual_unet", 1)}
+Builder = Literal["plain_unet", "residual_unet"]
+# The builder of each kind, and how many convolutions (residual: blocks) a stage has.
+KINDS: dict[str, tuple[Builder, int]] = {"plain": ("plain_unet", 2), "residual": ("residual_unet", 1)}
 OPTIMIZERS = {"sgd": recipes.NNUNET_SGD, "adamw": recipes.SHORT_RUN_ADAMW, "muon": recipes.SHORT_RUN_MUON}
 
 
@@ -21,7 +25,7 @@ class Trial:
         patch: voxels, z y x; two numbers for 2-D.
         features: of the first stage, doubled per stage.
         labels: outputs of the network, background included.
-        case: voxels, z y x, of the case whose prediction is measured; empty: none is.
+        case: voxels, z y x, of the case whose prediction is measured; None: none is.
         windows: that are predicted together.
     """
 
@@ -31,10 +35,10 @@ class Trial:
     features: int
     labels: int
     optimizer: str
-    memory_format: str
+    memory_format: MemoryFormat
     channels: int = 1
     spacing_mm: tuple[float, ...] = ()
-    case: tuple[int, ...] = ()
+    case: Shape | None = None
     windows: int = 1
 
     @property
@@ -44,7 +48,7 @@ class Trial:
 
     def configuration(self) -> Configuration:
         kind, convs = KINDS[self.kind]
-        dims = len(self.patch)
+        dims: Literal[2, 3] = 2 if len(self.patch) == 2 else 3
         topology = plan_topology(self.spacing_mm or (1.0,) * dims, self.patch)
         stages = len(topology.strides)
         network = Network(
@@ -52,10 +56,10 @@ class Trial:
             topology.strides, topology.kernel_sizes, (convs,) * stages, (convs,) * (stages - 1), kind == "plain_unet")
         optimization = replace(OPTIMIZERS[self.optimizer], memory_format=self.memory_format,
                                ema_decay=None if self.optimizer == "sgd" else 0.99)
-        patch = topology.patch_size if dims == 3 else (1, *topology.patch_size)
+        z, y, x = topology.patch_size if dims == 3 else (1, *topology.patch_size)
         return Configuration(
-            "3d_fullres" if dims == 3 else "2d", (1.0, 1.0, 1.0), tuple(map(float, patch)), patch, self.batch, Resampling(),
-            network, Loss({"dice": 1.0, "cross_entropy": 1.0}), Augmentation(), optimization,
+            "3d_fullres" if dims == 3 else "2d", (1.0, 1.0, 1.0), (z, y, x), (z, y, x), self.batch, Resampling(), network,
+            Loss({"dice": 1.0, "cross_entropy": 1.0}), Augmentation(), optimization,
             Inference(0.5, 0.125, self.windows, (), False, memory_format=self.memory_format))
 
 

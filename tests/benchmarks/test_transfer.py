@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 import pytest
 
+from autoseg.core.errors import ReadError
 from autoseg.core.report import Record
+from benchmarks import transfer
 from benchmarks.ledger import Ledger
 from benchmarks.transfer import TRAINED, compared, render
 
@@ -39,3 +43,16 @@ def test_the_table_shows_mean_spread_and_difference(tmp_path):
     row = next(line for line in render(ledger).splitlines() if "layer_wise" in line)
     # standard deviation of 1 and 0.75: 0.25 / sqrt(2)
     assert "| 20 | 0.8750 ± 0.1768 (0.750 to 1.000) | +0.1250 [" in row and row.endswith("| 1 of 2 |")
+
+
+def test_every_start_is_trained_by_the_plan_that_was_made(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(transfer, "run", commands.append)
+    options = Namespace(bundle=tmp_path / "bundle", dataset="CovidCXR", root=tmp_path, data=tmp_path, minutes=4.0, folds="0")
+    with pytest.raises(ReadError, match="4min_started"):  # nothing was run, so there is nothing to read
+        transfer.measure(options)
+    made, *trained = commands
+    assert made[0] == "plan_and_preprocess" and [command[0] for command in trained] == ["train"] * len(TRAINED)
+    # Without a name of its own a plan that starts from weights is called otherwise than its minutes.
+    assert {command[command.index("--plan") + 1] for command in trained} == {made[made.index("--plan") + 1]}
+    assert [command[command.index("-c") + 1] for command in trained] == list(TRAINED)
