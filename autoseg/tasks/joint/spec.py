@@ -9,13 +9,21 @@ from autoseg.core.errors import DatasetError
 from autoseg.core.spec import DatasetSpec
 from autoseg.tasks.joint.parts import Parts, spec_of
 
+# Options of either task that its half of a joint network cannot keep: the second head answers with numbers and keeps no map.
+NOT_JOINED = ("localise",)
+
 
 def index_units(parts: Parts, spec: DatasetSpec, cases: Sequence[Case]) -> tuple[Unit, ...]:
     """One unit per case that both tasks accept, with what they say of groups, strata and values.
 
     Raises:
-        DatasetError: what either task raises; or a unit has several cases, which do not share one label map.
+        DatasetError: what either task raises; a unit has several cases, which do not share one label map; or an option asks for
+            what only one of the tasks alone can do.
     """
+    for name in NOT_JOINED:
+        if spec.options.get(name):
+            raise DatasetError(f"the options of {spec.name!r} say '{name}: true', which a joint task cannot do: its label maps "
+                               "say where things are", hint=f"leave {name!r} out, or take 'task: classification' for boxes")
     units = _of_one_case(parts.dense.index(spec_of(parts.dense, spec), cases), spec)
     return _of_one_case(parts.whole.index(spec_of(parts.whole, spec), [unit.cases[0] for unit in units]), spec)
 

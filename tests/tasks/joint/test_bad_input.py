@@ -107,6 +107,13 @@ def test_a_misspelt_option_of_either_task_is_named(copy, written, words):
     assert all(word in str(caught.value) for word in words)
 
 
+def test_boxes_that_a_joint_network_cannot_answer_with_are_refused(copy):
+    change(copy / "spec.yaml", ("surface_tolerance_mm: 2.0", "localise: true"))
+    with pytest.raises(AutosegError, match="'localise: true'.*joint.*"):
+        plan(copy)
+    assert not list((copy / "home").rglob("plan.json"))
+
+
 def test_units_without_anything_to_learn_from_are_told_by_both_tasks():
     spec = DatasetSpec("Toy", "joint", (LayoutSpec("toy", {"image": ("{case}.png",)}),), labels=(LabelSpec("lung", 1),),
                        options={"targets": [{"column": "ill"}]})
