@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autoseg.core.budget import Budget
 from autoseg.core.bundle import Bundle
@@ -40,6 +40,9 @@ from autoseg.stages.start import place_weights, starting_from
 from autoseg.stages.summary import make_report
 from autoseg.tasks import load_task
 from autoseg.workspace import Workspace, remember, tidy
+
+if TYPE_CHECKING:
+    from autoseg.tasks.registration.single import PairFiles
 
 log = logging.getLogger(__name__)
 
@@ -315,14 +318,13 @@ def work_with_bundle(verb: BundleVerb, options: Mapping[str, Any], bundle_folder
                         origin=origin or Origin())
 
 
-def register(fixed: Path, moving: Path, output: Path, budget: Budget, context: Context, *, method: str, similarity: str,
-             channel: str, labels: Path | None, fixed_labels: Path | None, landmarks: tuple[Path, Path] | None,
+def register(files: PairFiles, output: Path, budget: Budget, context: Context, *, method: str, similarity: str,
              progress: Progress, provenance: Mapping[str, str], origin: Origin | None = None, start: Path | None = None,
              policies: Sequence[Policy] = ()):
     """A single pair, registered without training: `output` receives displacement, transform, what was warped, and a page.
 
     Args:
-        method, similarity, channel, labels, fixed_labels, landmarks: see `tasks.registration.single`.
+        method, similarity: see `tasks.registration.spec.RegistrationOptions`.
         start: a bundle whose features are compared.
         policies: who may have made that bundle.
     """
@@ -333,9 +335,8 @@ def register(fixed: Path, moving: Path, output: Path, budget: Budget, context: C
     require_writable(output, make=False)
     options = from_plain({"method": method, "similarity": similarity, "pairs": "table"}, RegistrationOptions,
                          source="autoseg register")
-    spec, unit = single_pair(fixed, moving, options, channel=channel, labels=labels, fixed_labels=fixed_labels,
-                             landmarks=landmarks)
-    if output.resolve() in {path.resolve().parent for path in (fixed, moving)}:
+    spec, unit = single_pair(files, options)
+    if output.resolve() in {path.resolve().parent for path in (files.fixed, files.moving)}:
         raise UsageError(f"what is written would lie among the images in {output}; name another folder with -o")
     starting = None if start is None else starting_from(start, policies)
     with locked(output, "register"):

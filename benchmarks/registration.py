@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -42,7 +43,7 @@ from autoseg.io.specs import load_spec
 from autoseg.stages.fingerprint import measure_unit
 from autoseg.stages.plan import make_probe
 from autoseg.stages.prepare import prepare_inputs, read_inputs
-from autoseg.tasks.registration import TASK
+from autoseg.tasks.registration import TASK, recipes
 from autoseg.tasks.registration.output import Registration
 from autoseg.tasks.registration.score import label_scores
 from autoseg.tasks.registration.spec import pair_unit
@@ -82,7 +83,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def hippocampus(options: argparse.Namespace, ledger: Ledger) -> None:
-    """Fold 0, labels unused and used: the network, the network and refinement, and the baseline."""
+    """Fold 0, labels unused and used: the network, the network and refinement; pairs by themselves, and the baseline."""
     data = options.data / "Dataset004_Hippocampus"
     for name, uses in (("labels unused", False), ("labels used", True)):
         spec = options.work / f"HippocampusPairs_{'used' if uses else 'unused'}.yaml"
@@ -99,12 +100,12 @@ def hippocampus(options: argparse.Namespace, ledger: Ledger) -> None:
         cases = sorted({case.id: case for unit in held for case in unit.cases}.values(), key=lambda case: case.id)
         units = drawn_pairs(cases, options.pairs)
         configuration = predictor.configuration
-        for label, steps in (("network", 0), ("network and refinement", configuration.task_values["refine_iterations"])):
+        for label, steps in (("network", 0), ("network and refinement", recipes.REFINE_ITERATIONS)):
             chosen = replace(configuration, task_values=configuration.task_values | {"refine_iterations": steps})
             measure(ledger, f"hippocampus, {name}, {label}", workspace.spec, units,
                     solver(plan, chosen, predictor._networks), extra=hash_values(chosen, predictor.bundle.digest))
         if not uses:
-            compare_with_baseline(ledger, "hippocampus", workspace.spec, units)
+            without_training(options, ledger, "hippocampus", workspace.spec, units)
 
 
 def fetal(options: argparse.Namespace, ledger: Ledger) -> None:
@@ -157,10 +158,10 @@ PARTS = {"hippocampus": hippocampus, "fetal": fetal, "slices": slices, "implicit
 
 
 def drawn_pairs(cases: Sequence[Case], count: int) -> list[Unit]:
-    """Random ordered pairs of cases, by the seed."""
-    rng = np.random.default_rng(SEED)
-    return [pair_unit(cases[int(first)], cases[int(second)]) for first, second in
-            (rng.permutation(len(cases))[:2] for _ in range(count))]
+    """Random ordered pairs of cases, by the seed, none twice; all where there are fewer."""
+    ordered = list(permutations(cases, 2))
+    chosen = np.random.default_rng(SEED).permutation(len(ordered))[:count]
+    return [pair_unit(*ordered[place]) for place in chosen]
 
 
 def without_training(options: argparse.Namespace, ledger: Ledger, name: str, spec: DatasetSpec, units: Sequence[Unit]) -> None:

@@ -39,22 +39,20 @@ def register(fixed: Annotated[Path, typer.Option("--fixed", help="The image whos
              memory: Memory = None, device: DeviceName = None, as_json: AsJson = False) -> None:
     """Register a single pair of images without training: displacement in mm, ITK transform, warped image, report."""
     from autoseg import pipeline
-    from autoseg.core.errors import UsageError, choose
+    from autoseg.core.errors import choose
     from autoseg.core.task import Context
+    from autoseg.tasks.registration.single import PairFiles
     from autoseg.training.device import detect_device
 
     screen = start("register", as_json, [output])
     choose({name: name for name in ("pair", "implicit")}, method, "--method")
-    if (fixed_landmarks is None) != (moving_landmarks is None):
-        raise UsageError("landmarks are compared between both images", hint="give --fixed-landmarks and --moving-landmarks")
-    points = None if fixed_landmarks is None or moving_landmarks is None else (fixed_landmarks, moving_landmarks)
+    files = PairFiles(fixed, moving, channel, labels, fixed_labels, fixed_landmarks, moving_landmarks)
     if start_from is not None:
         start_from = named_bundle(start_from, root_folder(None))
     address = detect_device(device or "auto").address
-    made = pipeline.register(fixed, moving, output, make_budget(address.partition(":")[0], memory, None), Context(address),
-                             method=method, similarity=similarity, channel=channel, labels=labels, fixed_labels=fixed_labels,
-                             landmarks=points, progress=screen.progress, provenance=versions(), origin=origin(), start=start_from,
-                             policies=[] if start_from is None else policies(None, None))
+    made = pipeline.register(files, output, make_budget(address.partition(":")[0], memory, None), Context(address),
+                             method=method, similarity=similarity, progress=screen.progress, provenance=versions(),
+                             origin=origin(), start=start_from, policies=[] if start_from is None else policies(None, None))
     screen.made["registration"] = output / MANIFEST
     show.answer(screen, made.files, made.scores, made.seconds, made.page)
     screen.finish(output=output, files=made.files, scores=made.scores, pair_seconds=round(made.seconds, 3), report=made.page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from autoseg.core.case import Case, Unit
@@ -14,25 +15,51 @@ from autoseg.tasks.registration.spec import RegistrationOptions, pair_unit
 from autoseg.tasks.registration.target import LABEL, LANDMARKS
 
 
-def single_pair(fixed: Path, moving: Path, options: RegistrationOptions, *, channel: str, labels: Path | None = None,
-                fixed_labels: Path | None = None, landmarks: tuple[Path, Path] | None = None) -> tuple[DatasetSpec, Unit]:
-    """The specification and the unit of two image files.
+@dataclass(frozen=True)
+class PairFiles:
+    """Files of two images, and of what is known about them.
 
-    Args:
+    Attributes:
         channel: what the images are (`CT`, `MRI`), which decides their normalisation.
         labels, fixed_labels: label maps of the moving and of the fixed image; the moving one's alone are warped, both are scored.
-        landmarks: of the fixed and of the moving image.
+        fixed_landmarks, moving_landmarks: both or none.
+    """
+
+    fixed: Path
+    moving: Path
+    channel: str = "image"
+    labels: Path | None = None
+    fixed_labels: Path | None = None
+    fixed_landmarks: Path | None = None
+    moving_landmarks: Path | None = None
+
+    @property
+    def targets(self) -> tuple[dict[str, Path], dict[str, Path]]:
+        """Role -> file, of the fixed and of the moving image."""
+        fixed = {LABEL: self.fixed_labels, LANDMARKS: self.fixed_landmarks}
+        moving = {LABEL: self.labels, LANDMARKS: self.moving_landmarks}
+        first, second = ({role: path for role, path in held.items() if path is not None} for held in (fixed, moving))
+        return first, second
+
+
+def single_pair(files: PairFiles, options: RegistrationOptions) -> tuple[DatasetSpec, Unit]:
+    """The specification and the unit of two image files.
+
     Raises:
-        UsageError: both images are one file, or what is alike would have to be learned first.
+        UsageError: both images are one file, landmarks are given for one image only, or what is alike would have to be learned
+            first.
         GeometryError: one image is flat and the other is not.
         DatasetError: numbers of channels differ, or labels are given for the fixed image only.
     """
+    fixed, moving = files.fixed, files.moving
     if fixed.resolve() == moving.resolve():
         raise UsageError(f"{fixed} is given as fixed and as moving image; give two images")
+    if (files.fixed_landmarks is None) != (files.moving_landmarks is None):
+        raise UsageError("landmarks are compared between both images", hint="give --fixed-landmarks and --moving-landmarks")
     if options.similarity == "patches":
         raise UsageError("'patches' are learned from many aligned pairs, and one pair is registered without training",
                          hint="train with 'similarity: patches' and predict with the bundle, or take another similarity")
-    if fixed_labels is not None and labels is None:
+    if files.fixed_labels is not None and files.labels is None:
         raise DatasetError("labels are given of the fixed image only, so nothing can be warped or compared; give those of the "
                            "moving image, too", code="E_ONE_SIDED", hint="--labels FILE")
     images = [read_image([path]) for path in (fixed, moving)]
@@ -40,16 +67,10 @@ def single_pair(fixed: Path, moving: Path, options: RegistrationOptions, *, chan
     names = [case_id(path) for path in (fixed, moving)]
     if names[0] == names[1]:
         names = [f"{names[0]}_fixed", f"{names[1]}_moving"]
-    targets: list[dict[str, Path]] = [{}, {}]
-    for role, paths in ((LABEL, (fixed_labels, labels)), (LANDMARKS, landmarks or (None, None))):
-        for place, path in enumerate(paths):
-            if path is not None:
-                targets[place][role] = path
-    cases = [Case(name, name, {"image": (path,)}, held) for name, path, held in zip(names, (fixed, moving), targets, strict=True)]
+    cases = [Case(name, name, {"image": (path,)}, targets)
+             for name, path, targets in zip(names, (fixed, moving), files.targets, strict=True)]
     count = len(images[0].voxels)
-    channels = tuple(ChannelSpec(channel if count == 1 else f"{channel} {place}") for place in range(count))
-    from dataclasses import asdict
-
+    channels = tuple(ChannelSpec(files.channel if count == 1 else f"{files.channel} {place}") for place in range(count))
     spec = DatasetSpec("pair", "registration", (), inputs=(InputSpec("image", channels=channels),), options=asdict(options))
     return spec, pair_unit(cases[0], cases[1])
 

@@ -54,6 +54,16 @@ def shifted_pair(folder: Path, steps=(0, 0, 0), origin=(0.0, 0.0, 0.0)) -> Unit:
     return Unit("moving_to_fixed", tuple(cases), "fixed")
 
 
+def moved_slices(folder: Path, slices, names: tuple[str, str], *, size: tuple[int, int], down: int, labelled: bool = False,
+                 group: str = "fixed") -> Unit:
+    """Parts of one slice, or of two contrasts of it (1 or 2, Y, X); the moving part is cut `down` voxels further down."""
+    (height, width), cases = size, []
+    for name, part, y in zip(names, (slices[0], slices[-1]), (0, down), strict=True):
+        cut = part[None, 4 + y:4 + y + height, 4:4 + width]
+        cases.append(write_case(folder, name, image(cut), np.where(cut > 0.7, 2, 0) if labelled else None))
+    return Unit(f"{names[1]}_to_{names[0]}", tuple(cases), group)
+
+
 def spec(**options) -> DatasetSpec:
     return DatasetSpec("pair", "registration", (), inputs=(InputSpec("image", channels=(ChannelSpec("MRI"),)),),
                        labels=(LabelSpec("bright", 2),), options=options)

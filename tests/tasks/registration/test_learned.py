@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from pair_cases import blobs, image, planned, shifted_pair, spec, write_case
+from pair_cases import blobs, image, moved_slices, planned, shifted_pair, spec
 from safetensors.torch import load_file
 from tasks.registration.test_step import Stored
 from toy_tasks.datasets import SPECS, open_toy
@@ -69,11 +69,10 @@ def contrasts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("contrasts")
     units = []
     for number in range(6):
-        slices = blobs((8, 72, 64), seed=number)[3:4]
-        y = 2 if number == 5 else 0
-        parts = ("a", slices[:, 4:68, 4:60]), ("b", other_contrast(slices)[:, 4 + y:68 + y, 4:60])
-        cases = [write_case(folder, f"p{number}_{name}", image(part)) for name, part in parts]
-        units.append(Unit(f"p{number}_b_to_p{number}_a", tuple(cases), f"p{number}"))
+        fixed = blobs((8, 72, 64), seed=number)[3]
+        slices = np.stack([fixed, other_contrast(fixed)])
+        units.append(moved_slices(folder, slices, (f"p{number}_a", f"p{number}_b"), size=(64, 56), down=2 if number == 5 else 0,
+                                  group=f"p{number}"))
     return units
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from pair_cases import blobs, image, planned, shifted_pair, spec, write_case
+from pair_cases import blobs, moved_slices, planned, shifted_pair, spec
 
 from autoseg.core.case import Unit
 from autoseg.core.task import Context
@@ -51,10 +51,7 @@ def volumes(tmp_path_factory):
 @pytest.fixture(scope="module")
 def slices(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slices")
-    whole = blobs((8, 40, 44))[4]
-    parts = [(name, whole[None, 4 + y:36 + y, 4:40]) for name, y in (("fixed", 0), ("moving", 2))]
-    cases = [write_case(folder, name, image(part), np.where(part > 0.7, 2, 0)) for name, part in parts]
-    return Unit("moving_to_fixed", tuple(cases), "fixed")
+    return moved_slices(folder, blobs((8, 40, 44))[4:5], ("fixed", "moving"), size=(32, 36), down=2, labelled=True)
 
 
 @pytest.mark.parametrize("options", [{}, {"use_labels": False}, {"method": "supervised"}])
