@@ -167,6 +167,9 @@ class Registrar:
         convs_decoder: convolutions per stage of the decoder, from the deepest up. It has as many stages as there are entries,
             and the velocity is on the grid of the last one.
         integration_steps: doublings of scaling and squaring; 0: the velocity is the displacement, which then may fold.
+        passes: how often the U-Net looks: the first time at what the affine part left, then at the moving image as it was warped
+            so far, to add to the velocity. Its weights are the same every time (log-domain demons, Vercauteren et al. 2008, add
+            velocities so; recursive cascades, Zhao et al. 2019, learn to).
         affine_features: per stage of the affine encoder, each of stride 2; empty: no affine part.
         norm: over the image, or none, as in VoxelMorph.
         similarity: what is learned of likeness; it has no part in the answer, but in training, or when a pair is optimised, and
@@ -182,6 +185,7 @@ class Registrar:
     convs_encoder: tuple[Count, ...]
     convs_decoder: tuple[Count, ...]
     integration_steps: Doublings
+    passes: Count = 1
     affine_features: tuple[Count, ...] = ()
     norm: Literal["none", "instance"] = "none"
     similarity: SimilarityNetwork | None = field(default=None, metadata=LEFT_OUT_IF_NONE)

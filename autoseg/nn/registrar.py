@@ -39,7 +39,7 @@ class Deformation(NamedTuple):
 
 
 class PairRegistrar(nn.Module):
-    """An affine part where it is planned, then a U-Net whose last features become a velocity.
+    """An affine part where it is planned, then a U-Net whose last features become a velocity, which further passes correct.
 
     `forward` maps fixed and moving images, (B, C, *spatial) each, to a `Deformation`. Every spatial size must be a
     multiple of `divisor`.
@@ -52,7 +52,7 @@ class PairRegistrar(nn.Module):
         except ValueError as error:
             raise IncompatibleError(f"the plan's network cannot be built: {error}") from error
         self.divisor = tuple(math.prod(column) for column in zip(*network.strides, strict=True))
-        self.integration_steps = network.integration_steps
+        self.integration_steps, self.passes = network.integration_steps, network.passes
         self.affine = AffineEncoder(2 * network.in_channels, network.affine_features, network.dims) \
             if network.affine_features else None
         block = partial(ConvBlock, norm=InstanceNorm if network.norm == "instance" else _no_norm, slope=LEAKY_SLOPE)
@@ -79,12 +79,18 @@ class PairRegistrar(nn.Module):
     def forward(self, fixed: Tensor, moving: Tensor) -> Deformation:
         self._check_size(fixed, moving)
         matrix = self._affine_of(fixed, moving)
+        moved = moving
         if self.affine is not None:
             with _exact(fixed):
-                moving = warp(moving, affine_displacement(matrix, fixed.shape[2:]).to(moving.dtype))
-        velocity = self._velocity_of(torch.cat([fixed, moving], dim=1))
+                moved = warp(moving, affine_displacement(matrix, fixed.shape[2:]).to(moving.dtype))
+        velocity = self._velocity_of(torch.cat([fixed, moved], dim=1)).float()
+        for _ in range(self.passes - 1):
+            with _exact(fixed):
+                so_far = deformation(velocity, matrix, self.integration_steps, fixed.shape[2:]).displacement
+                moved = warp(moving, so_far.to(moving.dtype))
+            velocity = velocity + self._velocity_of(torch.cat([fixed, moved], dim=1)).float()
         with _exact(fixed):
-            return deformation(velocity.float(), matrix, self.integration_steps, fixed.shape[2:])
+            return deformation(velocity, matrix, self.integration_steps, fixed.shape[2:])
 
     def _affine_of(self, fixed: Tensor, moving: Tensor) -> Tensor:
         if self.affine is not None:

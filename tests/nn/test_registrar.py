@@ -62,6 +62,22 @@ def test_each_pair_is_answered_as_if_it_was_alone():
     torch.testing.assert_close(together.displacement[1:], alone.displacement, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("affine_features", [(), (4, 6)])
+def test_a_second_pass_corrects_the_first_by_what_it_sees_after_it(affine_features):
+    once, twice = (built(registrar(affine_features=affine_features, passes=passes)) for passes in (1, 2))
+    for network in (once, twice):
+        torch.nn.init.normal_(network.velocity.weight, std=0.05, generator=torch.Generator().manual_seed(0))
+    fixed, moving = images(3)
+    with torch.no_grad():
+        first, found = once(fixed, moving), twice(fixed, moving)
+        once.affine = None
+        second = once(fixed, warp(moving, first.displacement))
+    assert float(second.velocity.abs().max()) > 0.1
+    torch.testing.assert_close(found.velocity, first.velocity + second.velocity)
+    exact = deformation(found.velocity, first.affine, 5, fixed.shape[2:])
+    torch.testing.assert_close(found.displacement, exact.displacement)
+
+
 def test_the_same_seed_gives_the_same_answer():
     pair = images(3)
     first, second = (built(registrar(), seed=3)(*pair).displacement for _ in range(2))
@@ -69,7 +85,7 @@ def test_the_same_seed_gives_the_same_answer():
 
 
 @pytest.mark.parametrize("changes", [{}, {"affine_features": ()}, {"norm": "instance"}, {"convs_decoder": (2,)},
-                                     {"convs_encoder": (2, 1, 3)}, {"in_channels": 2}])
+                                     {"convs_encoder": (2, 1, 3)}, {"in_channels": 2}, {"passes": 3}])
 @pytest.mark.parametrize("dims", [2, 3])
 def test_the_planner_knows_the_number_of_weights(dims, changes):
     described = registrar(dims, **changes)

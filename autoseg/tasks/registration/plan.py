@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from autoseg.core.budget import Budget
+from autoseg.core.budget import Budget, Target
 from autoseg.core.errors import DatasetError, ResourceError, UsageError, unknown_name
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.networks import Registrar
-from autoseg.core.plan import Configuration, Loss, Plan, Reason, Resampling, Value
+from autoseg.core.plan import Configuration, Loss, Optimization, Plan, Reason, Resampling, Value
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import PlanRequest, Probe, Starting
 from autoseg.planning.air import cropped_as_planned
@@ -59,6 +59,7 @@ class Design:
     method: str
     ct: bool
     labelled: bool
+    target: Target
     start: Starting | None = None
     smoothness: float | None = None
 
@@ -89,7 +90,8 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
 
     Raises:
         DatasetError: several inputs, fewer than two cases, or channels that do not match.
-        UsageError: a rule book or configuration that does not exist, or weights to start from.
+        UsageError: a rule book or configuration that does not exist, or weights to start from whose images were prepared
+            otherwise; a similarity that cannot be learned from what there is.
         ResourceError: the smallest step does not fit into the memory budget.
     """
     options = registration_options(spec)
@@ -98,7 +100,7 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
     inputs, input_reasons = plan_inputs(spec.inputs, fingerprint)
     inside = cropped_as_planned(fingerprint, inputs)
     ct = all(channel.scheme == "ct" for entry in inputs for channel in entry.channels)
-    design = replace(_design(spec, options, inside, ct=ct), start=request.start)
+    design = replace(_design(spec, options, inside, budget.target, ct=ct), start=request.start)
     if request.start is not None:
         learned.require_same_normalization(request.start, inputs)
     draft = Plan(request.name, spec.name, spec.task, design.grid.transpose, inputs, {}, budget, {}, request.seed)
@@ -139,7 +141,7 @@ def _require_plannable(spec: DatasetSpec, fingerprint: Fingerprint, request: Pla
                            f"specification has {channel_count(spec)}; measure it again")
 
 
-def _design(spec: DatasetSpec, options: RegistrationOptions, fingerprint: Fingerprint, *, ct: bool) -> Design:
+def _design(spec: DatasetSpec, options: RegistrationOptions, fingerprint: Fingerprint, target: Target, *, ct: bool) -> Design:
     import numpy as np
 
     grid = plan_grid(fingerprint)
@@ -155,7 +157,7 @@ def _design(spec: DatasetSpec, options: RegistrationOptions, fingerprint: Finger
     method = options.method if options.method != "auto" else "network" if many else "pair"
     largest = (float(wanted[0]), float(wanted[1]), float(wanted[2]))
     return Design(spec, options, grid, largest, pairs, 2 if flat else 3, method, ct,
-                  fingerprint.properties.get("cases.label", 0) > 0)
+                  fingerprint.properties.get("cases.label", 0) > 0, target)
 
 
 def frame(design: Design, voxels: int, halvings: Sequence[int]) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
@@ -264,7 +266,11 @@ def _size_reasons(timed: Sequence[Configuration], meter: Meter, minutes: float) 
 
 
 def similarity_of_pilots(design: Design, pilots: Pilots) -> SimilarityName:
-    """Squared differences for calibrated images, local correlation where a line explains what there is to explain, else MIND."""
+    """Local correlation for CT of one patient, and where a line explains what there is to explain; else MIND.
+
+    What is asked for goes first, and weights to start from bring their features. Squared differences and mutual information are
+    for those who ask for them.
+    """
     if design.options.similarity != "auto":
         return design.options.similarity
     if design.start is not None:
@@ -302,19 +308,23 @@ def _draw(design: Design, pilots: Pilots | None, rung: Rung, reach_mm: float) ->
         terms["smoothness"] = design.smoothness
     if design.labels:
         terms["dice"] = recipes.DICE_WEIGHT
-    run = replace(recipes.OPTIMIZATION, iterations=0, ema_decay=None) if design.method in ("pair", "implicit") else \
-        recipes.OPTIMIZATION
-    if design.learns_patches:
-        run = replace(run, learning_rate=recipes.PATCH_RATE)
     shape = tuple(want * have / mm for want, have, mm in
                   zip(design.grid.median_shape, design.grid.spacing_mm, spacing, strict=True))
     return Configuration(
         name=NAME, spacing_mm=spacing, median_shape=(shape[0], shape[1], shape[2]), patch_size=size,
-        batch_size=recipes.BATCH["cpu"], resampling=Resampling(), network=replace(network, similarity=part), loss=Loss(terms),
+        batch_size=recipes.BATCH, resampling=Resampling(), network=replace(network, similarity=part), loss=Loss(terms),
         start=learned.start_of(design.start) if design.start is not None and part is not None else None,
-        augmentation=recipes.AUGMENTATION, optimization=run,
-        inference=recipes.INFERENCE,
+        augmentation=recipes.AUGMENTATION, optimization=_one_step(design),
+        inference=replace(recipes.INFERENCE, memory_format=recipes.MEMORY_FORMAT[design.target]),
         task_values=learned.fitted_values(_values(design, pilots, similarity, finest, affine=affine), part, size))
+
+
+def _one_step(design: Design) -> Optimization:
+    """A run of one step, or of none where nothing is trained."""
+    run = replace(recipes.OPTIMIZATION, memory_format=recipes.MEMORY_FORMAT[design.target])
+    if design.method in ("pair", "implicit"):
+        run = replace(run, iterations=0, ema_decay=None)
+    return replace(run, learning_rate=recipes.PATCH_RATE) if design.learns_patches else run
 
 
 def _network(design: Design, rung: Rung, halvings: tuple[int, int, int], size: tuple[int, int, int], *, affine: bool,
@@ -331,9 +341,9 @@ def _network(design: Design, rung: Rung, halvings: tuple[int, int, int], size: t
     edge = min(side for side in size[3 - dims:])
     layers = max(1, min(len(recipes.AFFINE_FEATURES), int(math.log2(max(edge / recipes.SMALLEST_EDGE, 2.0)))))
     return Registrar(
-        kind="voxelmorph", dims=dims, in_channels=channel_count(design.spec),  # type: ignore[arg-type]
+        kind="voxelmorph", dims=dims, in_channels=design.channels,  # type: ignore[arg-type]
         features=(rung.features,) * count, strides=tuple(strides), kernel_sizes=((3,) * dims,) * count,
-        convs_encoder=(1,) * count, convs_decoder=(1,) * (count - 1), integration_steps=steps,
+        convs_encoder=(1,) * count, convs_decoder=(1,) * (count - 1), integration_steps=steps, passes=recipes.LOOKS,
         affine_features=recipes.AFFINE_FEATURES[:layers] if affine else (), norm="instance")
 
 

@@ -40,7 +40,7 @@ def _grid_reasons(configuration: Configuration, design: Design, budget: Budget) 
         "patch_size": Reason(
             sized, "the frame holds nearly every case whole, rounded up to what the strides divide; what lies outside follows "
                    "its border", "tasks/registration/plan.py"),
-        "batch_size": Reason(f"target {budget.target}", "one pair a step, as steps count more than pairs in them",
+        "batch_size": Reason("none", "one pair a step, as steps count more than pairs in them",
                              recipes.VOXELMORPH),
         "resampling": Reason("none", "cubic splines for images, linear per label for label maps",
                              "nnU-Net 2.8.1 experiment planner"),
@@ -61,6 +61,9 @@ def _network_reasons(configuration: Configuration, design: Design, pilots: Pilot
         "network.strides": Reason(
             found, "halved until a voxel of the deepest features is as large as the 95th percentile of how far corners have to "
                    f"move ({pilots.reach_mm:.3g} mm), at least twice", RULES),
+        "network.passes": Reason(
+            "none", "the network looks again at what it has warped and adds to its velocity: more than the same time brings to "
+                    "one look", "measured, see tasks/registration/recipes.py; Zhao et al. 2019 (recursive cascades)"),
         "network.integration_steps": Reason(
             found, "as many doublings as keep every step of the integration within a quarter of a voxel, 4 to 9", RULES),
         "network.affine_features": Reason(
@@ -126,5 +129,7 @@ def _training_reasons(configuration: Configuration, design: Design, budget: Budg
             f"{run.iterations} iterations",
             "AdamW without decay of weights, warmed up over 5 % of the run, decayed to zero, weights averaged over 2 % of it; "
             "float32, as local correlation is a difference of large numbers", recipes.VOXELMORPH),
+        **{f"{part}.memory_format": Reason(f"target {budget.target}", "as torch convolves batches of one pair fastest",
+                                           "tasks/registration/recipes.py") for part in ("optimization", "inference")},
         "optimization.iterations": length,
         "inference": Reason("none", "the frame is seen once and whole", "registration task")}

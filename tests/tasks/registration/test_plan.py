@@ -48,6 +48,10 @@ def test_the_frame_holds_the_cases_and_is_what_the_strides_divide(pair):
     assert found.spacing_mm == (2.0, 1.5, 1.0)
 
 
+def test_the_network_looks_twice(pair):
+    assert configuration(pair).network.passes == 2
+
+
 def test_labels_are_trained_on_only_where_the_specification_allows_it(pair):
     used, unused = configuration(pair), configuration(pair, use_labels=False)
     assert "dice" in used.loss.terms and used.task_values["label_values"] == (2,) and used.task_values["drawn_labels"] == 1
