@@ -18,7 +18,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,7 +48,7 @@ from autoseg.tasks.registration.output import Registration
 from autoseg.tasks.registration.score import label_scores
 from autoseg.tasks.registration.spec import pair_unit
 from autoseg.training.device import Stopwatch
-from autoseg.workspace import open_workspace
+from autoseg.workspace import Workspace, open_workspace
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
 from benchmarks.measure import end_with_children
 
@@ -59,6 +59,25 @@ WEEKS = 2
 SHOWN = ("mean.dice", "mean.hd95_mm", "landmarks.tre_mm", "field.end_point_error_mm", "field.folded_percent",
          "field.sd_log_jacobian", "seconds")
 Solve = Callable[[Inputs], Registration]
+# FLAIR (0000) and T1 with contrast agent (0001) as images of their own.
+CONTRASTS = """\
+format: 1
+name: Contrasts
+task: registration
+inputs:
+  image:
+    channels: [MRI]
+layouts:
+  nnunet:
+    inputs: {image: "imagesTr/{group:brats_*}_{contrast:000?}.nii.gz"}
+    case_id: "{group}_{contrast}"
+    leave_out:
+      "labelsTr/*": label maps, which nothing learns from here
+options:
+  pairs: within_patient
+  fixed: "_0001$"
+  similarity: patches
+"""
 
 
 def main() -> None:
@@ -89,13 +108,7 @@ def hippocampus(options: argparse.Namespace, ledger: Ledger) -> None:
         spec = options.work / f"HippocampusPairs_{'used' if uses else 'unused'}.yaml"
         spec.parent.mkdir(parents=True, exist_ok=True)
         spec.write_text(_specification_text("HippocampusPairs", spec.stem, f"  use_labels: {str(uses).lower()}\n"))
-        root, plan_name = options.work / "registration_home", f"{options.minutes:g}min"
-        common = ["-d", str(spec), "--root", str(root)]
-        run(["plan_and_preprocess", *common, "-i", str(data.resolve()), "--minutes", f"{options.minutes:g}"])
-        run(["train", "-d", spec.stem, "--root", str(root), "--plan", plan_name, "-f", "0"])
-        workspace = open_workspace(root, spec.stem, None, silent)
-        plan = workspace.plan(plan_name)
-        predictor = pipeline.load_predictor(workspace.layout.bundle(plan_name))
+        workspace, plan, predictor = trained(spec, data, options.work, options.minutes)
         held = [workspace.units_by_id[unit] for unit in workspace.folds()[0].validation]
         cases = sorted({case.id: case for unit in held for case in unit.cases}.values(), key=lambda case: case.id)
         units = drawn_pairs(cases, options.pairs)
@@ -106,6 +119,15 @@ def hippocampus(options: argparse.Namespace, ledger: Ledger) -> None:
                     solver(plan, chosen, predictor._networks), extra=hash_values(chosen, predictor.bundle.digest))
         if not uses:
             without_training(options, ledger, "hippocampus", workspace.spec, units)
+
+
+def trained(spec: Path, data: Path, work: Path, minutes: float) -> tuple[Workspace, Plan, Any]:
+    """Workspace, plan and predictor of fold 0, planned and trained by the command line, or as they were left there."""
+    root, name = work / "registration_home", f"{minutes:g}min"
+    run(["plan_and_preprocess", "-d", str(spec), "--root", str(root), "-i", str(data.resolve()), "--minutes", f"{minutes:g}"])
+    run(["train", "-d", spec.stem, "--root", str(root), "--plan", name, "-f", "0"])
+    workspace = open_workspace(root, spec.stem, None, silent)
+    return workspace, workspace.plan(name), pipeline.load_predictor(workspace.layout.bundle(name))
 
 
 def fetal(options: argparse.Namespace, ledger: Ledger) -> None:
@@ -132,15 +154,22 @@ def implicit(options: argparse.Namespace, ledger: Ledger) -> None:
     spec = load_spec("FetalBrainPairs")
     case = scan(spec, options.data / "Dataset105_FetalBrainSB").cases[0]
     image = next(iter(read_inputs(Unit(case.id, (case,), case.group), spec).values()))
-    known_warp(options, ledger, "known warp of a fetal brain", spec, image, image, ("pair", "implicit"), ("lncc",))
+    ways = [by_formula(method, "lncc") for method in ("pair", "implicit")]
+    known_warp(ledger, "known warp of a fetal brain", image, image, ways)
 
 
 def contrast(options: argparse.Namespace, ledger: Ledger) -> None:
-    """T1 to T2 of one patient under a known warp, by similarity."""
+    """Two contrasts of one patient under a known warp, by similarity.
+
+    The learned one has seen FLAIR and T1 with contrast agent of other patients, so it takes part in the second pair only.
+    """
     folder = options.data / "dicom" / "mr_brain_PGBM-003"
-    first, second = (read_series(folder / name, options.work / f"{name}.nii.gz") for name in ("T1pre_reg", "T2_reg"))
-    known_warp(options, ledger, "T1 to T2 under a known warp", load_spec("FetalBrainPairs"), first, second, ("pair",),
-               ("lncc", "mind", "mutual_information"))
+    t1, t2, post, flair = (read_series(folder / name, options.work / f"{name}.nii.gz")
+                           for name in ("T1pre_reg", "T2_reg", "T1post", "FLAIR_reg"))
+    formulas = [by_formula("pair", similarity) for similarity in ("lncc", "mind", "mutual_information")]
+    known_warp(ledger, "T2 to T1 under a known warp", t1, t2, formulas)
+    learned = by_patches(options.data / "Dataset106_BraTS15Sub", options.work, options.minutes)
+    known_warp(ledger, "FLAIR to T1 with contrast agent under a known warp", post, flair, [*formulas, learned])
 
 
 def read_series(folder: Path, copy: Path) -> Image:
@@ -231,8 +260,42 @@ def measure(ledger: Ledger, name: str, spec: DatasetSpec, units: Sequence[Unit],
         print(f"{place + 1}/{len(units)} {key}", file=sys.stderr, flush=True)
 
 
-def known_warp(options: argparse.Namespace, ledger: Ledger, name: str, spec: DatasetSpec, fixed: Image, other: Image,
-               methods: Sequence[str], similarities: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Way:
+    """A way to register two images.
+
+    Attributes:
+        digest: of what it was made from.
+        prepare: images -> what registers them.
+    """
+
+    name: str
+    digest: str
+    prepare: Callable[[Inputs], Solve]
+
+
+def by_formula(method: str, similarity: str) -> Way:
+    spec = replace(load_spec("FetalBrainPairs"), labels=(),
+                   options={"method": method, "similarity": similarity, "pairs": "table"})
+
+    def prepare(inputs: Inputs) -> Solve:
+        plan = plan_of_images(spec, inputs)
+        return solver(plan, plan.configurations["pairs"], [])
+
+    return Way(f"{method}, {similarity}", hash_values(spec), prepare)
+
+
+def by_patches(data: Path, work: Path, minutes: float) -> Way:
+    """A classifier of patches, trained on fold 0 of a cohort of two contrasts."""
+    spec = work / "Contrasts.yaml"
+    spec.parent.mkdir(parents=True, exist_ok=True)
+    spec.write_text(CONTRASTS)
+    _, plan, predictor = trained(spec, data, work, minutes)
+    return Way("pair, patches", predictor.bundle.digest,
+               lambda _: solver(plan, predictor.configuration, predictor._networks))
+
+
+def known_warp(ledger: Ledger, name: str, fixed: Image, other: Image, ways: Sequence[Way]) -> None:
     """The second image, moved by a known smooth displacement, to the first: mean distance of what is found from it, in mm."""
     import torch
 
@@ -249,18 +312,15 @@ def known_warp(options: argparse.Namespace, ledger: Ledger, name: str, spec: Dat
     moved = replace(fixed, voxels=warp(on_grid, fixed.geometry, from_voxels(back, fixed.geometry), fixed.geometry,
                                        interpolation="linear", outside=None))
     inputs = {"image": fixed, "image@1": moved}
-    for method in methods:
-        for similarity in similarities:
-            chosen = replace(spec, labels=(), options={"method": method, "similarity": similarity, "pairs": "table"})
-            key = f"{name}, {method}, {similarity}: one pair"
-            digest = hash_values(source_digest(), chosen)
-            if ledger.has(key, digest):
-                continue
-            plan = plan_of_images(chosen, inputs)
-            solve, watch = solver(plan, plan.configurations["pairs"], []), Stopwatch()
-            found = solve(inputs)
-            seconds = watch.seconds()
-            ledger.add(key, digest, {"scores": {**TASK.score(found, truth, chosen, fixed), "seconds": seconds}})
+    unlabelled = replace(load_spec("FetalBrainPairs"), labels=())
+    for way in ways:
+        key, digest = f"{name}, {way.name}: one pair", hash_values(source_digest(), way.digest)
+        if ledger.has(key, digest):
+            continue
+        solve, watch = way.prepare(inputs), Stopwatch()
+        found = solve(inputs)
+        seconds = watch.seconds()
+        ledger.add(key, digest, {"scores": {**TASK.score(found, truth, unlabelled, fixed), "seconds": seconds}})
 
 
 def plan_of_images(spec: DatasetSpec, inputs: Inputs) -> Plan:
@@ -297,16 +357,22 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def render(ledger: Ledger) -> str:
-    """Means over pairs, a row per method."""
+    """Means over pairs and their standard errors, a row per method; of seconds the median."""
     rows: dict[str, list[Scores]] = {}
     for key, entry in ledger.entries.items():
         rows.setdefault(key.rpartition(":")[0], []).append(entry["result"]["scores"])
 
-    def mean(scores: Sequence[Scores], name: str) -> str:
-        values = [float(one[name]) for one in scores if one.get(name) is not None]
-        return f"{np.nanmean(values):.4g}" if values else "-"
+    def told(scores: Sequence[Scores], name: str) -> str:
+        values = np.array([one[name] for one in scores if one.get(name) is not None], float)
+        values = values[np.isfinite(values)]
+        if not len(values):
+            return "-"
+        if name == "seconds":
+            return f"{np.median(values):.3g}"
+        spread = f" ± {values.std(ddof=1) / len(values)**0.5:.2g}" if len(values) > 1 else ""
+        return f"{values.mean():.4g}{spread}"
 
-    return markdown(["method", "pairs", *SHOWN], [[name, str(len(scores)), *(mean(scores, shown) for shown in SHOWN)]
+    return markdown(["method", "pairs", *SHOWN], [[name, str(len(scores)), *(told(scores, shown) for shown in SHOWN)]
                                                   for name, scores in rows.items()])
 
 
