@@ -160,5 +160,6 @@ def numbers(estimate: Estimate) -> list[str]:
 
 def answer(screen: Screen, files: Sequence[Path], scores: Scores, seconds: float, page: Path) -> None:
     """What was written of one unit, and how it scores."""
-    screen.say(table(["score", "value"], [[name, f"{value:.4g}"] for name, value in scores.items()]))
+    told = ([name, "-" if math.isnan(value) else f"{value:.4g}"] for name, value in scores.items())
+    screen.say(table(["score", "value"], list(told)))
     screen.say(f"\n{seconds:.1f} s; written: " + ", ".join(str(path) for path in (*files, page)))

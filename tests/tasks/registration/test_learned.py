@@ -291,12 +291,13 @@ def test_the_weights_of_another_model_go_with_the_bundle_and_decide_its_answer(f
     assert np.abs(predictor.predict(inputs).displacement).max() < 1e-4
 
 
-def test_one_pair_is_registered_by_the_features_of_a_bundle(folder, few_steps, monkeypatch, tmp_path):
+def test_one_pair_is_registered_by_the_features_of_a_bundle(folder, few_steps, monkeypatch, tmp_path, capsys):
     files = [str(folder / "images" / f"p0_scan{number}.nii.gz") for number in (0, 1)]
     asked = ["register", "--fixed", files[0], "--moving", files[1], "--channel", "MRI", "--memory", "1GB", "--device", "cpu"]
     start = starting(tmp_path, FLAT, empty=True)
     monkeypatch.setattr(pipeline, "starting_from", lambda *_: (start, tmp_path / start.weights))
     assert command([*asked, "-o", str(tmp_path / "out"), "--start", str(tmp_path)]) == 0
+    assert ["pair.agreement", "-"] in [line.split() for line in capsys.readouterr().out.splitlines()]  # nothing to compare with
     assert np.abs(read_displacement(tmp_path / "out" / "p0_scan1_to_p0_scan0.nii.gz")[0]).max() < 1e-4
     for similarity in ("patches", "features"):
         assert command([*asked, "-o", str(tmp_path / "refused"), "--similarity", similarity]) == 2
