@@ -8,8 +8,9 @@
 
 `--data` holds the folders `Dataset004_Hippocampus`, `Dataset105_FetalBrainSB`, `reg_oasis_trt_2d` and `dicom`. Networks are
 planned and trained by `autoseg plan_and_preprocess` and `autoseg train -f 0`, which go on where they were interrupted. Every pair
-is a row of the ledger `<work>/registration.json`: a run that was stopped measures only what is missing. Seconds are those of one
-pair in memory. `--ants` adds ANTs SyN from an environment of its own (`benchmarks/peers/ants.sh`).
+is a row of the ledger `<work>/registration.json`: a run that was stopped measures only what is missing. Seconds, and those of all
+threads together, are those of one pair in memory. `--ants` adds ANTs SyN from an environment of its own
+(`benchmarks/peers/ants.sh`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
@@ -57,7 +59,7 @@ PAIRS, SEED = 40, 0
 # Weeks of gestation between the two images of a fetal pair.
 WEEKS = 2
 SHOWN = ("mean.dice", "mean.hd95_mm", "landmarks.tre_mm", "field.end_point_error_mm", "field.folded_percent",
-         "field.sd_log_jacobian", "seconds")
+         "field.sd_log_jacobian", "seconds", "processor_seconds")
 Solve = Callable[[Inputs], Registration]
 # FLAIR (0000) and T1 with contrast agent (0001) as images of their own.
 CONTRASTS = """\
@@ -252,11 +254,9 @@ def measure(ledger: Ledger, name: str, spec: DatasetSpec, units: Sequence[Unit],
         if ledger.has(key, inputs):
             continue
         images = read_inputs(unit, spec)
-        watch = Stopwatch()
-        found = solve(images)
-        seconds = watch.seconds()
+        found, seconds = timed(solve, images)
         scores = TASK.score(found, TASK.read_target(unit, spec), spec, next(iter(images.values())))
-        ledger.add(key, inputs, {"scores": {**scores, "seconds": seconds}})
+        ledger.add(key, inputs, {"scores": {**scores, **seconds}})
         print(f"{place + 1}/{len(units)} {key}", file=sys.stderr, flush=True)
 
 
@@ -295,6 +295,13 @@ def by_patches(data: Path, work: Path, minutes: float) -> Way:
                lambda _: solver(plan, predictor.configuration, predictor._networks))
 
 
+def timed(solve: Solve, images: Inputs) -> tuple[Registration, Scores]:
+    """What was found; seconds, and those of all threads together, which other jobs on the machine change little."""
+    watch, processor = Stopwatch(), time.process_time()
+    found = solve(images)
+    return found, {"seconds": watch.seconds(), "processor_seconds": time.process_time() - processor}
+
+
 def known_warp(ledger: Ledger, name: str, fixed: Image, other: Image, ways: Sequence[Way]) -> None:
     """The second image, moved by a known smooth displacement, to the first: mean distance of what is found from it, in mm."""
     import torch
@@ -317,10 +324,8 @@ def known_warp(ledger: Ledger, name: str, fixed: Image, other: Image, ways: Sequ
         key, digest = f"{name}, {way.name}: one pair", hash_values(source_digest(), way.digest)
         if ledger.has(key, digest):
             continue
-        solve, watch = way.prepare(inputs), Stopwatch()
-        found = solve(inputs)
-        seconds = watch.seconds()
-        ledger.add(key, digest, {"scores": {**TASK.score(found, truth, unlabelled, fixed), "seconds": seconds}})
+        found, seconds = timed(way.prepare(inputs), inputs)
+        ledger.add(key, digest, {"scores": {**TASK.score(found, truth, unlabelled, fixed), **seconds}})
 
 
 def plan_of_images(spec: DatasetSpec, inputs: Inputs) -> Plan:
@@ -367,7 +372,7 @@ def render(ledger: Ledger) -> str:
         values = values[np.isfinite(values)]
         if not len(values):
             return "-"
-        if name == "seconds":
+        if name.endswith("seconds"):
             return f"{np.median(values):.3g}"
         spread = f" ± {values.std(ddof=1) / len(values)**0.5:.2g}" if len(values) > 1 else ""
         return f"{values.mean():.4g}{spread}"
