@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ class Ledger:
     def result(self, key: str) -> dict[str, Any] | None:
         """What was measured, None when it was not."""
         return self.entries[key]["result"] if key in self.entries else None
+
+    def keep_only(self, prefix: str, keys: Collection[str]) -> None:
+        """Forget entries whose keys begin so and are none of these: they belong to other samples."""
+        self.entries = {key: entry for key, entry in self.entries.items() if not key.startswith(prefix) or key in keys}
 
     def add(self, key: str, inputs: str, result: dict[str, Any]) -> None:
         self.entries[key] = {"inputs": inputs, "result": result}

@@ -6,11 +6,11 @@
     python -m benchmarks.registration --data FOLDER --part contrast
     python -m benchmarks.registration --data FOLDER --part implicit
 
-`--data` holds the folders `Dataset004_Hippocampus`, `Dataset105_FetalBrainSB`, `reg_oasis_trt_2d` and `dicom`. Networks are
-planned and trained by `autoseg plan_and_preprocess` and `autoseg train -f 0`, which go on where they were interrupted. Every pair
-is a row of the ledger `<work>/registration.json`: a run that was stopped measures only what is missing. Seconds, and those of all
-threads together, are those of one pair in memory. `--ants` adds ANTs SyN from an environment of its own
-(`benchmarks/peers/ants.sh`).
+`--data` holds the folders `Dataset004_Hippocampus`, `Dataset105_FetalBrainSB`, `Dataset106_BraTS15Sub`, `reg_oasis_trt_2d` and
+`dicom`. Networks of `hippocampus` and the learned similarity of `contrast` are planned and trained for `--minutes` by `autoseg
+plan_and_preprocess` and `autoseg train -f 0`, which go on where they were interrupted. Every pair is a row of the ledger
+`<work>/registration.json`: a run that was stopped measures only what is missing. Seconds, and those of all threads together, are
+those of one pair in memory. `--ants` adds ANTs SyN from an environment of its own (`benchmarks/peers/ants.sh`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from autoseg.stages.prepare import prepare_inputs, read_inputs
 from autoseg.tasks.registration import TASK, recipes
 from autoseg.tasks.registration.output import Registration
 from autoseg.tasks.registration.score import label_scores
-from autoseg.tasks.registration.spec import pair_unit
+from autoseg.tasks.registration.spec import SimilarityName, pair_unit
 from autoseg.training.device import Stopwatch
 from autoseg.workspace import Workspace, open_workspace
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
@@ -58,9 +58,10 @@ from benchmarks.measure import end_with_children
 PAIRS, SEED = 40, 0
 # Weeks of gestation between the two images of a fetal pair.
 WEEKS = 2
-SHOWN = ("mean.dice", "mean.hd95_mm", "landmarks.tre_mm", "field.end_point_error_mm", "field.folded_percent",
-         "field.sd_log_jacobian", "seconds", "processor_seconds")
+SHOWN = ("mean.dice", "mean.hd95_mm", "landmarks.tre_mm", "field.end_point_error_mm", "inside.end_point_error_mm",
+         "field.folded_percent",         "field.sd_log_jacobian", "seconds", "processor_seconds")
 Solve = Callable[[Inputs], Registration]
+FORMULAS: tuple[SimilarityName, ...] = ("lncc", "mind", "mutual_information")
 # FLAIR (0000) and T1 with contrast agent (0001) as images of their own.
 CONTRASTS = """\
 format: 1
@@ -163,15 +164,18 @@ def implicit(options: argparse.Namespace, ledger: Ledger) -> None:
 def contrast(options: argparse.Namespace, ledger: Ledger) -> None:
     """Two contrasts of one patient under a known warp, by similarity.
 
-    The learned one has seen FLAIR and T1 with contrast agent of other patients, so it takes part in the second pair only.
+    The learned one knows FLAIR and T1 with contrast agent, so it takes part in a pair of these only, of a patient whom it has
+    not seen.
     """
     folder = options.data / "dicom" / "mr_brain_PGBM-003"
-    t1, t2, post, flair = (read_series(folder / name, options.work / f"{name}.nii.gz")
-                           for name in ("T1pre_reg", "T2_reg", "T1post", "FLAIR_reg"))
-    formulas = [by_formula("pair", similarity) for similarity in ("lncc", "mind", "mutual_information")]
-    known_warp(ledger, "T2 to T1 under a known warp", t1, t2, formulas)
-    learned = by_patches(options.data / "Dataset106_BraTS15Sub", options.work, options.minutes)
-    known_warp(ledger, "FLAIR to T1 with contrast agent under a known warp", post, flair, [*formulas, learned])
+    t1, t2 = (read_series(folder / name, options.work / f"{name}.nii.gz") for name in ("T1pre_reg", "T2_reg"))
+    known_warp(ledger, "T2 to T1 under a known warp", t1, t2, [by_formula("pair", similarity) for similarity in FORMULAS])
+    spec = options.work / "Contrasts.yaml"
+    spec.parent.mkdir(parents=True, exist_ok=True)
+    spec.write_text(CONTRASTS)
+    workspace, plan, predictor = trained(spec, options.data / "Dataset106_BraTS15Sub", options.work, options.minutes)
+    post, flair = read_inputs(workspace.units_by_id[workspace.folds()[0].validation[0]], workspace.spec).values()
+    known_warp(ledger, "FLAIR to T1 with contrast agent under a known warp", post, flair, in_one_frame(plan, predictor))
 
 
 def read_series(folder: Path, copy: Path) -> Image:
@@ -249,6 +253,7 @@ def compare_with_ants(python: Path, ledger: Ledger, name: str, spec: DatasetSpec
 
 def measure(ledger: Ledger, name: str, spec: DatasetSpec, units: Sequence[Unit], solve: Solve, *, extra: str = "") -> None:
     """Scores and seconds of every pair; those that are there already are not measured again."""
+    ledger.keep_only(f"{name}: ", [f"{name}: {unit.id}" for unit in units])
     for place, unit in enumerate(units):
         key, inputs = f"{name}: {unit.id}", hash_values(source_digest(), spec, extra)
         if ledger.has(key, inputs):
@@ -285,14 +290,17 @@ def by_formula(method: str, similarity: str) -> Way:
     return Way(f"{method}, {similarity}", hash_values(spec), prepare)
 
 
-def by_patches(data: Path, work: Path, minutes: float) -> Way:
-    """A classifier of patches, trained on fold 0 of a cohort of two contrasts."""
-    spec = work / "Contrasts.yaml"
-    spec.parent.mkdir(parents=True, exist_ok=True)
-    spec.write_text(CONTRASTS)
-    _, plan, predictor = trained(spec, data, work, minutes)
-    return Way("pair, patches", predictor.bundle.digest,
-               lambda _: solver(plan, predictor.configuration, predictor._networks))
+def in_one_frame(plan: Plan, predictor: Any) -> list[Way]:
+    """What a bundle has learned of likeness, and the formulas with their own smoothness, all in the frame of its plan."""
+    known = predictor.configuration
+
+    def way(similarity: SimilarityName) -> Way:
+        loss = replace(known.loss, terms={"similarity": 1.0, "smoothness": recipes.SMOOTHNESS[similarity]})
+        one = replace(known, task_values=known.task_values | {"similarity": similarity}, loss=loss)
+        return Way(f"pair, {similarity}", hash_values(one, predictor.bundle.digest),
+                   lambda _: solver(plan, one, predictor._networks))
+
+    return [way(similarity) for similarity in (*FORMULAS, "patches")]
 
 
 def timed(solve: Solve, images: Inputs) -> tuple[Registration, Scores]:
@@ -303,7 +311,10 @@ def timed(solve: Solve, images: Inputs) -> tuple[Registration, Scores]:
 
 
 def known_warp(ledger: Ledger, name: str, fixed: Image, other: Image, ways: Sequence[Way]) -> None:
-    """The second image, moved by a known smooth displacement, to the first: mean distance of what is found from it, in mm."""
+    """The second image, moved by a known smooth displacement, to the first: mean distance of what is found from it, in mm.
+
+    Everywhere, and within what is brighter than the mean, as air says nothing about how it moved.
+    """
     import torch
 
     from autoseg.augment.deformations import DeformationRules, draw_velocity, integration_steps
@@ -320,12 +331,15 @@ def known_warp(ledger: Ledger, name: str, fixed: Image, other: Image, ways: Sequ
                                        interpolation="linear", outside=None))
     inputs = {"image": fixed, "image@1": moved}
     unlabelled = replace(load_spec("FetalBrainPairs"), labels=())
+    inside = fixed.voxels[0] > fixed.voxels[0].mean()
     for way in ways:
         key, digest = f"{name}, {way.name}: one pair", hash_values(source_digest(), way.digest)
         if ledger.has(key, digest):
             continue
         found, seconds = timed(way.prepare(inputs), inputs)
-        ledger.add(key, digest, {"scores": {**TASK.score(found, truth, unlabelled, fixed), **seconds}})
+        errors = np.linalg.norm(found.displacement - truth.displacement, axis=0)
+        ledger.add(key, digest, {"scores": {**TASK.score(found, truth, unlabelled, fixed), **seconds,
+                                            "inside.end_point_error_mm": float(errors[inside].mean())}})
 
 
 def plan_of_images(spec: DatasetSpec, inputs: Inputs) -> Plan:

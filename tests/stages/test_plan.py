@@ -104,6 +104,14 @@ def test_a_plan_without_minutes_takes_fewer_steps_where_they_take_long(toy, tmp_
     assert fewest <= len(drawn) <= most
 
 
+@pytest.mark.parametrize(("minutes", "seconds"), [(None, 0.0), (5.0, 4.0)])
+def test_steps_that_minutes_are_divided_by_are_timed_for_longer(toy, tmp_path, monkeypatch, minutes, seconds):
+    asked = {}
+    monkeypatch.setattr("autoseg.training.timing.seconds_per_step", lambda *_, **options: asked.update(options) or 1.0)
+    assert probe_of(toy, tmp_path / "pilots", replace(BUDGET, minutes=minutes)).seconds(toy.plan, toy.configuration) == 1.0
+    assert asked["least_seconds"] == seconds and asked["steps"] <= asked["most"]
+
+
 def _with_task(workspace, task):
     changed = replace(workspace)
     changed.__dict__["task"] = task  # it is a cached property

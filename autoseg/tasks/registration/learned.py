@@ -172,7 +172,7 @@ def largest_shrink(network: SimilarityNetwork, own: Sequence[int]) -> int:
 
 
 def pair_voxels(network: SimilarityNetwork | None, target: Target, memory_bytes: int) -> int:
-    """Most voxels of a pair that is optimised by itself, so that it takes a minute or two of one core, and fits into memory.
+    """Most voxels of a pair that is optimised by itself: half a minute to three minutes of one core, and what fits into memory.
 
     Time and memory of a learned similarity go with its features at all places.
     """

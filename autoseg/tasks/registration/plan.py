@@ -245,7 +245,7 @@ def with_length(configuration: Configuration, design: Design, meter: Meter) -> C
     if minutes is None and design.learns_patches:
         count = recipes.PATCH_ITERATIONS
     elif minutes is None:
-        wanted = math.ceil(recipes.PASSES * design.grid.case_count / configuration.batch_size)
+        wanted = math.ceil(recipes.ROUNDS * design.grid.case_count / configuration.batch_size)
         count = min(max(wanted, recipes.FEWEST_ITERATIONS[target]), recipes.MOST_ITERATIONS[target])
     else:
         count = iterations_within(minutes, meter.seconds(configuration))
@@ -343,7 +343,7 @@ def _network(design: Design, rung: Rung, halvings: tuple[int, int, int], size: t
     return Registrar(
         kind="voxelmorph", dims=dims, in_channels=design.channels,  # type: ignore[arg-type]
         features=(rung.features,) * count, strides=tuple(strides), kernel_sizes=((3,) * dims,) * count,
-        convs_encoder=(1,) * count, convs_decoder=(1,) * (count - 1), integration_steps=steps, passes=recipes.LOOKS,
+        convs_encoder=(1,) * count, convs_decoder=(1,) * (count - 1), integration_steps=steps, passes=recipes.NETWORK_PASSES,
         affine_features=recipes.AFFINE_FEATURES[:layers] if affine else (), norm="instance")
 
 

@@ -30,15 +30,17 @@ START = 3
 # Features of the affine encoder, each of stride 2, as far as the frame can be halved.
 AFFINE_FEATURES = (8, 16, 32, 32)
 SMALLEST_EDGE = 4
-# Passes of a network over each pair. On 16 pairs of Hippocampus's training cases (128 to train on, one seed, 2026-11-22) 1,000
-# steps gave Dice 0.695 with one (0.19 s a step, one core), 0.727 with two (0.36 s), and 700 steps 0.709 with three (0.53 s).
-# Without the gradient through what was warped before, three gave 0.713 after 1,000 steps (0.25 s). Twice the features below the
-# finest stage fitted the training pairs better (0.373 against 0.383) and gave no more Dice (0.724); nor did a batch of two.
-LOOKS = 2
+# Passes of a network over each pair. On 16 pairs of Hippocampus's training cases (128 to train on, one seed, smoothness 0.25,
+# 2026-11-22) 1,000 steps gave Dice 0.695 with one (0.19 s a step of one core), 0.727 with two (0.36 s), and 700 steps 0.709 with
+# three (0.53 s). Without the gradient through what was warped before, three gave 0.713 after 1,000 steps (0.25 s). Twice the
+# features below the finest stage had a lower loss in training (0.373 against 0.383) and no more Dice (0.724); batches of two
+# pairs and half of the finest features gave 0.718 after 800 steps (0.43 s).
+NETWORK_PASSES = 2
 
 # Adam of VoxelMorph at twenty times its rate: runs are a hundredth as long, and decay to zero. With instance norms, which
-# VoxelMorph lacks: on 16 pairs of Hippocampus's training cases (128 to train on, one seed, 2026-11-22) 1,000 steps gave Dice
-# 0.7005 with norms at 2e-3, and 1,500 steps 0.6979 without them at 1e-3; 4e-3 without norms and Muon were no better in 300.
+# VoxelMorph lacks: on 16 pairs of Hippocampus's training cases (128 to train on, one seed, smoothness 1, one pass, with a stage
+# at full resolution, 2026-11-22) 1,000 steps gave Dice 0.7005 with norms at 2e-3, and 1,500 steps 0.6979 without them at 1e-3.
+# 4e-3 without norms and Muon were no better in 300.
 OPTIMIZATION = Optimization(
     optimizer="adamw", learning_rate=2e-3, weight_decay=0.0, iterations=1, iterations_per_epoch=1, poly_power=0.9,
     schedule_steps_per_epoch=False, momentum=0.0, nesterov=False, betas=(0.9, 0.999), gradient_clip_norm=12.0,
@@ -47,10 +49,11 @@ WARMUP_SHARE, EMA_SHARE = 0.05, 0.02
 INFERENCE = Inference(tile_step=1.0, gaussian_sigma=0.125, tiles_per_batch=1, mirror_axes=(), mirror=False)
 AUGMENTATION = Augmentation()
 BATCH = 1
-# For batches of one pair torch 2.13 leaves oneDNN for its own slow convolutions on a CPU, unless channels come last.
+# For batches of one pair torch 2.13 leaves oneDNN for its own slower convolutions on a CPU (ATen/native/Convolution.cpp,
+# `use_mkldnn`), unless channels come last: 0.46 against 0.60 s a step with two other jobs on two cores.
 MEMORY_FORMAT: dict[Target, MemoryFormat] = {"cpu": "channels_last", "cuda": "contiguous"}
 # Steps without a time budget: every image takes part so often, within these limits.
-PASSES = 50
+ROUNDS = 50
 FEWEST_ITERATIONS: dict[Target, int] = {"cpu": 1_000, "cuda": 5_000}
 MOST_ITERATIONS: dict[Target, int] = {"cpu": 10_000, "cuda": 100_000}
 
@@ -65,9 +68,9 @@ SMOOTHNESS: dict[SimilarityName, float] = {"lncc": 1.0, "mind": 1.25, "mse": 0.4
 BRACKET = (0.25, 1.0, 4.0)
 BRACKET_VOXELS = 2**17
 # Bounds: of folds as comparisons of brains demand, and of one standard deviation of volumes, a factor of 1.8. On four training
-# pairs of Hippocampus (2026-11-22) the weights 0.25, 1 and 4 had Dice 0.773, 0.759 and 0.720, folds 0.019, 0.001 and 0 %,
-# deviations 0.56, 0.39 and 0.23; MIND has more of both at the same Dice, diffeomorphic demons have a deviation of 0.2. Networks
-# are smoother than pairs that are optimised one by one with the same weight (0.30 against 0.39).
+# pairs of Hippocampus (2026-11-22, 60 steps at full resolution) the weights 0.25, 1 and 4 had Dice 0.773, 0.759 and 0.720, folds
+# 0.019, 0.001 and 0 %, deviations 0.56, 0.39 and 0.23; MIND has more of both at the same Dice, diffeomorphic demons have a
+# deviation of 0.2. Networks are smoother than pairs that are optimised one by one with the same weight (0.30 against 0.39).
 MOST_FOLDED_PERCENT, LARGEST_DEVIATION = 0.1, 0.6
 DICE_WEIGHT, MOST_DRAWN_LABELS = 1.0, 8
 

@@ -69,12 +69,12 @@ def spec(**options) -> DatasetSpec:
                        labels=(LabelSpec("bright", 2),), options=options)
 
 
-def planned(unit: Unit, dataset: DatasetSpec, minutes=None, start=None) -> Plan:
+def planned(unit: Unit, dataset: DatasetSpec, minutes=None, start=None, target="cpu") -> Plan:
     """The plan of one pair, or of the dataset that has it many times."""
     singles = [replace(unit, id=case.id, cases=(case,)) for case in unit.cases]
     fingerprint = sum_fingerprints([measure_unit(TASK, dataset, single) for single in singles] * 8, 1)
     times = CaseTime("", 0.1, 0.1, 1e6, (1.0, 1.0, 1.0), 1.0, 0.1, 0.1)
     probe = Probe(lambda plan, configuration: 0.5, lambda configuration: (10**9, 10**8), lambda plan, configuration: times,
                   lambda plan, configuration: [prepare_inputs(read_inputs(unit, dataset), plan, configuration)] * 2)
-    return TASK.make_plan(dataset, fingerprint, Budget("cpu", 4 * 10**9, minutes=minutes), PlanRequest("test", start=start),
+    return TASK.make_plan(dataset, fingerprint, Budget(target, 4 * 10**9, minutes=minutes), PlanRequest("test", start=start),
                           probe)

@@ -62,6 +62,12 @@ def test_the_command_refuses_labels_of_the_fixed_image_only(tmp_path, capsys):
     assert "of the fixed image only" in capsys.readouterr().err
 
 
+def test_the_command_refuses_landmarks_of_one_image_only(tmp_path, capsys):
+    shifted_pair(tmp_path)
+    assert register(tmp_path, "--fixed-landmarks", str(tmp_path / "fixed.csv")) == 2
+    assert "--moving-landmarks" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_not_a_number_in_a_file_is_refused(tmp_path, capsys):
     unit = shifted_pair(tmp_path)
     voxels = blobs()[None].copy()

@@ -48,8 +48,20 @@ def test_the_frame_holds_the_cases_and_is_what_the_strides_divide(pair):
     assert found.spacing_mm == (2.0, 1.5, 1.0)
 
 
-def test_the_network_looks_twice(pair):
-    assert configuration(pair).network.passes == 2
+def test_the_network_looks_twice_in_the_memory_format_of_the_target(pair):
+    found = configuration(pair)
+    assert found.network.passes == 2
+    assert found.optimization.memory_format == found.inference.memory_format == "channels_last"
+    gpu = planned(pair, spec(), target="cuda").configurations["pairs"]
+    assert gpu.optimization.memory_format == gpu.inference.memory_format == "contiguous"
+
+
+def test_the_plan_says_why_it_took_a_similarity(pair):
+    def reason(**options):
+        return planned(pair, spec(**options)).reasons["configurations.pairs.task_values.similarity"].because
+
+    assert "where a line explains all but 0.1" in reason()
+    assert reason(similarity="mind") == "as asked for"
 
 
 def test_labels_are_trained_on_only_where_the_specification_allows_it(pair):
