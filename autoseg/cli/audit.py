@@ -59,18 +59,22 @@ def _is_plain(value: str) -> bool:
 def log_command(screen: Screen | None, exit_code: int) -> None:
     """Adds the command's line to the log of the root folder, or of the output folder where there is no root folder.
 
-    A log that cannot be written is told, and does not change how the command ended.
+    A log that cannot be written is told, and does not change how the command ended. A command that was refused as it was typed
+    begins no log.
     """
     folders = [folder for folder in screen.log_in if os.path.isdir(folder)] if screen is not None else []
     if screen is None or not folders:
         return
     import filelock
 
-    from autoseg.core.errors import AutosegError
+    from autoseg.core.errors import AutosegError, UsageError
     from autoseg.io.audit import LOG, append_entry
 
+    folder = _writable(folders)
+    if exit_code == UsageError.exit_code and not (folder / LOG).exists():
+        return  # refused as it was typed: the folder may be one of images, where nothing is written
     try:
-        append_entry(_writable(folders), _entry(screen, exit_code))
+        append_entry(folder, _entry(screen, exit_code))
     except (AutosegError, OSError, filelock.Timeout) as error:
         logging.getLogger(__name__).warning("the command is missing in %s: %s", folders[0] / LOG, error)
 

@@ -68,6 +68,13 @@ def test_the_command_refuses_landmarks_of_one_image_only(tmp_path, capsys):
     assert "--moving-landmarks" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+def test_nothing_is_written_among_the_images_not_even_a_log(tmp_path, capsys):
+    shifted_pair(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert register(tmp_path, "-o", str(tmp_path)) == 2
+    assert "among the images" in capsys.readouterr().err and sorted(tmp_path.iterdir()) == before
+
+
 def test_not_a_number_in_a_file_is_refused(tmp_path, capsys):
     unit = shifted_pair(tmp_path)
     voxels = blobs()[None].copy()
