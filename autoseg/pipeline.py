@@ -270,7 +270,7 @@ def predict(bundle_folder: Path, inputs: Path, output: Path, context: Context, *
     """The manifest of a folder of predictions; needs the bundle and the images, nothing else."""
     from autoseg.stages.predict import run_predict
 
-    require_folder_apart(output, inputs, "predictions")
+    require_folder_apart(output, [inputs], "predictions")
     predictor = load_predictor(bundle_folder, context, trusted_task=trusted_task, policies=policies)
     found, units, refused = _units_in(inputs, predictor)
     networks = predictor.bundle.plan.configurations.values()
@@ -282,10 +282,10 @@ def predict(bundle_folder: Path, inputs: Path, output: Path, context: Context, *
     return manifest
 
 
-def require_folder_apart(output: Path, inputs: Path, what: str) -> None:
-    """Raises where `output` is the folder of the images, or cannot be written to; before seconds of loading networks."""
-    if output.resolve() == (inputs if inputs.is_dir() else inputs.parent).resolve():
-        raise UsageError(f"{what} would overwrite the images in {inputs}; name another folder with -o")
+def require_folder_apart(output: Path, inputs: Sequence[Path], what: str) -> None:
+    """Raises where `output` holds one of the inputs, or is one, or cannot be written to; before anything is read."""
+    if output.resolve() in {(path if path.is_dir() else path.parent).resolve() for path in inputs}:
+        raise UsageError(f"{what} would lie among the images in {output}; name another folder with -o")
     require_writable(output, make=False)
 
 
@@ -309,7 +309,7 @@ def work_with_bundle(verb: BundleVerb, options: Mapping[str, Any], bundle_folder
     """
     from autoseg.stages.verbs import run_verb
 
-    require_folder_apart(output, inputs, "results")
+    require_folder_apart(output, [inputs], "results")
     predictor = load_predictor(bundle_folder, Context(device=device, engine="torch"), trusted_task=task, policies=policies,
                                of_task=task)
     _, units, refused = _units_in(inputs, predictor)
@@ -332,12 +332,10 @@ def register(files: PairFiles, output: Path, budget: Budget, context: Context, *
     from autoseg.tasks.registration.single import single_pair
     from autoseg.tasks.registration.spec import RegistrationOptions
 
-    require_writable(output, make=False)
+    require_folder_apart(output, [files.fixed, files.moving], "results")
     options = from_plain({"method": method, "similarity": similarity, "pairs": "table"}, RegistrationOptions,
                          source="autoseg register")
     spec, unit = single_pair(files, options)
-    if output.resolve() in {path.resolve().parent for path in (files.fixed, files.moving)}:
-        raise UsageError(f"what is written would lie among the images in {output}; name another folder with -o")
     starting = None if start is None else starting_from(start, policies)
     with locked(output, "register"):
         return run_single(load_task(spec.task), spec, unit, output, budget, context=context, progress=progress,
@@ -347,8 +345,9 @@ def register(files: PairFiles, output: Path, budget: Budget, context: Context, *
 def evaluate(spec: DatasetSpec, predictions: Path, references: Path, *, trusted_task: str | None,
              progress: Progress, output: Path | None = None, origin: Origin | None = None) -> Report:
     """Scores of a folder of predictions against a folder of references; `output` receives them with a manifest."""
-    if output is not None and output.resolve() in (predictions.resolve(), references.resolve()):
-        raise UsageError(f"the scores would lie among the images in {output}; name another folder with -o")
+    if output is not None:
+        folders = [path for path in (predictions, references) if path.is_dir()]  # a table may have its scores beside it
+        require_folder_apart(output, folders, "scores")
     report = run_evaluate(load_task(spec.task, trusted=trusted_task), spec, predictions, references, progress=progress)
     if output is not None:
         with locked(output, "evaluate"):

@@ -60,7 +60,7 @@ def log_command(screen: Screen | None, exit_code: int) -> None:
     """Adds the command's line to the log of the root folder, or of the output folder where there is no root folder.
 
     A log that cannot be written is told, and does not change how the command ended. A command that was refused as it was typed
-    begins no log.
+    begins no log, and one that failed begins none in an output folder that it never took: that may be the folder of the images.
     """
     folders = [folder for folder in screen.log_in if os.path.isdir(folder)] if screen is not None else []
     if screen is None or not folders:
@@ -69,14 +69,16 @@ def log_command(screen: Screen | None, exit_code: int) -> None:
 
     from autoseg.core.errors import AutosegError, UsageError
     from autoseg.io.audit import LOG, append_entry
+    from autoseg.io.lock import LOCK
 
     folder = _writable(folders)
-    if exit_code == UsageError.exit_code and not (folder / LOG).exists():
-        return  # refused as it was typed: the folder may be one of images, where nothing is written
+    is_taken = folder != screen.output or (folder / LOCK).exists()
+    if not (folder / LOG).exists() and (exit_code == UsageError.exit_code or (exit_code and not is_taken)):
+        return
     try:
         append_entry(folder, _entry(screen, exit_code))
     except (AutosegError, OSError, filelock.Timeout) as error:
-        logging.getLogger(__name__).warning("the command is missing in %s: %s", folders[0] / LOG, error)
+        logging.getLogger(__name__).warning("the command is missing in %s: %s", folder / LOG, error)
 
 
 def _entry(screen: Screen, exit_code: int) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def export(file: Annotated[Path, typer.Argument(help="The file to write; it ends
     from autoseg.io.atomic import sha256_file
     from autoseg.stages.exchange import run_export
 
-    screen = start("export", as_json, [root_folder(root)])
+    screen = start("export", as_json, root_folder(root))
     folder = bundle_folder(screen, bundle, root, dataset, plan, task)
     try:
         found = run_export(folder, file, key=sign)
@@ -74,7 +74,7 @@ def import_(file: Annotated[Path, typer.Argument(help="A file that autoseg expor
     from autoseg.io.layouts import is_safe_id
     from autoseg.stages.exchange import run_import
 
-    screen = start("import", as_json, [root_folder(root)])
+    screen = start("import", as_json, root_folder(root))
     if output is None and not is_safe_id(file.stem):
         raise UsageError(f"a bundle cannot be called {file.stem!r}: letters, digits, '.', '_' and '-' only",
                          hint="name the folder with -o")

@@ -31,7 +31,7 @@ def mounted(verb: BundleVerb, task: str) -> Callable[..., int]:
         from autoseg.io.manifests import MANIFEST
         from autoseg.training.device import detect_device
 
-        screen = start(f"task {verb.name}", as_json, [root_folder(root), output])
+        screen = start(f"task {verb.name}", as_json, root_folder(root), output)
         folder = bundle_folder(screen, bundle, root, dataset, plan, None if task.isidentifier() else task)
         manifest = pipeline.work_with_bundle(verb, given, folder, source, output,
                                              detect_device(device or "auto").address, task=task, progress=screen.progress,

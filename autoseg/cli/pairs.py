@@ -44,7 +44,7 @@ def register(fixed: Annotated[Path, typer.Option("--fixed", help="The image whos
     from autoseg.tasks.registration.single import PairFiles
     from autoseg.training.device import detect_device
 
-    screen = start("register", as_json, [output])
+    screen = start("register", as_json, output=output)
     choose({name: name for name in ("pair", "implicit")}, method, "--method")
     files = PairFiles(fixed, moving, channel, labels, fixed_labels, fixed_landmarks, moving_landmarks)
     if start_from is not None:

@@ -42,6 +42,7 @@ class Screen:
         command: the verb.
         as_json: one JSON document on standard output and nothing else there.
         log_in: folders whose log gets a line when the command ends, the first that is there; none for what writes nothing.
+        output: the one of them that the user named for the results, which may be anybody's until they are written.
         made: files that vouch for what was written, by stage; the log holds their digests.
         error: code of the error that the command ended with.
     """
@@ -51,6 +52,7 @@ class Screen:
     started: float = field(default_factory=time.monotonic)
     result: dict[str, Any] = field(default_factory=dict)
     log_in: tuple[Path, ...] = ()
+    output: Path | None = None
     made: dict[str, Path] = field(default_factory=dict)
     error: str | None = None
     _bar: Any = None

@@ -100,7 +100,7 @@ def plan(dataset: Dataset = None, data: DataFolder = None, target: Target = None
          start_from: StartFrom = None, root: Root = None, task: TaskPath = None, jobs: Jobs = None,
          as_json: AsJson = False) -> None:
     """Measure the dataset and plan: preprocessing, patch, network, schedule. Nothing is preprocessed."""
-    screen = start("plan", as_json, [root_folder(root)])
+    screen = start("plan", as_json, root_folder(root))
     workspace = open_dataset(screen, root, dataset, data, task)
     asked = any(option is not None for option in (data, target, memory, minutes, configuration, plan, start_from)) or seed
     from autoseg.stages.plan import fits_specification
@@ -124,7 +124,7 @@ def plan_and_preprocess(dataset: Dataset = None, data: DataFolder = None, target
                         seed: show.Seed = 0, start_from: StartFrom = None, root: Root = None, task: TaskPath = None,
                         jobs: Jobs = None, as_json: AsJson = False) -> None:
     """Measure the dataset, plan, and bring every case to the planned grid. Resumes; unchanged cases are skipped."""
-    screen = start("plan_and_preprocess", as_json, [root_folder(root)])
+    screen = start("plan_and_preprocess", as_json, root_folder(root))
     workspace = open_dataset(screen, root, dataset, data, task)
     made = make_plan(workspace, target, memory, minutes, configuration, plan, seed, jobs, start_from)
     preprocess(workspace, made, configuration, jobs)
@@ -144,7 +144,7 @@ def train(dataset: Dataset = None, configuration: Annotated[str | None, typer.Op
     """Train folds, validate them on whole cases, and write the bundle. Resumes after any interruption."""
     from autoseg import pipeline
 
-    screen = start("train", as_json, [root_folder(root)])
+    screen = start("train", as_json, root_folder(root))
     workspace = open_dataset(screen, root, dataset, None, task)
     if minutes is None:
         made = workspace.plan(plan or last_plan(workspace))
@@ -171,7 +171,7 @@ def predict(source: Annotated[Path, typer.Option("-i", "--input", help="A folder
     """Predict a folder of images with a bundle. Finished cases are skipped; a bad one does not stop the others."""
     from autoseg import pipeline
 
-    screen = start("predict", as_json, [root_folder(root), output])
+    screen = start("predict", as_json, root_folder(root), output)
     context = prediction_context(device, tta, save_probabilities, engine, tile_step, precision)
     folder = bundle_folder(screen, bundle, root, dataset, plan, task)
     manifest = pipeline.predict(folder, source, output, context, trusted_task=task, progress=screen.progress,
@@ -192,7 +192,7 @@ def evaluate(predictions: Annotated[Path, typer.Option("-p", "--predictions", he
     the threshold and calibration of a classification, agreement of values."""
     from autoseg import pipeline
 
-    screen = start("evaluate", as_json, [root_folder(root), output] if output else ())
+    screen = start("evaluate", as_json, root_folder(root) if output else None, output)
     workspace = open_dataset(screen, root, dataset, None, task)
     report = pipeline.evaluate(workspace.spec, predictions, labels, trusted_task=task, progress=screen.progress,
                                output=output, origin=origin())
@@ -210,7 +210,7 @@ def report(dataset: Dataset = None, plan: PlanName = None, root: Root = None, ta
     """Write the report page of a plan's finished runs: scores, pictures, curves, plan, baseline."""
     from autoseg import pipeline
 
-    screen = start("report", as_json, [root_folder(root)])
+    screen = start("report", as_json, root_folder(root))
     workspace = open_dataset(screen, root, dataset, None, task)
     made = workspace.plan(plan or last_plan(workspace))
     page = pipeline.report(workspace, made, provenance(made))
@@ -229,7 +229,7 @@ def fit(dataset: Dataset = None, data: DataFolder = None, minutes: Minutes = Non
     """All in one go: measure, plan, preprocess, train, select, report."""
     from autoseg import pipeline
 
-    screen = start("fit", as_json, [root_folder(root)])
+    screen = start("fit", as_json, root_folder(root))
     workspace = open_dataset(screen, root, dataset, data, task)
     wanted = [configuration] if configuration else None
     made = make_plan(workspace, target, memory, minutes, wanted, plan, seed, jobs)

@@ -20,6 +20,9 @@ from autoseg.io.atomic import explaining, is_abandoned, remove_leftovers, write_
 
 log = logging.getLogger(__name__)
 
+# What the kernel locks; it stays in the folder, and so says that somebody has held it.
+LOCK = ".lock"
+
 _USE = ".use"
 
 
@@ -35,9 +38,9 @@ def locked(folder: Path, verb: str) -> Iterator[None]:
         ResourceError: the folder cannot be written to.
     """
     note = folder / ".lock.json"
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK)
     try:
-        with explaining(folder / ".lock"):
+        with explaining(folder / LOCK):
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
     except Timeout as error:

@@ -132,6 +132,17 @@ def test_the_log_lies_in_the_output_folder_where_there_is_no_root_folder(home, g
     assert not (tmp_path / "none").exists() and read_chain(tmp_path / "out" / LOG).lines == 1
 
 
+def test_a_command_that_wrote_a_part_is_logged_and_one_that_failed_before_is_not(home, given, tmp_path):
+    next((given / "images").iterdir()).write_bytes(b"cut")
+    asked = ["predict", "-i", str(given / "images"), "--root", str(tmp_path / "none"), "-o", str(tmp_path / "out")]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "bundle.json").write_text("{}")
+    assert run([*asked, "-b", str(tmp_path / "bundle")]) == 5 and not list((tmp_path / "out").iterdir())
+    assert run([*asked, "-b", str(home.bundle)]) == 4
+    assert json.loads((tmp_path / "out" / LOG).read_text())["exit_code"] == 4
+
+
 def test_a_command_that_only_looks_leaves_no_line(home, tmp_path):
     shutil.copytree(home.root, tmp_path / "root", ignore=shutil.ignore_patterns(LOG))
     for command in (["info", "-d", "ToyLabels"], ["check", "-d", "ToyLabels"], ["datasets"]):

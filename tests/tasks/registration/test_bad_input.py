@@ -75,6 +75,13 @@ def test_nothing_is_written_among_the_images_not_even_a_log(tmp_path, capsys):
     assert "among the images" in capsys.readouterr().err and sorted(tmp_path.iterdir()) == before
 
 
+def test_a_command_that_failed_before_it_took_the_folder_begins_no_log_there(tmp_path, capsys):
+    shifted_pair(tmp_path)
+    (tmp_path / "others").mkdir()
+    assert register(tmp_path, "-o", str(tmp_path / "others"), "--fixed-labels", str(tmp_path / "fixed_label.nii.gz")) == 3
+    assert "of the fixed image only" in capsys.readouterr().err and not list((tmp_path / "others").iterdir())
+
+
 def test_not_a_number_in_a_file_is_refused(tmp_path, capsys):
     unit = shifted_pair(tmp_path)
     voxels = blobs()[None].copy()
