@@ -55,12 +55,13 @@ class InstanceRules:
 
     Attributes:
         levels: coarse to fine.
-        rate_voxels: learning rate of the velocity, in voxels of the pair.
+        rate_voxels: learning rate of the velocity, in voxels of the pair along its finest axis, and as many mm along the others:
+            a step of a fifth of a thick slice would be longer than what has to be found there.
         smoothness: weight of the energy of the velocity beside the similarity.
         energy: of first derivatives (`diffusion`) or second (`bending`).
         integration_steps: doublings of scaling and squaring; 0: a displacement, which may fold.
         affine: the level of the affine part; None: it stays as it starts.
-        affine_rate_voxels: its learning rate, in voxels at the border of the pair.
+        affine_rate_voxels: its learning rate, at the border of the pair, in voxels along the finest axis.
         search: a coupled convex search on MIND descriptors before the levels; None: none.
     """
 
@@ -88,8 +89,8 @@ def optimise_pair(fixed: Tensor, moving: Tensor, spacing_mm: Sequence[float], ru
     shape = fixed.shape[2:]
     affine = identity_affine(len(fixed), len(shape), fixed.device) if start is None else start.affine.detach()
     if rules.affine is not None:
-        affine = optimise_affine(fixed, moving, rules.affine, similarity, rate_voxels=rules.affine_rate_voxels, describe=describe,
-                                 start=affine)
+        affine = optimise_affine(fixed, moving, spacing_mm, rules.affine, similarity, rate_voxels=rules.affine_rate_voxels,
+                                 describe=describe, start=affine)
     velocity = torch.zeros(len(fixed), len(shape), *shrunken_shape(shape, rules.levels[0].velocity_shrink), device=fixed.device) \
         if start is None else start.velocity.detach()
     if rules.search is not None:
@@ -103,18 +104,18 @@ def optimise_pair(fixed: Tensor, moving: Tensor, spacing_mm: Sequence[float], ru
         return deformation(velocity, affine, rules.integration_steps, tuple(shape))
 
 
-def optimise_affine(fixed: Tensor, moving: Tensor, level: Level, similarity: Similarity, *, rate_voxels: float,
-                    describe: Describe | None = None, start: Tensor | None = None) -> Tensor:
+def optimise_affine(fixed: Tensor, moving: Tensor, spacing_mm: Sequence[float], level: Level, similarity: Similarity, *,
+                    rate_voxels: float, describe: Describe | None = None, start: Tensor | None = None) -> Tensor:
     """Affine matrices (B, D, D + 1) in voxels of the pair, by Adam on shift and linear part together.
 
     Args:
-        rate_voxels: learning rate; the linear part's is over half of the longest side, so that both move the border alike.
+        rate_voxels: learning rate in voxels of the finest axis; the linear part's is over half of the longest side in mm, so that
+            both move the border alike.
         start: matrices to begin with; None: the identity.
     """
     shape, dims = fixed.shape[2:], fixed.ndim - 2
     first, second = _pair_at(fixed, moving, level.shrink, describe)
-    unit = torch.full((dims, dims + 1), 2 / max(max(shape) - 1, 1), device=fixed.device)
-    unit[:, -1] = 1
+    unit = _affine_units(shape, spacing_mm, fixed)
     begin = identity_affine(len(fixed), dims, fixed.device) if start is None else start.detach()
     change = torch.zeros_like(begin, requires_grad=True)
     to_coarse = _coarse_units(shape, first.shape[2:], begin)
@@ -155,10 +156,11 @@ def _optimise_level(images: tuple[Tensor, Tensor], shape: tuple[int, ...], affin
     grid = shrunken_shape(shape, level.velocity_shrink)
     moved = resize(velocity, grid).detach()
     sizes = _voxel_sizes(shape, grid)
-    rate = torch.tensor(sizes, device=first.device).reshape(-1, *(1,) * len(shape))
+    finest = [step / min(spacing_mm) for step in spacing_mm]
+    rate = torch.tensor(sizes, device=first.device).mul(torch.tensor(finest, device=first.device)).reshape(-1, *(1,) * len(shape))
     spacing = [step * size for step, size in zip(spacing_mm, sizes, strict=True)]
     matrix = affine * _coarse_units(shape, coarse, affine)
-    # Adam moves each value by the rate, so the values are voxels of the pair, whatever the grid
+    # Adam moves each value by the rate, so the values are voxels of the pair's finest axis, whatever the grid
     values = (moved * rate).requires_grad_()
     optimizer = torch.optim.Adam([values], lr=rules.rate_voxels)
     energy = ENERGIES[rules.energy]
@@ -176,6 +178,15 @@ def _optimise_level(images: tuple[Tensor, Tensor], shape: tuple[int, ...], affin
 def _voxel_sizes(shape: Sequence[int], coarse: Sequence[int]) -> list[float]:
     """Voxels of one grid for a voxel of a coarser one between the same outer voxels."""
     return [(size - 1) / (few - 1) if few > 1 else 1.0 for size, few in zip(shape, coarse, strict=True)]
+
+
+def _affine_units(shape: Sequence[int], spacing_mm: Sequence[float], like: Tensor) -> Tensor:
+    """By how much each entry of affine matrices (D, D + 1) moves the border by a voxel of the finest axis."""
+    spacing = like.new_tensor(spacing_mm)
+    half_mm = max((size - 1) * step / 2 for size, step in zip(shape, spacing_mm, strict=True)) or 1.0
+    linear = spacing[None, :] / half_mm
+    return torch.cat([linear.expand(len(shape), -1), torch.ones(len(shape), 1, device=like.device)], dim=1) * (
+        spacing.min() / spacing)[:, None]
 
 
 def _coarse_units(shape: Sequence[int], coarse: Sequence[int], like: Tensor) -> Tensor:

@@ -49,8 +49,8 @@ def test_an_affine_map_is_found_at_any_resolution(shrink):
     moving = texture((31, 41))
     matrix = torch.tensor([[[1.05, 0.08, 1.2], [-0.06, 0.96, -1.5]]])
     truth = affine_displacement(matrix, (31, 41))
-    found = optimise_affine(warp(moving, truth), moving, Level(shrink, 1, 150), partial(local_correlation_loss, radius=4),
-                            rate_voxels=0.1)
+    found = optimise_affine(warp(moving, truth), moving, (1.0, 1.0), Level(shrink, 1, 150),
+                            partial(local_correlation_loss, radius=4), rate_voxels=0.1)
     assert error(affine_displacement(found, (31, 41)), truth) < 0.1 * length(truth)
 
 
@@ -84,6 +84,17 @@ def test_smoothness_is_in_millimetres():
         velocity = optimise_pair(fixed, moving, spacing, rules, CORRELATION).velocity
         energies.append(float(velocity[:, 0].diff(dim=2).square().mean()))
     assert energies[1] < 0.1 * energies[0]
+
+
+def test_a_step_is_as_many_millimetres_along_thick_slices_as_within_them():
+    """The first step of Adam moves every value by the rate: 0.1 of the finest voxels, 0.05 mm, which is 0.02 voxels of 2.5 mm."""
+    fixed, moving, _ = deformed_pair(SHAPE)
+    first = optimise_pair(fixed, moving, (2.5, 0.5), replace(RULES, levels=(Level(1, 1, 1),)), CORRELATION)
+    assert [float(first.velocity[:, axis].abs().median()) for axis in (0, 1)] == pytest.approx([0.02, 0.1], rel=1e-3)
+    matrix = optimise_affine(fixed, moving, (2.5, 0.5), Level(1, 1, 1), CORRELATION, rate_voxels=0.1)[0] - torch.eye(2, 3)
+    half = 29 * 2.5 / 2  # mm, of the longest side; there the linear part moves as far as the shift does, 0.05 mm
+    expected = [[0.05 / half, 0.05 / half * 0.5 / 2.5, 0.02], [0.05 / half * 2.5 / 0.5, 0.05 / half, 0.1]]
+    np.testing.assert_allclose(matrix.abs().numpy(), expected, rtol=1e-3)
 
 
 def test_a_coarse_grid_lies_between_the_same_voxels():
