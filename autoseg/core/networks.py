@@ -170,6 +170,9 @@ class Registrar:
         passes: how often the U-Net looks: the first time at what the affine part left, then at the moving image as it was warped
             so far, to add to the velocity. Its weights are the same every time (log-domain demons, Vercauteren et al. 2008, add
             velocities so; recursive cascades, Zhao et al. 2019, learn to).
+        answer_passes: the same when it answers and is not trained; None: as often.
+        both_ways: when it answers, every pass is the mean of the velocity from one image to the other and of minus that from the
+            other to the one, as in symmetric log-domain demons (Vercauteren et al. 2008).
         affine_features: per stage of the affine encoder, each of stride 2; empty: no affine part.
         norm: over the image, or none, as in VoxelMorph.
         similarity: what is learned of likeness; it has no part in the answer, but in training, or when a pair is optimised, and
@@ -188,6 +191,8 @@ class Registrar:
     passes: Count = 1
     affine_features: tuple[Count, ...] = ()
     norm: Literal["none", "instance"] = "none"
+    answer_passes: Count | None = None
+    both_ways: bool = False
     similarity: SimilarityNetwork | None = field(default=None, metadata=LEFT_OUT_IF_NONE)
 
     @property

@@ -42,7 +42,7 @@ class PairRegistrar(nn.Module):
     """An affine part where it is planned, then a U-Net whose last features become a velocity, which further passes correct.
 
     `forward` maps fixed and moving images, (B, C, *spatial) each, to a `Deformation`. Every spatial size must be a
-    multiple of `divisor`.
+    multiple of `divisor`. In evaluation mode it may look more often than in training, and both ways.
     """
 
     def __init__(self, network: Registrar) -> None:
@@ -53,6 +53,7 @@ class PairRegistrar(nn.Module):
             raise IncompatibleError(f"the plan's network cannot be built: {error}") from error
         self.divisor = tuple(math.prod(column) for column in zip(*network.strides, strict=True))
         self.integration_steps, self.passes = network.integration_steps, network.passes
+        self.answer_passes, self.both_ways = network.answer_passes or network.passes, network.both_ways
         self.affine = AffineEncoder(2 * network.in_channels, network.affine_features, network.dims) \
             if network.affine_features else None
         block = partial(ConvBlock, norm=InstanceNorm if network.norm == "instance" else _no_norm, slope=LEAKY_SLOPE)
@@ -83,12 +84,12 @@ class PairRegistrar(nn.Module):
         if self.affine is not None:
             with _exact(fixed):
                 moved = warp(moving, affine_displacement(matrix, fixed.shape[2:]).to(moving.dtype))
-        velocity = self._velocity_of(torch.cat([fixed, moved], dim=1)).float()
-        for _ in range(self.passes - 1):
+        velocity = self._velocity_of(fixed, moved)
+        for _ in range((self.passes if self.training else self.answer_passes) - 1):
             with _exact(fixed):
                 so_far = deformation(velocity, matrix, self.integration_steps, fixed.shape[2:]).displacement
                 moved = warp(moving, so_far.to(moving.dtype))
-            velocity = velocity + self._velocity_of(torch.cat([fixed, moved], dim=1)).float()
+            velocity = velocity + self._velocity_of(fixed, moved)
         with _exact(fixed):
             return deformation(velocity, matrix, self.integration_steps, fixed.shape[2:])
 
@@ -97,7 +98,15 @@ class PairRegistrar(nn.Module):
             return self.affine(torch.cat([fixed, moving], dim=1))
         return identity_affine(len(fixed), fixed.ndim - 2, fixed.device)
 
-    def _velocity_of(self, pair: Tensor) -> Tensor:
+    def _velocity_of(self, fixed: Tensor, moved: Tensor) -> Tensor:
+        """Of one pass, (B, D, *coarse) float32."""
+        pair = torch.cat([fixed, moved], dim=1)
+        if self.training or not self.both_ways:
+            return self._seen(pair).float()
+        there, back = self._seen(torch.cat([pair, torch.cat([moved, fixed], dim=1)])).float().chunk(2)
+        return (there - back) / 2
+
+    def _seen(self, pair: Tensor) -> Tensor:
         features, skips = pair, []
         for stage in self.encoder:
             features = stage(features)

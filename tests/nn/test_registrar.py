@@ -78,6 +78,30 @@ def test_a_second_pass_corrects_the_first_by_what_it_sees_after_it(affine_featur
     torch.testing.assert_close(found.displacement, exact.displacement)
 
 
+def test_an_answer_both_ways_is_the_mean_of_both_and_another_pair_the_other_way_round():
+    plain, both = (built(registrar(affine_features=(), both_ways=way)) for way in (False, True))
+    for network in (plain, both):
+        torch.nn.init.normal_(network.velocity.weight, std=0.05, generator=torch.Generator().manual_seed(0))
+    fixed, moving = images(3)
+    with torch.no_grad():
+        assert torch.equal(both(fixed, moving).velocity, plain(fixed, moving).velocity)  # in training it looks one way
+        there, back = plain(fixed, moving).velocity, plain(moving, fixed).velocity
+        found, turned = both.eval()(fixed, moving).velocity, both(moving, fixed).velocity
+    assert float((there + back).abs().max()) > 0.01
+    torch.testing.assert_close(found, (there - back) / 2, atol=1e-6, rtol=0)
+    torch.testing.assert_close(turned, -found, atol=1e-6, rtol=0)
+
+
+def test_it_looks_more_often_when_it_answers():
+    network, thrice = built(registrar(passes=2, answer_passes=3)), built(registrar(passes=3))
+    for one in (network, thrice):
+        torch.nn.init.normal_(one.velocity.weight, std=0.05, generator=torch.Generator().manual_seed(0))
+    pair = images(3)
+    with torch.no_grad():
+        assert not torch.equal(network(*pair).velocity, thrice(*pair).velocity)
+        assert torch.equal(network.eval()(*pair).velocity, thrice.eval()(*pair).velocity)
+
+
 def test_the_same_seed_gives_the_same_answer():
     pair = images(3)
     first, second = (built(registrar(), seed=3)(*pair).displacement for _ in range(2))
