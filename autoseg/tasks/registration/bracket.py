@@ -1,4 +1,4 @@
-"""How smooth: the weight of the smoothness, tried on a few pairs where the plan has minutes."""
+"""How smooth: the weight of the smoothness, tried on a few pairs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def choose_smoothness(configuration: Configuration, meter: Meter, values: dict[s
     """The smallest weight of a bracket around the published one whose displacements can be believed, and why.
 
     Pilot pairs are optimised one by one with each weight in turn, from the smallest on. The largest one is taken where none
-    keeps to the bounds. Without minutes, and where displacements are drawn instead of sought, it is the published one.
+    keeps to the bounds. Where displacements are drawn, or fitted by a network of coordinates, it is the published one.
 
     Args:
         configuration: one whose frame is small enough to try.
@@ -63,7 +63,7 @@ def choose_smoothness(configuration: Configuration, meter: Meter, values: dict[s
     similarity = str(configuration.task_values["similarity"])
     if configuration.network.similarity is not None:  # type: ignore[union-attr]  # what it has learned is not there yet
         return published, {}
-    if meter.budget.minutes is None or configuration.task_values["method"] not in ("network", "pair"):
+    if configuration.task_values["method"] not in ("network", "pair"):
         return published, {PATH: Reason(f"similarity {similarity}", "the published weight beside this similarity; derivatives "
                                         "are in mm by mm", recipes.VOXELMORPH)}
     trial = replace(configuration, task_values={**configuration.task_values, **values, "method": "pair"})
@@ -91,7 +91,7 @@ def _try(trial: Configuration, weight: float, meter: Meter, pairs: Callable[[], 
     known = [meter.budget.found(name) for name in names]
     if None in known:
         one = replace(trial, loss=Loss({"similarity": 1.0, "smoothness": weight}))
-        rows = [_optimised(arrays, record, one, meter.budget.target) for arrays, record in pairs()]
+        rows = [_optimised(arrays, record, one) for arrays, record in pairs()]
         known = [float(f"{value:.4g}") for value in np.mean(rows, axis=0)]
         findings = (Finding(name, value) for name, value in zip(names, known, strict=True) if value is not None)
         meter.budget = replace(meter.budget, findings=(*meter.budget.findings, *findings))
@@ -100,8 +100,8 @@ def _try(trial: Configuration, weight: float, meter: Meter, pairs: Callable[[], 
     return Tried(weight, folded, deviation)
 
 
-def _optimised(arrays: Arrays, record: GridRecord, trial: Configuration, device: str) -> tuple[float, float]:
-    """Percent of folded voxels and deviation of the log Jacobian of one pair."""
-    found = restore(infer([], arrays, trial, Context(device)), record, trial, Context(device))
+def _optimised(arrays: Arrays, record: GridRecord, trial: Configuration) -> tuple[float, float]:
+    """Percent of folded voxels and deviation of the log Jacobian of one pair; on a CPU, as a plan may be for another machine."""
+    found = restore(infer([], arrays, trial, Context()), record, trial, Context())
     determinants = jacobian_determinant(found.displacement, record.canonical)
     return 100 * folded_share(determinants), log_jacobian_deviation(determinants)

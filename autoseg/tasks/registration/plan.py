@@ -45,7 +45,7 @@ class Design:
         grid: the model grid at full resolution.
         largest: voxels along each model axis that nearly all cases keep within, at that resolution.
         pairs: that can be trained on.
-        similarity, method: as asked for or as pilots say; with minutes the smoothness is bracketed.
+        method: as asked for, or by the number of pairs.
         start: weights of another model, of whose encoder features are compared.
         smoothness: its weight, once it was chosen; None: the published one.
     """
@@ -109,8 +109,7 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
     learned.require_aligned(options, pilots)
     meter = Meter(budget, probe, draft)
     trial = _draw(design, pilots, replace(recipes.LADDER[0], voxels=recipes.BRACKET_VOXELS), pilots.reach_mm)
-    values = pair_values(affine=wants_affine(pilots, finest_mm(trial)))
-    smoothness, why = choose_smoothness(trial, meter, values, partial(probe.pilots, draft), key)
+    smoothness, why = choose_smoothness(trial, meter, pair_values(design.dims), partial(probe.pilots, draft), key)
     design = replace(design, smoothness=smoothness)
     configuration, chosen = _sized(design, pilots, meter) if design.trains else (_pair_sized(design, pilots, meter.budget), {})
     configuration = with_length(configuration, design, meter)
@@ -277,11 +276,11 @@ def similarity_of_pilots(design: Design, pilots: Pilots) -> SimilarityName:
         return "features"
     if design.ct and design.options.pairs == "within_patient":
         return "lncc"
-    return "lncc" if pilots.explained - pilots.linear < recipes.LARGEST_GAP else "mind"
+    return "lncc" if pilots.explained - pilots.linear < recipes.LARGEST_GAP[design.options.pairs] else "mind"
 
 
 def wants_affine(pilots: Pilots, spacing_mm: float) -> bool:
-    """Whether pairs differ by more than small deformations after they were laid on each other."""
+    """Whether a network needs an affine part: pairs differ by more than small deformations after they were laid on each other."""
     return pilots.offset_mm > recipes.AFFINE_OFFSET_VOXELS * spacing_mm or pilots.scale > recipes.AFFINE_SCALE
 
 
@@ -316,7 +315,7 @@ def _draw(design: Design, pilots: Pilots | None, rung: Rung, reach_mm: float) ->
         start=learned.start_of(design.start) if design.start is not None and part is not None else None,
         augmentation=recipes.AUGMENTATION, optimization=_one_step(design),
         inference=replace(recipes.INFERENCE, memory_format=recipes.MEMORY_FORMAT[design.target]),
-        task_values=learned.fitted_values(_values(design, pilots, similarity, finest, affine=affine), part, size))
+        task_values=learned.fitted_values(_values(design, pilots, similarity, finest), part, size))
 
 
 def _one_step(design: Design) -> Optimization:
@@ -344,11 +343,11 @@ def _network(design: Design, rung: Rung, halvings: tuple[int, int, int], size: t
         kind="voxelmorph", dims=dims, in_channels=design.channels,  # type: ignore[arg-type]
         features=(rung.features,) * count, strides=tuple(strides), kernel_sizes=((3,) * dims,) * count,
         convs_encoder=(1,) * count, convs_decoder=(1,) * (count - 1), integration_steps=steps, passes=recipes.NETWORK_PASSES,
-        affine_features=recipes.AFFINE_FEATURES[:layers] if affine else (), norm="instance")
+        affine_features=recipes.AFFINE_FEATURES[:layers] if affine else (), norm="instance",
+        answer_passes=recipes.NETWORK_PASSES if design.labels else recipes.ANSWER_PASSES, both_ways=not design.labels)
 
 
-def _values(design: Design, pilots: Pilots | None, similarity: SimilarityName, finest_mm: float, *,
-            affine: bool) -> dict[str, Value]:
+def _values(design: Design, pilots: Pilots | None, similarity: SimilarityName, finest_mm: float) -> dict[str, Value]:
     window = min(recipes.LARGEST_WINDOW_VOXELS, max(recipes.SMALLEST_WINDOW_VOXELS, recipes.WINDOW_MM / finest_mm))
     values: dict[str, Value] = {
         "method": design.method, "alignment": "centres" if pilots is None else pilots.alignment,
@@ -364,7 +363,7 @@ def _values(design: Design, pilots: Pilots | None, similarity: SimilarityName, f
         values |= {"deformation_least_mm": least, "deformation_most_mm": most,
                    "deformation_widths_voxels": recipes.DEFORMATION_WIDTHS_VOXELS}
     if design.method == "pair":
-        values |= pair_values(affine=affine)
+        values |= pair_values(design.dims)
     if design.method == "implicit":
         values |= recipes.IMPLICIT  # type: ignore[arg-type]
     return values
@@ -379,12 +378,8 @@ def refine_iterations(design: Design) -> int:
     return 0 if design.labels else recipes.REFINE_ITERATIONS
 
 
-def pair_values(*, affine: bool) -> dict[str, Value]:
-    """How a pair is optimised by itself."""
-    return {"pair_levels": recipes.PAIR_LEVELS, "pair_rate_voxels": recipes.PAIR_RATE_VOXELS,
-            "pair_affine": recipes.PAIR_AFFINE if affine else None, "affine_rate_voxels": recipes.AFFINE_RATE_VOXELS}
-
-
-def finest_mm(configuration: Configuration) -> float:
-    """The smallest spacing along the axes that the network sees."""
-    return min(float(mm or 1.0) for mm in configuration.spacing_mm[-configuration.network.dims:])
+def pair_values(dims: int) -> dict[str, Value]:
+    """How a pair of slices or volumes is optimised by itself."""
+    levels = (*recipes.PAIR_LEVELS, recipes.FLAT_LEVEL) if dims == 2 else recipes.PAIR_LEVELS
+    return {"pair_levels": levels, "pair_rate_voxels": recipes.PAIR_RATE_VOXELS, "pair_affine": recipes.PAIR_AFFINE,
+            "affine_rate_voxels": recipes.AFFINE_RATE_VOXELS}

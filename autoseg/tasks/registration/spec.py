@@ -12,6 +12,7 @@ from autoseg.core.case import Case, Unit
 from autoseg.core.spec import STRICT, DatasetSpec
 from autoseg.io.patterns import compiled
 
+PairSource = Literal["cohort", "within_patient", "atlas", "table"]
 Method = Literal["network", "supervised", "pair", "implicit"]
 SimilarityName = Literal["mse", "lncc", "mind", "mutual_information", "patches", "features"]
 
@@ -35,7 +36,7 @@ class RegistrationOptions:
         refine_iterations: steps by which what a network answered is improved on the pair itself; None: as planned.
     """
 
-    pairs: Literal["cohort", "within_patient", "atlas", "table"] = "cohort"
+    pairs: PairSource = "cohort"
     table: str = "pairs.csv"
     atlas: str | None = None
     atlas_is: Literal["moving", "fixed"] = "moving"

@@ -40,8 +40,7 @@ def _grid_reasons(configuration: Configuration, design: Design, budget: Budget) 
         "patch_size": Reason(
             sized, "the frame holds nearly every case whole, rounded up to what the strides divide; what lies outside follows "
                    "its border", "tasks/registration/plan.py"),
-        "batch_size": Reason("none", "one pair a step, as steps count more than pairs in them",
-                             recipes.VOXELMORPH),
+        "batch_size": Reason("none", "one pair a step, as steps count more than pairs in them", recipes.VOXELMORPH),
         "resampling": Reason("none", "cubic splines for images, linear per label for label maps",
                              "nnU-Net 2.8.1 experiment planner"),
         "whole_image": Reason("none", "cases keep a spacing, which millimetres need", "registration task"),
@@ -64,6 +63,11 @@ def _network_reasons(configuration: Configuration, design: Design, pilots: Pilot
         "network.passes": Reason(
             "none", "the network looks again at what it has warped and adds to its velocity: a Dice of 0.727 instead of 0.695 "
                     "after as many steps" + unused, "measured, see tasks/registration/recipes.py; Zhao et al. 2019"),
+        **dict.fromkeys(("network.answer_passes", "network.both_ways"), Reason(
+            f"{len(design.labels)} labels trained on",
+            "without labels an answer looks once more and is the mean of both directions, which is closer and smoother; what "
+            "labels have taught would be lost with it" + unused,
+            "measured, see tasks/registration/recipes.py; Vercauteren et al. 2008 (symmetric log-domain demons)")),
         "network.integration_steps": Reason(
             found, "as many doublings as keep every step of the integration within a quarter of a voxel, 4 to 9", RULES),
         "network.affine_features": Reason(
@@ -78,8 +82,9 @@ def _value_reasons(configuration: Configuration, design: Design, pilots: Pilots,
                        "trained",
                "supervised": "deformations that are drawn and known", "implicit": "a network of coordinates for each pair"}
     reasons = {
-        "task_values": Reason("none", "steps and rates of the optimisation of single pairs; at full resolution half of the steps "
-                                      "that gained nothing more", f"{recipes.CONVEXADAM}; tasks/registration/recipes.py"),
+        "task_values": Reason("none", "steps and rates of the optimisation of single pairs, after an affine stage; at full "
+                                      "resolution 30 steps, as 60 gained nothing, and for slices 30 more with a velocity as fine",
+                              f"{recipes.CONVEXADAM}; measured, see tasks/registration/recipes.py"),
         "task_values.method": Reason(f"asked for: {asked.method}", methods[design.method], RULES),
         "task_values.alignment": Reason(
             found, "as they lie in the world where intensities correlate at least as well as with centres together", RULES),
@@ -109,7 +114,8 @@ def _similarity_rule(design: Design, pilots: Pilots) -> str:
         return "the features of the weights to start from"
     if design.ct and design.options.pairs == "within_patient":
         return "local correlation for CT of one patient, which shows the same tissues in the same units"
-    return (f"local correlation where a line explains all but {recipes.LARGEST_GAP:g} of what any function explains (here "
+    pairs, gap = design.options.pairs, recipes.LARGEST_GAP[design.options.pairs]
+    return (f"local correlation where a line explains all but {gap:g} of what any function explains (pairs: {pairs}; here "
             f"{pilots.explained - pilots.linear:.3f} less), else MIND")
 
 

@@ -34,7 +34,7 @@ def chosen(plan, unit, dataset, asked):
         return [prepare_inputs(read_inputs(unit, dataset), plan, one)]
 
     meter = Meter(plan.budget, None, plan)
-    weight, reasons = choose_smoothness(published, meter, pair_values(affine=False), pilots, "data")
+    weight, reasons = choose_smoothness(published, meter, pair_values(3), pilots, "data")
     return weight, reasons["loss.terms.smoothness"], meter.budget
 
 
@@ -59,9 +59,15 @@ def test_a_larger_weight_is_smoother_and_the_largest_is_taken_where_none_keeps(p
     assert len(deviations) == 3 and deviations[0] > deviations[1] > deviations[2]
 
 
-def test_without_minutes_the_published_weight_is_planned(pair):
-    for options in ({}, {"method": "pair"}):
-        assert planned(pair, spec(**options)).configurations["pairs"].loss.terms["smoothness"] == 1.0
+@pytest.mark.parametrize("method", ["network", "pair"])
+def test_the_weight_does_not_depend_on_minutes(pair, few_steps, method):
+    with_minutes, without = (planned(pair, spec(method=method), minutes) for minutes in (10, None))
+    assert with_minutes.configurations["pairs"].loss.terms == without.configurations["pairs"].loss.terms
+    assert "pairs optimised one by one" in without.reasons["configurations.pairs.loss.terms.smoothness"].inputs
+
+
+def test_the_published_weight_is_planned_where_no_displacement_is_sought_in_the_images(pair):
+    assert planned(pair, spec(method="supervised")).configurations["pairs"].loss.terms["smoothness"] == 1.0
 
 
 def test_bounds_are_on_folds_and_on_how_unevenly_volumes_change():

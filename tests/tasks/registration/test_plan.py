@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pair_cases import image, planned, shifted_pair, spec, write_case
+from pair_cases import blobs, image, moved_slices, planned, shifted_pair, spec, write_case
 
 from autoseg.core.errors import UsageError
 from autoseg.core.plan import unexplained_values
@@ -18,6 +18,12 @@ from autoseg.tasks.registration.plan import _require_plannable, integration_step
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     return shifted_pair(tmp_path_factory.mktemp("pair"), steps=(0, 1, 2))
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    """The weight of the smoothness is tried on pairs that are hardly optimised; nothing here depends on it."""
+    monkeypatch.setattr(recipes, "PAIR_LEVELS", ((4, 4, 2), (1, 2, 2)))
 
 
 def configuration(unit, minutes=None, **options):
@@ -51,6 +57,9 @@ def test_the_frame_holds_the_cases_and_is_what_the_strides_divide(pair):
 def test_the_network_looks_twice_in_the_memory_format_of_the_target(pair):
     found = configuration(pair)
     assert found.network.passes == 2
+    assert (found.network.answer_passes, found.network.both_ways) == (2, False)  # trained on labels
+    unlabelled = configuration(pair, use_labels=False).network
+    assert (unlabelled.passes, unlabelled.answer_passes, unlabelled.both_ways) == (2, 3, True)
     assert found.optimization.memory_format == found.inference.memory_format == "channels_last"
     gpu = planned(pair, spec(), target="cuda").configurations["pairs"]
     assert gpu.optimization.memory_format == gpu.inference.memory_format == "contiguous"
@@ -60,7 +69,7 @@ def test_the_plan_says_why_it_took_a_similarity(pair):
     def reason(**options):
         return planned(pair, spec(**options)).reasons["configurations.pairs.task_values.similarity"].because
 
-    assert "where a line explains all but 0.1" in reason()
+    assert "where a line explains all but 0.2" in reason() and "all but 0.1" in reason(pairs="within_patient")
     assert reason(similarity="mind") == "as asked for"
 
 
@@ -94,6 +103,13 @@ def test_an_affine_part_and_integration_steps_follow_from_what_has_to_be_moved()
     assert not wants_affine(pilots, 1.0)
     assert wants_affine(replace(pilots, offset_mm=3.1), 1.0) and wants_affine(replace(pilots, scale=1.06), 1.0)
     assert [integration_steps(reach, 1.0) for reach in (0.5, 4.0, 10.0, 1000.0)] == [4, 4, 6, 9]
+
+
+def test_pairs_by_themselves_have_an_affine_stage_and_slices_a_velocity_at_full_resolution(pair, tmp_path):
+    volumes = configuration(pair, method="pair").task_values
+    assert volumes["pair_affine"] == recipes.PAIR_AFFINE and volumes["pair_levels"] == recipes.PAIR_LEVELS
+    unit = moved_slices(tmp_path, blobs((1, 48, 56)), ("fixed", "moving"), size=(32, 40), down=2)
+    assert configuration(unit, method="pair").task_values["pair_levels"] == (*recipes.PAIR_LEVELS, (1, 1, 30))
 
 
 def test_what_cannot_be_planned_is_refused(pair):
