@@ -18,6 +18,7 @@ from autoseg.core.errors import UsageError
 from autoseg.inference.instance import shrunken
 from autoseg.losses.jacobian import hyperelastic_energy, volume_change
 from autoseg.nn.siren import Siren, axis_pairs
+from autoseg.ops.pyramid import axis_factors
 
 # (fixed values, moving values), (1, C, N) each, at the same N points -> scalar; less is better.
 SampleSimilarity: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -78,7 +79,7 @@ def fit_implicit(fixed: Tensor, moving: Tensor, mask: Tensor, spacing_mm: Sequen
     network = fresh_siren(len(spacing_mm), rules, generator).to(fixed.device)
     optimizer = torch.optim.Adam(network.parameters(), lr=rules.rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 if 4 * step < 3 * rules.iterations else 0.1)
-    blurred = tuple(_blurred(image, rules.blur) for image in (fixed, moving))
+    blurred = tuple(_blurred(image, axis_factors(rules.blur, spacing_mm)) for image in (fixed, moving))
     for step in range(rules.iterations):
         first, second = blurred if 2 * step < rules.iterations else (fixed, moving)
         points = _draw(voxels, rules.points, generator, scale)
@@ -162,9 +163,9 @@ def bending_of(second: Tensor, half_mm: Tensor) -> Tensor:
     return ((second * units).square() * weights).sum((1, 2)).mean()
 
 
-def _blurred(image: Tensor, factor: int) -> Tensor:
-    """The image smoothed as if it was shrunk by a factor, on its own grid."""
-    if factor == 1:
+def _blurred(image: Tensor, factors: Sequence[float]) -> Tensor:
+    """The image smoothed as if it was shrunk by a factor for each axis, on its own grid."""
+    if max(factors) == 1:
         return image
-    return functional.interpolate(shrunken(image, factor), image.shape[2:], mode="trilinear" if image.ndim == 5 else "bilinear",
+    return functional.interpolate(shrunken(image, factors), image.shape[2:], mode="trilinear" if image.ndim == 5 else "bilinear",
                                   align_corners=True)

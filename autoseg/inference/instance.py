@@ -20,6 +20,7 @@ from autoseg.losses.mind import mind_descriptors
 from autoseg.losses.smoothness import bending_energy, diffusion_energy
 from autoseg.nn.registrar import Deformation, deformation, identity_affine
 from autoseg.nn.warp import affine_after, affine_displacement, exponential, resize, warp
+from autoseg.ops.pyramid import axis_factors
 
 # (fixed image, warped moving image), (B, C, *spatial) each -> scalar; less is better.
 Similarity: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -39,8 +40,8 @@ class Level:
     """One resolution.
 
     Attributes:
-        shrink: voxels of the pair for one voxel of the images that are compared.
-        velocity_shrink: voxels of the pair for one voxel of the velocity.
+        shrink: voxels of the pair for one voxel of the images that are compared, along its finest axis; see `ops.pyramid`.
+        velocity_shrink: voxels of the pair for one voxel of the velocity, along the same.
         iterations: steps of Adam.
     """
 
@@ -91,14 +92,14 @@ def optimise_pair(fixed: Tensor, moving: Tensor, spacing_mm: Sequence[float], ru
     if rules.affine is not None:
         affine = optimise_affine(fixed, moving, spacing_mm, rules.affine, similarity, rate_voxels=rules.affine_rate_voxels,
                                  describe=describe, start=affine)
-    velocity = torch.zeros(len(fixed), len(shape), *shrunken_shape(shape, rules.levels[0].velocity_shrink), device=fixed.device) \
+    velocity = torch.zeros(len(fixed), len(shape), *velocity_shape(shape, rules.levels[0], spacing_mm), device=fixed.device) \
         if start is None else start.velocity.detach()
     if rules.search is not None:
         aligned = warp(moving, affine_displacement(affine, shape))
         found = convex_displacement(mind_descriptors(fixed), mind_descriptors(aligned), rules.search)
         velocity = resize(found, velocity.shape[2:])
     for level in rules.levels:
-        images = _pair_at(fixed, moving, level.shrink, describe)
+        images = _pair_at(fixed, moving, axis_factors(level.shrink, spacing_mm), describe)
         velocity = _optimise_level(images, tuple(shape), affine, velocity, spacing_mm, level, rules, similarity)
     with torch.no_grad():
         return deformation(velocity, affine, rules.integration_steps, tuple(shape))
@@ -114,7 +115,7 @@ def optimise_affine(fixed: Tensor, moving: Tensor, spacing_mm: Sequence[float], 
         start: matrices to begin with; None: the identity.
     """
     shape, dims = fixed.shape[2:], fixed.ndim - 2
-    first, second = _pair_at(fixed, moving, level.shrink, describe)
+    first, second = _pair_at(fixed, moving, axis_factors(level.shrink, spacing_mm), describe)
     unit = _affine_units(shape, spacing_mm, fixed)
     begin = identity_affine(len(fixed), dims, fixed.device) if start is None else start.detach()
     change = torch.zeros_like(begin, requires_grad=True)
@@ -129,23 +130,28 @@ def optimise_affine(fixed: Tensor, moving: Tensor, spacing_mm: Sequence[float], 
     return (begin + change.detach() * unit).detach()
 
 
-def shrunken(image: Tensor, factor: int) -> Tensor:
-    """The image smoothed and sampled on a coarser grid between the same outer voxels."""
-    if factor == 1:
+def shrunken(image: Tensor, factors: Sequence[float]) -> Tensor:
+    """The image smoothed and sampled on a coarser grid between the same outer voxels; a factor for each axis."""
+    if max(factors) == 1:
         return image
-    smooth = local_mean(image, [_SMOOTHING * (factor - 1)] * (image.ndim - 2), "gaussian")
-    return functional.interpolate(smooth, shrunken_shape(image.shape[2:], factor), mode=_INTERPOLATION[image.ndim - 2],
+    smooth = local_mean(image, [_SMOOTHING * (factor - 1) for factor in factors], "gaussian")
+    return functional.interpolate(smooth, shrunken_shape(image.shape[2:], factors), mode=_INTERPOLATION[image.ndim - 2],
                                   align_corners=True)
 
 
-def shrunken_shape(shape: Sequence[int], factor: int) -> tuple[int, ...]:
-    """Shape of a grid with `factor` times fewer voxels along each axis, at least two where there were two."""
-    return tuple(max(min(size, 2), round(size / factor)) for size in shape)
+def shrunken_shape(shape: Sequence[int], factors: Sequence[float]) -> tuple[int, ...]:
+    """Shape of a grid with so many times fewer voxels along each axis, at least two where there were two."""
+    return tuple(max(min(size, 2), round(size / factor)) for size, factor in zip(shape, factors, strict=True))
 
 
-def _pair_at(fixed: Tensor, moving: Tensor, shrink: int, describe: Describe | None) -> tuple[Tensor, Tensor]:
+def velocity_shape(shape: Sequence[int], level: Level, spacing_mm: Sequence[float]) -> tuple[int, ...]:
+    """Shape of the grid of a level's velocity."""
+    return shrunken_shape(shape, axis_factors(level.velocity_shrink, spacing_mm))
+
+
+def _pair_at(fixed: Tensor, moving: Tensor, factors: Sequence[float], describe: Describe | None) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
-        images = (shrunken(fixed, shrink), shrunken(moving, shrink))
+        images = (shrunken(fixed, factors), shrunken(moving, factors))
         return images if describe is None else (describe(images[0]), describe(images[1]))
 
 
@@ -153,7 +159,7 @@ def _optimise_level(images: tuple[Tensor, Tensor], shape: tuple[int, ...], affin
                     spacing_mm: Sequence[float], level: Level, rules: InstanceRules, similarity: Similarity) -> Tensor:
     first, second = images
     coarse = first.shape[2:]
-    grid = shrunken_shape(shape, level.velocity_shrink)
+    grid = velocity_shape(shape, level, spacing_mm)
     moved = resize(velocity, grid).detach()
     sizes = _voxel_sizes(shape, grid)
     finest = [step / min(spacing_mm) for step in spacing_mm]

@@ -10,11 +10,20 @@ from inference.pairs import deformed_pair, error, length, texture
 from torch.nn import functional
 
 from autoseg.inference.convex import ConvexSearch, convex_displacement
-from autoseg.inference.instance import InstanceRules, Level, optimise_affine, optimise_pair, shrunken, shrunken_shape
+from autoseg.inference.instance import (
+    InstanceRules,
+    Level,
+    optimise_affine,
+    optimise_pair,
+    shrunken,
+    shrunken_shape,
+    velocity_shape,
+)
 from autoseg.losses.local_correlation import local_correlation_loss
 from autoseg.losses.mind import mind_descriptors
 from autoseg.nn.registrar import Deformation
 from autoseg.nn.warp import affine_displacement, jacobian_determinant, resize, warp
+from autoseg.ops.pyramid import axis_factors
 
 SHAPE = (30, 36)
 CORRELATION = partial(local_correlation_loss, radius=2)
@@ -98,11 +107,20 @@ def test_a_step_is_as_many_millimetres_along_thick_slices_as_within_them():
 
 
 def test_a_coarse_grid_lies_between_the_same_voxels():
-    assert shrunken_shape((9, 30, 1, 3), 4) == (2, 8, 1, 2)
+    assert shrunken_shape((9, 30, 1, 3), (4,) * 4) == (2, 8, 1, 2)
     line = torch.linspace(0, 8, 9).reshape(1, 1, 9, 1).expand(1, 1, 9, 2)
-    coarse = shrunken(line, 2)
+    coarse = shrunken(line, (2, 2))
     assert coarse.shape == (1, 1, 4, 2)
     np.testing.assert_allclose(coarse[0, 0, 1:-1, 0], [8 / 3, 16 / 3], atol=0.02)
+
+
+def test_thick_slices_are_smoothed_within_themselves_only():
+    image = texture((6, 40))
+    coarse = shrunken(image, axis_factors(4, (8.0, 1.0)))
+    assert coarse.shape == (1, 1, 6, 10)
+    for row in range(6):  # each is smoothed along its own pixels only
+        torch.testing.assert_close(coarse[:, :, row:row + 1], shrunken(image[:, :, row:row + 1], (1, 4)))
+    assert velocity_shape((6, 40), Level(4, 4, 1), (8.0, 1.0)) == (6, 10)
 
 
 def test_the_convex_search_finds_a_shift_that_gradients_would_not():

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from autoseg.core.errors import GeometryError
 from autoseg.core.geometry import Geometry, GridRecord, Shape, as_direction
+from autoseg.core.plan import Configuration
 from autoseg.ops.displacement import affine_displacement, warp
 
 ALIGNMENTS = ("centres", "positions")
@@ -34,6 +35,11 @@ class Placed:
     moving: dict[str, NDArray]
     fixed_frame: Geometry
     moving_frame: Geometry
+
+
+def frame_spacing_mm(configuration: Configuration) -> list[float]:
+    """Spacing of the frame along each axis that the network sees."""
+    return [float(mm or 1.0) for mm in configuration.spacing_mm[-configuration.network.dims:]]
 
 
 def place_pair(fixed: Mapping[str, NDArray], moving: Mapping[str, NDArray], records: tuple[GridRecord, GridRecord], size: Shape,

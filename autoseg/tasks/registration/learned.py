@@ -11,6 +11,7 @@ from autoseg.core.errors import DatasetError, UsageError
 from autoseg.core.networks import Classifier, Network, SimilarityNetwork, Start
 from autoseg.core.plan import Configuration, InputPlan, Reason, Value
 from autoseg.core.task import Starting
+from autoseg.ops.pyramid import axis_factors
 from autoseg.planning.explain import Reasons
 from autoseg.tasks.registration import recipes
 from autoseg.tasks.registration.pilot import Pilots
@@ -137,15 +138,16 @@ def _classifier(design: Design, size: Sequence[int]) -> SimilarityNetwork:
         tuple(tuple(3 if has else 1 for has in wide) for _ in recipes.PATCH_STRIDES), (1,) * len(recipes.PATCH_STRIDES))
 
 
-def fitted_values(values: Mapping[str, Value], network: SimilarityNetwork | None, size: Sequence[int]) -> dict[str, Value]:
+def fitted_values(values: Mapping[str, Value], network: SimilarityNetwork | None, size: Sequence[int],
+                  spacing_mm: Sequence[float]) -> dict[str, Value]:
     """The values of a configuration, with levels on which its learned similarity has room, and what trains a classifier.
 
     Args:
-        size: of the frame.
+        size, spacing_mm: of the frame.
     """
     if network is None:
         return dict(values)
-    most = largest_shrink(network, size[3 - network.dims:])
+    most = largest_shrink(network, size[3 - network.dims:], spacing_mm[3 - network.dims:])
     found = dict(values)
     if "pair_levels" in found:
         found["pair_levels"] = tuple(level for level in recipes.PAIR_LEVELS if level[0] <= most)
@@ -158,17 +160,18 @@ def fitted_values(values: Mapping[str, Value], network: SimilarityNetwork | None
     return found
 
 
-def largest_shrink(network: SimilarityNetwork, own: Sequence[int]) -> int:
+def largest_shrink(network: SimilarityNetwork, own: Sequence[int], spacing_mm: Sequence[float]) -> int:
     """By how much a pair may be shrunken so that patches, or places of the coarsest features, have room; at least 1.
 
     Args:
-        own: size of the frame along the axes that the network sees.
+        own, spacing_mm: of the frame along the axes that the network sees.
     """
     needed = tuple(LEAST_ROOM * side if side > 1 else 1 for side in network.patch) if network.kind == "patches" else tuple(
         FEWEST_PLACES * math.prod(column) if side > 1 else 1
         for side, column in zip(own, zip(*network.strides, strict=True), strict=True))
     return max(1, max((shrink for shrink in {level[0] for level in recipes.PAIR_LEVELS} if all(
-        round(side / shrink) >= least for side, least in zip(own, needed, strict=True))), default=1))
+        round(side / factor) >= least for side, factor, least in
+        zip(own, axis_factors(shrink, spacing_mm), needed, strict=True))), default=1))
 
 
 def pair_voxels(network: SimilarityNetwork | None, target: Target, memory_bytes: int) -> int:

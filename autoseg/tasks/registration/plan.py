@@ -14,6 +14,7 @@ from autoseg.core.networks import Registrar
 from autoseg.core.plan import Configuration, Loss, Optimization, Plan, Reason, Resampling, Value
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import PlanRequest, Probe, Starting
+from autoseg.ops.pyramid import axis_factors, shrink_to
 from autoseg.planning.air import cropped_as_planned
 from autoseg.planning.budget import Meter, climb
 from autoseg.planning.costs import cost_reasons, predicted
@@ -161,14 +162,20 @@ def _design(spec: DatasetSpec, options: RegistrationOptions, fingerprint: Finger
 
 def frame(design: Design, voxels: int, halvings: Sequence[int]) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
     """Size and spacing of the frame that has at most about so many voxels; sizes are what the network's strides divide."""
-    step = max(1.0, (math.prod(design.largest) / voxels) ** (1 / design.dims))
+    steps = coarsening(design, voxels)
     size, spacing = [], []
     for axis in range(3):
-        own = axis >= 3 - design.dims
-        spacing.append(design.grid.spacing_mm[axis] * (step if own else 1.0))
+        spacing.append(design.grid.spacing_mm[axis] * steps[axis])
         divisor = 2**halvings[axis]
-        size.append(math.ceil(design.largest[axis] / step / divisor) * divisor if own else 1)
+        size.append(math.ceil(design.largest[axis] / steps[axis] / divisor) * divisor if axis >= 3 - design.dims else 1)
     return (size[0], size[1], size[2]), (spacing[0], spacing[1], spacing[2])
+
+
+def coarsening(design: Design, voxels: int) -> tuple[float, ...]:
+    """By how much each axis is coarser in a frame of so many voxels than in the images; thick slices last."""
+    own = design.grid.spacing_mm[3 - design.dims:]
+    shrink = shrink_to(math.prod(design.largest[3 - design.dims:]) / voxels, own)
+    return (*(1.0,) * (3 - design.dims), *axis_factors(shrink, own))
 
 
 def halvings_of(design: Design, voxels: int, reach_mm: float) -> tuple[int, int, int]:
@@ -176,13 +183,12 @@ def halvings_of(design: Design, voxels: int, reach_mm: float) -> tuple[int, int,
 
     An axis keeps at least `SMALLEST_EDGE` voxels.
     """
-    step = max(1.0, (math.prod(design.largest) / voxels) ** (1 / design.dims))
-    found = []
+    steps, found = coarsening(design, voxels), []
     for axis in range(3):
         if axis < 3 - design.dims:
             found.append(0)
             continue
-        mm, size = design.grid.spacing_mm[axis] * step, design.largest[axis] / step
+        mm, size = design.grid.spacing_mm[axis] * steps[axis], design.largest[axis] / steps[axis]
         wanted = min(5, max(2, math.ceil(math.log2(max(reach_mm / mm, 1.0))) + 1))
         found.append(max(1, min(wanted, int(math.log2(max(size / recipes.SMALLEST_EDGE, 2.0))))))
     return (found[0], found[1], found[2])
@@ -315,7 +321,7 @@ def _draw(design: Design, pilots: Pilots | None, rung: Rung, reach_mm: float) ->
         start=learned.start_of(design.start) if design.start is not None and part is not None else None,
         augmentation=recipes.AUGMENTATION, optimization=_one_step(design),
         inference=replace(recipes.INFERENCE, memory_format=recipes.MEMORY_FORMAT[design.target]),
-        task_values=learned.fitted_values(_values(design, pilots, similarity, finest), part, size))
+        task_values=learned.fitted_values(_values(design, pilots, similarity, finest), part, size, spacing))
 
 
 def _one_step(design: Design) -> Optimization:
@@ -365,7 +371,7 @@ def _values(design: Design, pilots: Pilots | None, similarity: SimilarityName, f
     if design.method == "pair":
         values |= pair_values(design.dims)
     if design.method == "implicit":
-        values |= recipes.IMPLICIT  # type: ignore[arg-type]
+        values |= {**recipes.IMPLICIT, "implicit_points": recipes.IMPLICIT_POINTS[design.target]}  # type: ignore[dict-item]
     return values
 
 

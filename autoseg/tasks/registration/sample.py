@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from autoseg.core.case import Case, Unit
 from autoseg.core.plan import Configuration
 from autoseg.core.task import CaseStore
-from autoseg.tasks.registration.frame import cut, place_pair
+from autoseg.ops.pyramid import axis_factors
+from autoseg.tasks.registration.frame import cut, frame_spacing_mm, place_pair
 from autoseg.tasks.registration.target import LABEL
 
 if TYPE_CHECKING:
@@ -120,9 +121,9 @@ def _patch_batch(units: Sequence[Unit], store: CaseStore, configuration: Configu
     for _ in range(configuration.batch_size):
         fixed, moving = draw_pair(units, (), configuration, rng)
         placed = _placed(fixed, moving, store, configuration, rng)
-        shrink = levels[int(rng.integers(len(levels)))][0]
+        factors = axis_factors(levels[int(rng.integers(len(levels)))][0], frame_spacing_mm(configuration))
         pair = [torch.from_numpy(placed[name]).unflatten(0, (1, -1)) for name in ("fixed", "moving")]
-        pair = [standardised(shrunken(image.squeeze(2) if network.dims == 2 else image, shrink))[0] for image in pair]
+        pair = [standardised(shrunken(image.squeeze(2) if network.dims == 2 else image, factors))[0] for image in pair]
         columns.append(draw_patches(pair[0], pair[1], rules, rng))
         names += [f"{moving.id} to {fixed.id}"] * rules.count
     first, second, aligned = (torch.cat(column) for column in zip(*columns, strict=True))

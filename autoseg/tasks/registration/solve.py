@@ -15,6 +15,7 @@ from autoseg.inference.engine import usable_precision
 from autoseg.inference.implicit import ImplicitRules, fit_implicit, implicit_displacement
 from autoseg.inference.instance import InstanceRules, Level, optimise_pair
 from autoseg.nn.registrar import Deformation, deformation
+from autoseg.tasks.registration.frame import frame_spacing_mm
 from autoseg.tasks.registration.step import similarity_of
 from autoseg.training.step import autocast
 
@@ -66,11 +67,6 @@ def answered(networks: Sequence[nn.Module], fixed: Tensor, moving: Tensor, confi
     velocity, affine = (torch.stack([getattr(one, part).float() for one in found]).mean(dim=0) for part in ("velocity", "affine"))
     with torch.no_grad():
         return deformation(velocity, affine, int(configuration.network.integration_steps), tuple(fixed.shape[2:]))  # type: ignore[union-attr]
-
-
-def frame_spacing_mm(configuration: Configuration) -> list[float]:
-    """Spacing along each axis that the network sees."""
-    return [float(mm or 1.0) for mm in configuration.spacing_mm[-configuration.network.dims:]]
 
 
 def pair_rules(configuration: Configuration) -> InstanceRules:

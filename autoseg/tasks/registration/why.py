@@ -33,8 +33,8 @@ def _grid_reasons(configuration: Configuration, design: Design, budget: Budget) 
     sized = f"95 % of the cases keep within {largest} voxels of {design.grid.spacing_mm} mm"
     return {
         "spacing_mm": Reason(
-            sized, "the median spacing, coarser by one factor where the frame would have more voxels than memory, time and the "
-                   "ladder of sizes allow", "tasks/registration/recipes.py"),
+            sized, "the median spacing, coarser, and thick slices last, where the frame would have more voxels than memory, time "
+                   "and the ladder of sizes allow", "tasks/registration/recipes.py"),
         "median_shape": Reason(f"{design.grid.case_count} shapes after cropping", "median over cases at this spacing",
                                "planning/spacing.py"),
         "patch_size": Reason(
@@ -104,6 +104,9 @@ def _value_reasons(configuration: Configuration, design: Design, pilots: Pilots,
     if design.method == "implicit":
         reasons |= {f"task_values.{name}": Reason("none", "IDIR's numbers, with fewer steps at a higher rate", recipes.IDIR)
                     for name in recipes.IMPLICIT}
+        reasons["task_values.implicit_points"] = Reason(
+            f"target {design.target}", "IDIR's 10,000 points a step, a fifth of them where there is no GPU",
+            f"{recipes.IDIR}; measured, see tasks/registration/recipes.py")
     return reasons
 
 

@@ -55,12 +55,12 @@ def shifted_pair(folder: Path, steps=(0, 0, 0), origin=(0.0, 0.0, 0.0)) -> Unit:
 
 
 def moved_slices(folder: Path, slices, names: tuple[str, str], *, size: tuple[int, int], down: int, labelled: bool = False,
-                 group: str = "fixed") -> Unit:
+                 group: str = "fixed", spacing=SPACING) -> Unit:
     """Parts of one slice, or of two contrasts of it (1 or 2, Y, X); the moving part is cut `down` voxels further down."""
     (height, width), cases = size, []
     for name, part, y in zip(names, (slices[0], slices[-1]), (0, down), strict=True):
         cut = part[None, 4 + y:4 + y + height, 4:4 + width]
-        cases.append(write_case(folder, name, image(cut), np.where(cut > 0.7, 2, 0) if labelled else None))
+        cases.append(write_case(folder, name, image(cut, spacing=spacing), np.where(cut > 0.7, 2, 0) if labelled else None))
     return Unit(f"{names[1]}_to_{names[0]}", tuple(cases), group)
 
 

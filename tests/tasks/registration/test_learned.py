@@ -72,7 +72,7 @@ def contrasts(tmp_path_factory):
         fixed = blobs((8, 72, 64), seed=number)[3]
         slices = np.stack([fixed, other_contrast(fixed)])
         units.append(moved_slices(folder, slices, (f"p{number}_a", f"p{number}_b"), size=(64, 56), down=2 if number == 5 else 0,
-                                  group=f"p{number}"))
+                                  group=f"p{number}", spacing=(2.0, 1.0, 1.0)))
     return units
 
 

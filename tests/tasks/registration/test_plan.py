@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from autoseg.core.task import PlanRequest
 from autoseg.stages.plan import specification_digest
 from autoseg.tasks.registration import recipes
 from autoseg.tasks.registration.pilot import Pilots
-from autoseg.tasks.registration.plan import _require_plannable, integration_steps, wants_affine
+from autoseg.tasks.registration.plan import _require_plannable, coarsening, frame, integration_steps, wants_affine
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,14 @@ def test_the_frame_holds_the_cases_and_is_what_the_strides_divide(pair):
     assert all(size % step == 0 for size, step in zip(found.patch_size, divisor, strict=True))
     assert all(size >= case for size, case in zip(found.patch_size, (16, 20, 24), strict=True))
     assert found.spacing_mm == (2.0, 1.5, 1.0)
+
+
+def test_a_frame_that_is_too_large_is_coarser_within_thick_slices_first():
+    design = SimpleNamespace(grid=SimpleNamespace(spacing_mm=(8.0, 1.0, 1.0)), largest=(20.0, 320.0, 320.0), dims=3)
+    assert coarsening(design, 20 * 80 * 80) == (1, 4, 4)
+    assert frame(design, 20 * 80 * 80, (1, 2, 2)) == ((20, 80, 80), (8.0, 4.0, 4.0))
+    flat = SimpleNamespace(grid=design.grid, largest=(1.0, 320.0, 320.0), dims=2)
+    assert coarsening(flat, 160 * 160) == (1, 2, 2)
 
 
 def test_the_network_looks_twice_in_the_memory_format_of_the_target(pair):
