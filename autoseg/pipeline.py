@@ -283,7 +283,7 @@ def predict(bundle_folder: Path, inputs: Path, output: Path, context: Context, *
 
 
 def require_folder_apart(output: Path, inputs: Sequence[Path], what: str) -> None:
-    """Raises where `output` holds one of the inputs, or is one, or cannot be written to; before anything is read."""
+    """Raises where `output` is one of the inputs, or the folder of one, or cannot be written to; before anything is read."""
     if output.resolve() in {(path if path.is_dir() else path.parent).resolve() for path in inputs}:
         raise UsageError(f"{what} would lie among the images in {output}; name another folder with -o")
     require_writable(output, make=False)

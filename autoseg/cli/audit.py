@@ -69,10 +69,10 @@ def log_command(screen: Screen | None, exit_code: int) -> None:
 
     from autoseg.core.errors import AutosegError, UsageError
     from autoseg.io.audit import LOG, append_entry
-    from autoseg.io.lock import LOCK
+    from autoseg.io.lock import was_held
 
     folder = _writable(folders)
-    is_taken = folder != screen.output or (folder / LOCK).exists()
+    is_taken = folder != screen.output or was_held(folder)
     if not (folder / LOG).exists() and (exit_code == UsageError.exit_code or (exit_code and not is_taken)):
         return
     try:

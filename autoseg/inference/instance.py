@@ -187,7 +187,7 @@ def _voxel_sizes(shape: Sequence[int], coarse: Sequence[int]) -> list[float]:
 
 
 def _affine_units(shape: Sequence[int], spacing_mm: Sequence[float], like: Tensor) -> Tensor:
-    """By how much each entry of affine matrices (D, D + 1) moves the border by a voxel of the finest axis."""
+    """The change of each entry of affine matrices (D, D + 1) that moves the border by one voxel of the finest axis."""
     spacing = like.new_tensor(spacing_mm)
     half_mm = max((size - 1) * step / 2 for size, step in zip(shape, spacing_mm, strict=True)) or 1.0
     linear = spacing[None, :] / half_mm

@@ -20,8 +20,8 @@ from autoseg.io.atomic import explaining, is_abandoned, remove_leftovers, write_
 
 log = logging.getLogger(__name__)
 
-# What the kernel locks; it stays in the folder, and so says that somebody has held it.
-LOCK = ".lock"
+# Folders that this process has held.
+_held: set[Path] = set()
 
 _USE = ".use"
 
@@ -38,9 +38,9 @@ def locked(folder: Path, verb: str) -> Iterator[None]:
         ResourceError: the folder cannot be written to.
     """
     note = folder / ".lock.json"
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(folder / ".lock")
     try:
-        with explaining(folder / LOCK):
+        with explaining(folder / ".lock"):
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
     except Timeout as error:
@@ -53,10 +53,16 @@ def locked(folder: Path, verb: str) -> Iterator[None]:
             log.warning("taking over %s from %s, which did not end cleanly", folder, _read_note(note))
         remove_leftovers(folder, recursive=unclean)
         write_json(note, _own_note(verb))
+        _held.add(folder.resolve())
         yield
     finally:
         note.unlink(missing_ok=True)
         lock.release()
+
+
+def was_held(folder: Path) -> bool:
+    """Whether this process has held a folder, and so may have written to it."""
+    return folder.resolve() in _held
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from autoseg.planning import recipes
 def candidate_key(configuration: Configuration) -> str:
     """Name of what is timed: readable sizes and a digest of all that changes the duration of a step.
 
-    The number of iterations, the schedule and the way of prediction are left out.
+    The number of iterations, the schedule and `inference` are left out.
     """
     network, optimization = configuration.network, configuration.optimization
     timed = {"patch": configuration.patch_size, "batch": configuration.batch_size, "network": asdict(network),

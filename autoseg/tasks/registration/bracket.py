@@ -12,6 +12,7 @@ from autoseg.core.budget import Finding
 from autoseg.core.geometry import GridRecord
 from autoseg.core.plan import Configuration, Loss, Reason, Value
 from autoseg.core.task import Arrays, Context
+from autoseg.io.atomic import hash_values
 from autoseg.metrics.deformation import folded_share, log_jacobian_deviation
 from autoseg.ops.displacement import jacobian_determinant
 from autoseg.planning.budget import Meter, candidate_key
@@ -51,7 +52,7 @@ def choose_smoothness(configuration: Configuration, meter: Meter, values: dict[s
     """The smallest weight of a bracket around the published one whose displacements can be believed, and why.
 
     Pilot pairs are optimised one by one with each weight in turn, from the smallest on. The largest one is taken where none
-    keeps to the bounds. Where displacements are drawn, or fitted by a network of coordinates, it is the published one.
+    keeps to the bounds. Where displacements are drawn, or fitted by a network of coordinates, it stays as it is.
 
     Args:
         configuration: one whose frame is small enough to try.
@@ -64,10 +65,10 @@ def choose_smoothness(configuration: Configuration, meter: Meter, values: dict[s
     if configuration.network.similarity is not None:  # type: ignore[union-attr]  # what it has learned is not there yet
         return published, {}
     if configuration.task_values["method"] not in ("network", "pair"):
-        return published, {PATH: Reason(f"similarity {similarity}", "the published weight beside this similarity; derivatives "
-                                        "are in mm by mm", recipes.VOXELMORPH)}
+        return published, {PATH: _published(configuration)}
     trial = replace(configuration, task_values={**configuration.task_values, **values, "method": "pair"})
-    pairs, name = cache(lambda: pilots(trial)), f"{key} {candidate_key(trial)} {similarity}"
+    pairs, tried_as = cache(lambda: pilots(trial)), hash_values(trial.spacing_mm, values)[:8]
+    name = f"{key} {candidate_key(trial)} {tried_as} {similarity}"
     tried: list[Tried] = []
     for factor in recipes.BRACKET:
         tried.append(_try(trial, published * factor, meter, pairs, name))
@@ -78,6 +79,13 @@ def choose_smoothness(configuration: Configuration, meter: Meter, values: dict[s
             f"{recipes.MOST_FOLDED_PERCENT:g} % and keeps the deviation of the log Jacobian below {recipes.LARGEST_DEVIATION:g}")
     return tried[-1].weight, {PATH: Reason(found, rule if tried[-1].keeps else f"the largest, as none is {rule}",
                                            "measured on this machine, see budget.json")}
+
+
+def _published(configuration: Configuration) -> Reason:
+    if configuration.task_values["method"] == "implicit":
+        return Reason("method implicit", "the published weight of the penalty on changes of volume, in mm by mm", recipes.IDIR)
+    return Reason(f"similarity {configuration.task_values['similarity']}", "the published weight beside this similarity, for "
+                  "refining answers only; derivatives are in mm by mm", recipes.VOXELMORPH)
 
 
 def _listed(weights: Sequence[float]) -> str:

@@ -219,7 +219,7 @@ def untimed_reasons() -> Reasons:
     """Why a plan that learns patches without a time budget predicts no seconds."""
     return {"predicted_seconds": Reason(
         "no minutes given", "not measured: optimising a pair with a learned similarity takes a minute or so; a time budget "
-        "(--minutes) measures it", "a plan without a time budget is made in seconds")}
+        "(--minutes) measures it", "a plan without a time budget is made in a minute or two")}
 
 
 def _patch_reasons(configuration: Configuration, design: Design, network: SimilarityNetwork, asked: str) -> Reasons:
@@ -232,8 +232,8 @@ def _patch_reasons(configuration: Configuration, design: Design, network: Simila
             f"both images; a single one along an axis without room for {recipes.PATCH_VOXELS}", recipes.SIMONOVSKY),
         "task_values.method": Reason(f"asked for: {design.options.method}", trained, recipes.SIMONOVSKY),
         "task_values.similarity": Reason(asked, trained, recipes.SIMONOVSKY),
-        "task_values.pair_affine": Reason(asked, "pairs lie on each other as they are, and centroids of two contrasts differ "
-                                                 "without any movement", "registration task"),
+        "task_values.pair_affine": Reason(asked, "none, as the pairs that it is taught on lie on each other as they are",
+                                          "registration task"),
         **dict.fromkeys(("task_values.patch_count", "task_values.patch_least_shift_voxels",
                          "task_values.patch_largest_shift_voxels"), drawn),
         "optimization.learning_rate": Reason(asked, "of a network with few weights and large batches",

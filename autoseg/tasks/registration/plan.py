@@ -115,7 +115,7 @@ def make_plan(spec: DatasetSpec, fingerprint: Fingerprint, budget: Budget, reque
     configuration, chosen = _sized(design, pilots, meter) if design.trains else (_pair_sized(design, pilots, meter.budget), {})
     configuration = with_length(configuration, design, meter)
     costs = idle_costs(design)
-    if design.trains or design.learns_patches:  # optimising a pair takes too long for a plan without minutes
+    if design.trains or design.learns_patches:  # a learned similarity is too slow to be timed where no minutes are given
         timed = design.trains or budget.minutes is not None
         configuration = predicted(configuration, design.grid, meter, timed=timed, most=NO_BOUND)
         costs = cost_reasons(configuration, meter, most=NO_BOUND) | ({} if timed else learned.untimed_reasons())

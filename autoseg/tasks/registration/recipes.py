@@ -85,8 +85,10 @@ DICE_WEIGHT, MOST_DRAWN_LABELS = 1.0, 8
 WINDOW_MM, SMALLEST_WINDOW_VOXELS, LARGEST_WINDOW_VOXELS = 4.0, 2.0, 5.0
 # A line explains intensities where any function explains hardly more; CT is calibrated. Measured on coarse pairs (2026-11-22):
 # other brains in one contrast 0.01 to 0.11 less (Hippocampus, FetalBrainSB, OASIS-TRT slices), up to 0.21 with tumours
-# (BraTS15Sub); one brain in two contrasts 0.06 to 0.19 (FLAIR, T1 with contrast agent) and 0.22 (T1, T2). What one
-# specification describes alike of many patients has one contrast, and its anatomy bends the relation: there more is allowed.
+# (BraTS15Sub); one brain in two contrasts 0.06 to 0.19 (FLAIR, T1 with contrast agent) and 0.22 (T1, T2). So two of six pairs
+# of the former are taken for one contrast and need `similarity: mind`; with half the limit some pairs of FetalBrainSB would
+# have MIND. What one specification describes alike of many patients has one contrast, and its anatomy bends the relation: there
+# more is allowed.
 LARGEST_GAP: dict[PairSource, float] = {"cohort": 0.2, "atlas": 0.1, "within_patient": 0.1, "table": 0.1}
 # A network gets an affine part from these on; pairs that are optimised by themselves always have one.
 AFFINE_OFFSET_VOXELS, AFFINE_SCALE = 3.0, 1.05

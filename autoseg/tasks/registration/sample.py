@@ -140,7 +140,7 @@ def _known(case: Case, store: CaseStore, configuration: Configuration, rng: np.r
     values, dims = configuration.task_values, configuration.network.dims
     size = configuration.patch_size
     image = np.ascontiguousarray(cut(store.array(case.id, "image"), size))
-    spacing = [float(mm or 1.0) for mm in configuration.spacing_mm[-dims:]]
+    spacing = frame_spacing_mm(configuration)
     lengths = float(values["deformation_least_mm"]), float(values["deformation_most_mm"])  # type: ignore[arg-type]
     widths = tuple(width * min(spacing) for width in values["deformation_widths_voxels"])  # type: ignore[union-attr, operator]
     rules = DeformationRules(lengths, widths)

@@ -80,7 +80,7 @@ def pair_rules(configuration: Configuration) -> InstanceRules:
 
 
 def refine_rules(configuration: Configuration, found: Deformation) -> InstanceRules:
-    """How what a network answered is refined: on its own grid of velocities, the affine part as it is."""
+    """How what a network answered is refined: on its own grid of velocities, finer across thick slices; the affine part stays."""
     values = configuration.task_values
     shrink = max(1, round(max(found.displacement.shape[2:]) / max(found.velocity.shape[2:])))
     return InstanceRules((Level(1, shrink, int(values["refine_iterations"])),), float(values["refine_rate_voxels"]),  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from autoseg.core.errors import UsageError, choose
 from autoseg.core.plan import Configuration
 from autoseg.core.task import Phase
+from autoseg.tasks.registration.frame import frame_spacing_mm
 from autoseg.tasks.registration.learned import PART
 from autoseg.tasks.registration.sample import learns_patches
 
@@ -86,7 +87,7 @@ def _towards_scores(network: nn.Module, batch: Mapping[str, Tensor]) -> dict[str
 
 def velocity_spacing_mm(found: Deformation, configuration: Configuration) -> list[float]:
     """Spacing along each spatial axis of the grid on which a velocity lies, between the same outer voxels."""
-    spacing = [float(mm or 1.0) for mm in configuration.spacing_mm[-configuration.network.dims:]]
+    spacing = frame_spacing_mm(configuration)
     sizes = found.displacement.shape[2:], found.velocity.shape[2:]
     return [mm * (fine - 1) / max(coarse - 1, 1) if fine > 1 else mm for mm, fine, coarse in zip(spacing, *sizes, strict=True)]
 
@@ -113,7 +114,7 @@ def _towards_alike(configuration: Configuration) -> Callable[[nn.Module, Mapping
 def _towards_known(configuration: Configuration) -> Callable[[nn.Module, Mapping[str, Tensor]], dict[str, Tensor]]:
     from autoseg.losses.end_point import robust_displacement_error
 
-    spacing = [float(mm or 1.0) for mm in configuration.spacing_mm[-configuration.network.dims:]]
+    spacing = frame_spacing_mm(configuration)
 
     def step(network: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         found = network(batch["fixed"], batch["moving"])

@@ -65,8 +65,8 @@ def _network_reasons(configuration: Configuration, design: Design, pilots: Pilot
                     "after as many steps" + unused, "measured, see tasks/registration/recipes.py; Zhao et al. 2019"),
         **dict.fromkeys(("network.answer_passes", "network.both_ways"), Reason(
             f"{len(design.labels)} labels trained on",
-            "without labels an answer looks once more and is the mean of both directions, which is closer and smoother; what "
-            "labels have taught would be lost with it" + unused,
+            "without labels an answer looks once more and is the mean of both directions, which is closer and hardly rougher; "
+            "what labels have taught would be lost with it" + unused,
             "measured, see tasks/registration/recipes.py; Vercauteren et al. 2008 (symmetric log-domain demons)")),
         "network.integration_steps": Reason(
             found, "as many doublings as keep every step of the integration within a quarter of a voxel, 4 to 9", RULES),

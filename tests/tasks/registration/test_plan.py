@@ -13,7 +13,15 @@ from autoseg.core.task import PlanRequest
 from autoseg.stages.plan import specification_digest
 from autoseg.tasks.registration import recipes
 from autoseg.tasks.registration.pilot import Pilots
-from autoseg.tasks.registration.plan import _require_plannable, coarsening, frame, integration_steps, wants_affine
+from autoseg.tasks.registration.plan import (
+    _require_plannable,
+    coarsening,
+    frame,
+    integration_steps,
+    similarity_of_pilots,
+    wants_affine,
+)
+from autoseg.tasks.registration.spec import registration_options
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +88,23 @@ def test_the_plan_says_why_it_took_a_similarity(pair):
 
     assert "where a line explains all but 0.2" in reason() and "all but 0.1" in reason(pairs="within_patient")
     assert reason(similarity="mind") == "as asked for"
+
+
+def test_a_cohort_may_bend_the_relation_of_intensities_more_than_pairs_of_unknown_contrast(pair):
+    options = registration_options(spec())
+    pilots = Pilots(4, 0.9, 0.5, offset_mm=1.0, scale=1.0, reach_mm=4.0, explained=0.75, linear=0.6)
+    design = SimpleNamespace(options=options, start=None, ct=False)
+    for pairs, similarity in (("cohort", "lncc"), ("table", "mind"), ("within_patient", "mind")):
+        design.options = replace(options, pairs=pairs)
+        assert similarity_of_pilots(design, pilots) == similarity
+    design.options = options
+    assert similarity_of_pilots(design, replace(pilots, linear=0.5)) == "mind"
+
+
+def test_a_network_of_coordinates_draws_fewer_points_without_a_gpu(pair):
+    points = {target: planned(pair, spec(method="implicit"), target=target).configurations["pairs"].task_values["implicit_points"]
+              for target in ("cpu", "cuda")}
+    assert points == {"cpu": 2_000, "cuda": 10_000}
 
 
 def test_labels_are_trained_on_only_where_the_specification_allows_it(pair):
