@@ -152,7 +152,7 @@ def test_predictions_never_go_into_the_folder_of_the_images(trained):
     reopen, plan = trained
     before = first_image(reopen()).read_bytes()
     for source in (reopen().data / "images", first_image(reopen())):
-        with pytest.raises(UsageError, match="would overwrite"):
+        with pytest.raises(UsageError, match="would lie among the images"):
             pipeline.predict(reopen().layout.bundle(plan.name), source, reopen().data / "images", Context(),
                              trusted_task=None, progress=silent)
     assert first_image(reopen()).read_bytes() == before
