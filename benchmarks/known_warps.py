@@ -35,9 +35,8 @@ from autoseg.stages.prepare import prepare_inputs, read_inputs
 from autoseg.tasks.registration import TASK, recipes
 from autoseg.tasks.registration.output import Registration
 from autoseg.tasks.registration.spec import SimilarityName
-from benchmarks.ledger import REPOSITORY, Ledger, source_digest
-from benchmarks.measure import end_with_children
-from benchmarks.registration import Solve, render, solver, timed, trained
+from benchmarks.ledger import Ledger, source_digest
+from benchmarks.registration import Solve, parser_of_parts, run_part, solver, timed, trained
 
 FORMULAS: tuple[SimilarityName, ...] = ("lncc", "mind", "mutual_information")
 # FLAIR (0000) and T1 with contrast agent (0001) as images of their own.
@@ -62,23 +61,9 @@ options:
 
 
 def main() -> None:
-    end_with_children()
-    options = parse_options()
-    ledger = Ledger(options.work / "known_warps.json")
-    if not options.table:
-        PARTS[options.part](options, ledger)
-    print(render(ledger))
-
-
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data folders")
-    parser.add_argument("--part", choices=sorted(PARTS), default="contrast")
-    parser.add_argument("--minutes", type=float, default=20.0, help="time for training steps")
+    parser = parser_of_parts(__doc__, PARTS)
     parser.add_argument("--warps", type=int, default=3, help="displacements of each pair, drawn with the seeds from 0 on")
-    parser.add_argument("--work", type=Path, default=REPOSITORY / "benchmarks/.work", help="folder for results and runs")
-    parser.add_argument("--table", action="store_true", help="show what is there, run nothing")
-    return parser.parse_args()
+    run_part(parser.parse_args(), PARTS, "known_warps.json")
 
 
 def implicit(options: argparse.Namespace, ledger: Ledger) -> None:
@@ -120,7 +105,7 @@ def read_series(folder: Path, copy: Path) -> Image:
     return read_image([copy])
 
 
-PARTS = {"implicit": implicit, "contrast": contrast}
+PARTS = {"contrast": contrast, "implicit": implicit}
 
 
 @dataclass(frozen=True)

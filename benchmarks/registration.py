@@ -2,7 +2,7 @@
 
     python -m benchmarks.registration --data FOLDER --part hippocampus --minutes 20
     python -m benchmarks.registration --data FOLDER --part fetal
-    python -m benchmarks.registration --data FOLDER --part slices [--ants benchmarks/peers/.envs/ants/bin/python]
+    python -m benchmarks.registration --data FOLDER --part slices [--tried] [--ants benchmarks/peers/.envs/ants/bin/python]
 
 `--data` holds the folders `Dataset004_Hippocampus`, `Dataset105_FetalBrainSB` and `reg_oasis_trt_2d`. Networks of `hippocampus`
 are planned and trained for `--minutes` by `autoseg plan_and_preprocess` and `autoseg train -f 0`, which go on where they were
@@ -17,7 +17,7 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -60,27 +60,35 @@ TRIED_SLICES = 7
 SHOWN = ("mean.dice", "mean.hd95_mm", "landmarks.tre_mm", "field.end_point_error_mm", "inside.end_point_error_mm",
          "field.folded_percent", "field.sd_log_jacobian", "seconds", "processor_seconds")
 Solve = Callable[[Inputs], Registration]
+Part = Callable[[argparse.Namespace, Ledger], None]
 
 
 def main() -> None:
-    end_with_children()
-    options = parse_options()
-    ledger = Ledger(options.work / "registration.json")
-    if not options.table:
-        PARTS[options.part](options, ledger)
-    print(render(ledger))
-
-
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data folders")
-    parser.add_argument("--part", choices=sorted(PARTS), default="hippocampus")
-    parser.add_argument("--minutes", type=float, default=20.0, help="time for training steps")
+    parser = parser_of_parts(__doc__, PARTS)
     parser.add_argument("--pairs", type=int, default=PAIRS, help="at most so many pairs")
     parser.add_argument("--ants", type=Path, help="Python of an environment with antspyx: its SyN registers the same pairs")
+    parser.add_argument("--tried", action="store_true", help="of the slices those on which plans were tried, not the others")
+    run_part(parser.parse_args(), PARTS, "registration.json")
+
+
+def parser_of_parts(description: str | None, parts: Mapping[str, Part]) -> argparse.ArgumentParser:
+    """The options of a benchmark of several parts, the first of which is the default."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data folders")
+    parser.add_argument("--part", choices=list(parts), default=next(iter(parts)))
+    parser.add_argument("--minutes", type=float, default=20.0, help="time for training steps")
     parser.add_argument("--work", type=Path, default=REPOSITORY / "benchmarks/.work", help="folder for results and runs")
     parser.add_argument("--table", action="store_true", help="show what is there, run nothing")
-    return parser.parse_args()
+    return parser
+
+
+def run_part(options: argparse.Namespace, parts: Mapping[str, Part], ledger_name: str) -> None:
+    """Measures what is missing of a part, and prints the ledger."""
+    end_with_children()
+    ledger = Ledger(options.work / ledger_name)
+    if not options.table:
+        parts[options.part](options, ledger)
+    print(render(ledger))
 
 
 def hippocampus(options: argparse.Namespace, ledger: Ledger) -> None:
@@ -122,13 +130,14 @@ def fetal(options: argparse.Namespace, ledger: Ledger) -> None:
 
 
 def slices(options: argparse.Namespace, ledger: Ledger) -> None:
-    """Slices of any two of eight brains, each pair by itself; plans were tried on those of the other seven."""
+    """Slices of any two of eight brains, each pair by itself; or of the other seven, on which plans were tried."""
     spec = load_spec("OasisTrt2D")
-    cases = sorted(scan(spec, options.data / "reg_oasis_trt_2d").cases, key=lambda case: case.id)[TRIED_SLICES:]
+    cases = sorted(scan(spec, options.data / "reg_oasis_trt_2d").cases, key=lambda case: case.id)
+    cases, name = (cases[:TRIED_SLICES], "tried slices") if options.tried else (cases[TRIED_SLICES:], "slices")
     units = drawn_pairs(cases, options.pairs)
-    without_training(options, ledger, "slices", spec, units)
+    without_training(options, ledger, name, spec, units)
     if options.ants is not None:
-        compare_with_ants(options.ants, ledger, "slices", spec, units)
+        compare_with_ants(options.ants, ledger, name, spec, units)
 
 
 PARTS = {"hippocampus": hippocampus, "fetal": fetal, "slices": slices}

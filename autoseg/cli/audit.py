@@ -62,8 +62,10 @@ def log_command(screen: Screen | None, exit_code: int) -> None:
     A log that cannot be written is told, and does not change how the command ended. A command that was refused as it was typed
     begins no log, and one that failed begins none in an output folder that it never took: that may be the folder of the images.
     """
-    folders = [folder for folder in screen.log_in if os.path.isdir(folder)] if screen is not None else []
-    if screen is None or not folders:
+    if screen is None:
+        return
+    folders = [folder for folder in (screen.root, screen.output) if folder is not None and os.path.isdir(folder)]
+    if not folders:
         return
     import filelock
 
@@ -72,8 +74,8 @@ def log_command(screen: Screen | None, exit_code: int) -> None:
     from autoseg.io.lock import was_held
 
     folder = _writable(folders)
-    is_taken = folder != screen.output or was_held(folder)
-    if not (folder / LOG).exists() and (exit_code == UsageError.exit_code or (exit_code and not is_taken)):
+    is_ours = folder == screen.root or was_held(folder)
+    if not (folder / LOG).exists() and (exit_code == UsageError.exit_code or (exit_code and not is_ours)):
         return
     try:
         append_entry(folder, _entry(screen, exit_code))

@@ -61,8 +61,7 @@ def start(command: str, as_json: bool, root: Path | None = None, output: Path | 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine("%(levelname)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    kept = tuple(folder for folder in (root, output) if folder is not None)
-    _screens.append(Screen(command, as_json, log_in=kept, output=output))
+    _screens.append(Screen(command, as_json, root=root, output=output))
     return _screens[-1]
 
 

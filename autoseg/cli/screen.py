@@ -41,8 +41,8 @@ class Screen:
     Attributes:
         command: the verb.
         as_json: one JSON document on standard output and nothing else there.
-        log_in: folders whose log gets a line when the command ends, the first that is there; none for what writes nothing.
-        output: the one of them that the user named for the results, which may be anybody's until they are written.
+        root, output: folders of which the first that is there gets a line in its log when the command ends; none for what writes
+            nothing. The output may be anybody's folder until something is written there.
         made: files that vouch for what was written, by stage; the log holds their digests.
         error: code of the error that the command ended with.
     """
@@ -51,7 +51,7 @@ class Screen:
     as_json: bool
     started: float = field(default_factory=time.monotonic)
     result: dict[str, Any] = field(default_factory=dict)
-    log_in: tuple[Path, ...] = ()
+    root: Path | None = None
     output: Path | None = None
     made: dict[str, Path] = field(default_factory=dict)
     error: str | None = None

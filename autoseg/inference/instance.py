@@ -162,8 +162,8 @@ def _optimise_level(images: tuple[Tensor, Tensor], shape: tuple[int, ...], affin
     grid = velocity_shape(shape, level, spacing_mm)
     moved = resize(velocity, grid).detach()
     sizes = _voxel_sizes(shape, grid)
-    finest = [step / min(spacing_mm) for step in spacing_mm]
-    rate = torch.tensor(sizes, device=first.device).mul(torch.tensor(finest, device=first.device)).reshape(-1, *(1,) * len(shape))
+    units = [size * step / min(spacing_mm) for size, step in zip(sizes, spacing_mm, strict=True)]
+    rate = torch.tensor(units, device=first.device).reshape(-1, *(1,) * len(shape))
     spacing = [step * size for step, size in zip(spacing_mm, sizes, strict=True)]
     matrix = affine * _coarse_units(shape, coarse, affine)
     # Adam moves each value by the rate, so the values are voxels of the pair's finest axis, whatever the grid

@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # it imports torch, which most plans do without
 log = logging.getLogger(__name__)
 
 # Raised whenever the same inputs would give another plan.
-PLAN_RULES = 8
+PLAN_RULES = 9
 # Units whose batches are timed: enough that a batch is not one case repeated, few enough to prepare in a second.
 PILOT_UNITS = 4
 # Temporary folders begin so; one that a killed command left is found by it.

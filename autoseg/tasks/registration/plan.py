@@ -75,6 +75,11 @@ class Design:
         return self.options.similarity == "patches"
 
     @property
+    def likeness_alone(self) -> bool:
+        """A network learns from how alike images become, and from nothing else."""
+        return self.method == "network" and not self.labels
+
+    @property
     def channels(self) -> int:
         """Of each image."""
         return channel_count(self.spec)
@@ -350,7 +355,8 @@ def _network(design: Design, rung: Rung, halvings: tuple[int, int, int], size: t
         features=(rung.features,) * count, strides=tuple(strides), kernel_sizes=((3,) * dims,) * count,
         convs_encoder=(1,) * count, convs_decoder=(1,) * (count - 1), integration_steps=steps, passes=recipes.NETWORK_PASSES,
         affine_features=recipes.AFFINE_FEATURES[:layers] if affine else (), norm="instance",
-        answer_passes=recipes.NETWORK_PASSES if design.labels else recipes.ANSWER_PASSES, both_ways=not design.labels)
+        answer_passes=recipes.ANSWER_PASSES if design.likeness_alone else recipes.NETWORK_PASSES,
+        both_ways=design.likeness_alone)
 
 
 def _values(design: Design, pilots: Pilots | None, similarity: SimilarityName, finest_mm: float) -> dict[str, Value]:

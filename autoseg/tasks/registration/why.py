@@ -64,9 +64,9 @@ def _network_reasons(configuration: Configuration, design: Design, pilots: Pilot
             "none", "the network looks again at what it has warped and adds to its velocity: a Dice of 0.727 instead of 0.695 "
                     "after as many steps" + unused, "measured, see tasks/registration/recipes.py; Zhao et al. 2019"),
         **dict.fromkeys(("network.answer_passes", "network.both_ways"), Reason(
-            f"{len(design.labels)} labels trained on",
-            "without labels an answer looks once more and is the mean of both directions, which is closer and hardly rougher; "
-            "what labels have taught would be lost with it" + unused,
+            f"method {design.method}, {len(design.labels)} labels trained on",
+            "after learning from likeness alone an answer looks once more and is the mean of both directions: closer and "
+            "hardly rougher. What labels have taught would be lost with it" + unused,
             "measured, see tasks/registration/recipes.py; Vercauteren et al. 2008 (symmetric log-domain demons)")),
         "network.integration_steps": Reason(
             found, "as many doublings as keep every step of the integration within a quarter of a voxel, 4 to 9", RULES),

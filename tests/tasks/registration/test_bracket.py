@@ -48,6 +48,8 @@ def test_the_smallest_weight_that_keeps_to_the_bounds_is_planned_and_remembered(
     weight, reason, budget = chosen(plan, pair, dataset, asked)
     assert weight == 0.25 and reason.because.startswith("the smallest of 0.25, 1, 4")
     assert chosen(replace(plan, budget=budget), pair, dataset, asked)[0] == 0.25 and len(asked) == 1
+    monkeypatch.setattr(recipes, "PAIR_LEVELS", ((2, 4, 15), (1, 2, 20)))  # optimised otherwise: measured anew
+    assert chosen(replace(plan, budget=budget), pair, dataset, asked)[0] == 0.25 and len(asked) == 2
 
 
 def test_a_larger_weight_is_smoother_and_the_largest_is_taken_where_none_keeps(pair, few_steps, monkeypatch):

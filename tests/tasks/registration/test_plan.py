@@ -77,6 +77,8 @@ def test_the_network_looks_twice_in_the_memory_format_of_the_target(pair):
     assert (found.network.answer_passes, found.network.both_ways) == (2, False)  # trained on labels
     unlabelled = configuration(pair, use_labels=False).network
     assert (unlabelled.passes, unlabelled.answer_passes, unlabelled.both_ways) == (2, 3, True)
+    known = configuration(pair, method="supervised").network  # learned from displacements, not from likeness
+    assert (known.answer_passes, known.both_ways) == (2, False)
     assert found.optimization.memory_format == found.inference.memory_format == "channels_last"
     gpu = planned(pair, spec(), target="cuda").configurations["pairs"]
     assert gpu.optimization.memory_format == gpu.inference.memory_format == "contiguous"
