@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +26,7 @@ from autoseg.io.values import read_json, read_value
 from autoseg.metrics.roc import resampled_aucs
 from autoseg.tasks.classification.summary import summarise, tables_of
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
-from benchmarks.measure import describe_machine, end_with_children
+from benchmarks.measure import describe_machine, end_with_children, run_autoseg
 
 MODELS = ("network", "baseline", "average")
 # Resamples of patients for the interval of a difference; Efron & Tibshirani 1993, section 19.3, ask for at least 1000.
@@ -76,23 +74,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         SystemExit: a command failed; what it said has been shown.
     """
     common = ["-d", options.dataset, "--root", str(options.root)]
-    run(["plan_and_preprocess", *common, "-i", str(options.data.resolve()), "-c", options.configuration,
+    run_autoseg(["plan_and_preprocess", *common, "-i", str(options.data.resolve()), "-c", options.configuration,
          "--minutes", f"{options.minutes:g}"])
     plan = f"{options.minutes:g}min"
-    run(["train", *common, "--plan", plan, "-c", options.configuration, "-f", "missing"])
+    run_autoseg(["train", *common, "--plan", plan, "-c", options.configuration, "-f", "missing"])
     layout = Layout(options.root, options.dataset)
     runs = layout.run(plan, options.configuration, "0").parent
     names = sorted(path.name.removeprefix("fold_") for path in runs.glob("fold_[0-9]*"))
     folds = [read_fold(layout, plan, options.configuration, name) for name in names]
     planned = read_json(layout.plan(plan) / "plan.json")["configurations"][options.configuration]
     return compared(folds) | {"iterations": planned["optimization"]["iterations"], "size": planned["patch_size"]}
-
-
-def run(arguments: Sequence[str]) -> None:
-    command = [sys.executable, "-m", "autoseg.cli", *arguments]
-    status = subprocess.run(command, cwd=REPOSITORY, check=False).returncode
-    if status:
-        raise SystemExit(f"exit status {status}: {' '.join(command)}")
 
 
 def read_fold(layout: Layout, plan: str, configuration: str, name: str) -> Fold:

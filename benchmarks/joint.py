@@ -25,10 +25,10 @@ from autoseg.io.atomic import hash_values
 from autoseg.io.values import read_json, read_value
 from autoseg.tasks import load_task
 from autoseg.tasks.joint.score import records_of
-from benchmarks.classification import DRAWS, mean_auc, mean_of_known, resampled, run, scored_columns
+from benchmarks.classification import DRAWS, mean_auc, mean_of_known, resampled, scored_columns
 from benchmarks.classification import Fold as Answers
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
-from benchmarks.measure import describe_machine, end_with_children
+from benchmarks.measure import describe_machine, end_with_children, run_autoseg
 
 DENSE, WHOLE = load_task("segmentation"), load_task("classification")
 
@@ -86,9 +86,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
               options.classification: options.classifier}
     for dataset, configuration in wanted.items():
         common = ["-d", dataset, "--root", str(options.root)]
-        run(["plan_and_preprocess", *common, "-i", str(options.data.resolve()), "-c", configuration,
+        run_autoseg(["plan_and_preprocess", *common, "-i", str(options.data.resolve()), "-c", configuration,
              "--minutes", f"{options.minutes:g}"])
-        run(["train", *common, "--plan", plan, "-c", configuration, "-f", "missing"])
+        run_autoseg(["train", *common, "--plan", plan, "-c", configuration, "-f", "missing"])
     layouts = {dataset: Layout(options.root, dataset) for dataset in wanted}
     runs = layouts[options.joint].run(plan, options.configuration, "0").parent
     names = sorted(path.name.removeprefix("fold_") for path in runs.glob("fold_[0-9]*"))

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.ledger import REPOSITORY
+
 # Between two looks at the tree: short enough to see workers come and go. One look takes 4 ms of a core (measured).
 SECONDS_BETWEEN_LOOKS = 0.05
 # Shared memory takes the kernel 1 to 13 ms per process to tell apart (measured), which must not slow the command down.
@@ -85,6 +87,18 @@ def median(usages: Sequence[Usage]) -> Usage:
                  statistics.median(usage.cpu_seconds for usage in usages),
                  max(usage.peak_bytes for usage in usages),
                  statistics.median(usage.load_before for usage in usages))
+
+
+def run_autoseg(arguments: Sequence[str]) -> None:
+    """A command of autoseg, which shows what it says.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    command = [sys.executable, "-m", "autoseg.cli", *arguments]
+    status = subprocess.run(command, cwd=REPOSITORY, check=False).returncode
+    if status:
+        raise SystemExit(f"exit status {status}: {' '.join(command)}")
 
 
 def describe_machine() -> dict[str, str]:

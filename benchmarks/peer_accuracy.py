@@ -16,6 +16,7 @@ from typing import Any
 
 from autoseg.core.layout import Layout
 from autoseg.io.atomic import hash_values, write_json
+from autoseg.io.specs import load_spec
 from autoseg.io.values import parse_json, read_json
 from benchmarks.ledger import REPOSITORY, Ledger, markdown
 from benchmarks.measure import describe_machine, end_with_children, measure
@@ -38,7 +39,7 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder in nnU-Net v2 raw layout, called DatasetNNN_Name")
-    parser.add_argument("--spec", required=True, help="specification for scoring, as in autoseg evaluate -d")
+    parser.add_argument("--spec", required=True, help="name or file of the specification for scoring")
     parser.add_argument("--root", type=Path, required=True, help="autoseg's root, whose folds are taken")
     parser.add_argument("--configuration", default="2d")
     parser.add_argument("--fold", type=int, default=0)
@@ -51,7 +52,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def splits_of(options: argparse.Namespace) -> Path:
-    return Layout(options.root, options.spec).splits
+    return Layout(options.root, load_spec(options.spec, data_folder=options.data).name).splits
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

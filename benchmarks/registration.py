@@ -49,7 +49,7 @@ from autoseg.tasks.registration.spec import pair_unit
 from autoseg.training.device import Stopwatch
 from autoseg.workspace import Workspace, open_workspace
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
-from benchmarks.measure import end_with_children
+from benchmarks.measure import end_with_children, run_autoseg
 
 # The issue's: 40 pairs of validation cases, seed 0.
 PAIRS, SEED = 40, 0
@@ -114,8 +114,9 @@ def hippocampus(options: argparse.Namespace, ledger: Ledger) -> None:
 def trained(spec: Path, data: Path, work: Path, minutes: float) -> tuple[Workspace, Plan, Any]:
     """Workspace, plan and predictor of fold 0, planned and trained by the command line, or as they were left there."""
     root, name = work / "registration_home", f"{minutes:g}min"
-    run(["plan_and_preprocess", "-d", str(spec), "--root", str(root), "-i", str(data.resolve()), "--minutes", f"{minutes:g}"])
-    run(["train", "-d", spec.stem, "--root", str(root), "--plan", name, "-f", "0"])
+    run_autoseg(["plan_and_preprocess", "-d", str(spec), "--root", str(root), "-i", str(data.resolve()),
+                 "--minutes", f"{minutes:g}"])
+    run_autoseg(["train", "-d", spec.stem, "--root", str(root), "--plan", name, "-f", "0"])
     workspace = open_workspace(root, spec.stem, None, silent)
     return workspace, workspace.plan(name), pipeline.load_predictor(workspace.layout.bundle(name))
 
@@ -228,13 +229,6 @@ def _specification_text(name: str, called: str, options: str) -> str:
 
     text = known_specs()[name].read_text(encoding="utf-8")
     return text.replace(f"name: {name}", f"name: {called}", 1).rstrip() + "\n" + options
-
-
-def run(arguments: Sequence[str]) -> None:
-    command = [sys.executable, "-m", "autoseg.cli", *arguments]
-    status = subprocess.run(command, cwd=REPOSITORY, check=False).returncode
-    if status:
-        raise SystemExit(f"exit status {status}: {' '.join(command)}")
 
 
 def render(ledger: Ledger) -> str:

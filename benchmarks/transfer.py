@@ -21,9 +21,9 @@ from autoseg.core.layout import Layout
 from autoseg.core.report import Record, Report
 from autoseg.io.atomic import hash_values
 from autoseg.io.values import read_json, read_value
-from benchmarks.classification import Fold, difference, mean_auc, run, scored_columns
+from benchmarks.classification import Fold, difference, mean_auc, scored_columns
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
-from benchmarks.measure import describe_machine, end_with_children
+from benchmarks.measure import describe_machine, end_with_children, run_autoseg
 
 SCRATCH = "resnet"
 # What each start trains; see planning/classifier_start.py.
@@ -74,10 +74,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     plan = f"{options.minutes:g}min_started"
     common = ["-d", options.dataset, "--root", str(options.root)]
     asked = [part for name in TRAINED for part in ("-c", name)]
-    run(["plan_and_preprocess", *common, "-i", str(options.data.resolve()), *asked, "--minutes", f"{options.minutes:g}",
+    run_autoseg(["plan_and_preprocess", *common, "-i", str(options.data.resolve()), *asked, "--minutes", f"{options.minutes:g}",
          "--start", str(bundle), "--plan", plan])
     for name in TRAINED:
-        run(["train", *common, "--plan", plan, "-c", name, "-f", options.folds])
+        run_autoseg(["train", *common, "--plan", plan, "-c", name, "-f", options.folds])
     layout = Layout(options.root, options.dataset)
     found = layout.run(plan, SCRATCH, "0").parent.glob("fold_[0-9]*")
     names = sorted(path.name.removeprefix("fold_") for path in found) if options.folds == "missing" else options.folds.split(",")
@@ -90,10 +90,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def train_source(options: argparse.Namespace) -> Path:
     """The bundle of one fold of the source."""
     common = ["-d", options.source, "--root", str(options.root)]
-    run(["plan_and_preprocess", *common, "-i", str(options.source_data.resolve()), "-c", SCRATCH, "--minutes",
+    run_autoseg(["plan_and_preprocess", *common, "-i", str(options.source_data.resolve()), "-c", SCRATCH, "--minutes",
          f"{options.source_minutes:g}"])
     plan = f"{options.source_minutes:g}min"
-    run(["train", *common, "--plan", plan, "-c", SCRATCH, "-f", "0"])
+    run_autoseg(["train", *common, "--plan", plan, "-c", SCRATCH, "-f", "0"])
     return Layout(options.root, options.source).bundle(plan)
 
 

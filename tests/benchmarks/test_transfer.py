@@ -47,7 +47,7 @@ def test_the_table_shows_mean_spread_and_difference(tmp_path):
 
 def test_every_start_is_trained_by_the_plan_that_was_made(tmp_path, monkeypatch):
     commands = []
-    monkeypatch.setattr(transfer, "run", commands.append)
+    monkeypatch.setattr(transfer, "run_autoseg", commands.append)
     options = Namespace(bundle=tmp_path / "bundle", dataset="CovidCXR", root=tmp_path, data=tmp_path, minutes=4.0, folds="0")
     with pytest.raises(ReadError, match="4min_started"):  # nothing was run, so there is nothing to read
         transfer.measure(options)
