@@ -111,7 +111,8 @@ def apply_baseline(arrays: Arrays, inputs: Inputs, spec: DatasetSpec) -> Answer:
     try:
         document = json.loads(bytes(arrays["document"].astype(np.uint8)))
         simple, thumbnail = image_features(inputs)
-        components = (thumbnail - arrays["thumbnail.mean"]) @ arrays["thumbnail.components"].T
+        # in double precision: single rounds differently where arrays lie at other addresses
+        components = (thumbnail - arrays["thumbnail.mean"]) @ arrays["thumbnail.components"].T.astype(np.float64)
         scaled = (np.concatenate([simple, components]) - arrays["mean"]) / arrays["std"]
         return Answer(tuple(_reading(arrays, place, entry, scaled, len(simple)) for place, entry in enumerate(document)))
     except (KeyError, ValueError, IndexError) as error:
@@ -119,7 +120,11 @@ def apply_baseline(arrays: Arrays, inputs: Inputs, spec: DatasetSpec) -> Answer:
 
 
 def _project(simple: NDArray, thumbnails: NDArray, seed: int) -> tuple[Arrays, NDArray[np.float64], int]:
-    """Arrays of the projection, standardised features (n, S + P), and how many of them are the simple ones."""
+    """Arrays of the projection, standardised features (n, S + P), and how many of them are the simple ones.
+
+    What varies by rounding only is left as small as it is: made as large as the other features, it would decide what is said
+    of a unit that was not fitted on. Around their mean n thumbnails vary along n - 1 directions.
+    """
     from sklearn.decomposition import PCA
 
     count = min(COMPONENTS, *thumbnails.shape)
@@ -127,7 +132,9 @@ def _project(simple: NDArray, thumbnails: NDArray, seed: int) -> tuple[Arrays, N
     components = (thumbnails - pca.mean_) @ pca.components_.T
     features = np.concatenate([simple, components], axis=1).astype(np.float64)
     mean, std = features.mean(axis=0), features.std(axis=0)
-    std[std < 1e-8] = 1.0
+    largest = std[simple.shape[1]:].max(initial=0.0) * max(thumbnails.shape)
+    rounding = np.finfo(np.float32).eps * np.concatenate([np.abs(simple).max(axis=0), np.full(components.shape[1], largest)])
+    std[std <= rounding] = 1.0  # the tolerance of numpy.linalg.matrix_rank, for what was computed in float32
     return ({"thumbnail.mean": pca.mean_.astype(np.float32), "thumbnail.components": pca.components_.astype(np.float32),
              "mean": mean, "std": std}, (features - mean) / std, simple.shape[1])
 

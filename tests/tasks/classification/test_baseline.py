@@ -80,6 +80,17 @@ def test_it_learns_values():
     assert np.abs(errors).mean() < 5.0  # sizes differ by 10
 
 
+def test_few_units_do_not_make_rounding_as_large_as_what_varies():
+    """Six thumbnails vary along five directions; a sixth one, of rounding, was made as large and decided on new units."""
+    def answer_of(place, size):
+        return Answer((Reading("t", Kind.CONTINUOUS, value=float(place), std=1.7),))
+
+    arrays = fit_baseline(samples(answer_of, count=6), SPEC, np.random.default_rng(0))
+    said = [apply_baseline(arrays, inputs, SPEC).readings[0].value for _, inputs, _ in samples(answer_of, seed=1)]
+    assert arrays["std"].min() > 1e-4 and arrays["thumbnail.components"].shape[0] == 6
+    assert -20 < min(said) and max(said) < 25  # values from 0 to 5 were taught
+
+
 def test_the_same_seed_gives_the_same_model():
     def answer_of(place, size):
         return certain(Kind.BINARY, ("small", "large"), int(size > 5))
