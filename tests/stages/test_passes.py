@@ -92,8 +92,11 @@ def test_a_reduced_precision_may_cost_little_on_the_whole_and_in_every_label(red
 
 
 @pytest.fixture
-def stand_in(toy, tmp_path):
-    """Finished runs of two folds and more whose score is `better(inference)`; the network is a fresh one."""
+def stand_in(toy, tmp_path, monkeypatch):
+    """Finished runs of two folds and more whose score is `better(inference)`, on a processor without bfloat16; the network is
+    a fresh one."""
+    monkeypatch.setattr("autoseg.training.device.cpu_supports_bf16", lambda: False)
+
     def make(better, rules, cases=8):
         def score(prediction, target, spec, image):
             return {toy.task.headline: prediction}
@@ -158,7 +161,6 @@ def test_a_precision_of_the_processor_is_measured_and_kept_where_it_loses_little
 
 
 def test_a_precision_that_the_processor_has_not_is_not_measured(stand_in, monkeypatch):
-    monkeypatch.setattr("autoseg.training.device.cpu_supports_bf16", lambda: False)
     monkeypatch.setattr(passes, "FEWEST_CASES", 2)
     task, runs, measured = stand_in(lambda found: 0.8, replace(RULES, mirror_axes=(), mirror=False))
     assert decide_passes(task, runs, Decisions(), Context(engine="torch"), silent) == Decisions()
