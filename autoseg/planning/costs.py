@@ -135,7 +135,7 @@ def _time_reason(configuration: Configuration, meter: Meter) -> Reason:
             f"median shape {configuration.median_shape}, {configuration.network.in_channels} channels", "not measured: by the "
             "rule book of nnU-Net nothing is; a plan without minutes measures its first configuration, where a case has at most "
             f"{LARGEST_TRIED} voxels in all channels and nothing goes wrong. A time budget (--minutes), or asking for this "
-            "configuration alone (-c), measures it", "a plan without a time budget is made in seconds")
+            "configuration alone (-c), measures it", "a plan without a time budget measures little, to be there soon")
     times = meter.case_time(configuration)
     return Reason(
         f"{times.prepare_seconds:.3g} s to prepare a case, {meter.seconds(configuration):.3g} s per step, "
