@@ -57,9 +57,17 @@ def scored_parts(spec: DatasetSpec) -> list[str]:
 
 
 def label_sets(spec: DatasetSpec) -> dict[str, list[int]]:
-    """Name -> label indices, for every label and region."""
+    """Name -> label indices, for every region and every label that predictions tell apart.
+
+    Where regions are the outputs, one may paint all that the next ones leave of it with one of several labels (`paints`): none
+    of these can be scored or measured by itself.
+    """
     index = label_indices(spec)
-    return {name: [place] for name, place in index.items()} | {
+    mixed: set[str] = set()
+    for place, region in enumerate(spec.regions if trains_regions(spec) else ()):
+        left = _left_by_later(spec, place)
+        mixed |= set(left) if region.paints is not None and len(left) > 1 else set()
+    return {name: [place] for name, place in index.items() if name not in mixed} | {
         region.name: sorted(index[name] for name in region.labels) for region in spec.regions}
 
 
@@ -86,14 +94,19 @@ def _painted(spec: DatasetSpec, place: int) -> str:
     region = spec.regions[place]
     if region.paints is not None:
         return region.paints
-    later: set[str] = set().union(*(other.labels for other in spec.regions[place + 1:]))
-    own = [name for name in region.labels if name not in later]
+    own = _left_by_later(spec, place)
     if len(own) != 1:
         raise DatasetError(f"dataset {spec.name!r}: it is unclear which label the region {region.name!r} paints: "
                            f"{_what_is_left(region, own)}. Order the regions from the outermost to the innermost, or write "
                            f"'{region.name}: {{labels: [{', '.join(region.labels)}], paints: {region.labels[0]}}}', or "
                            "'train_on: labels' under options, and regions are scored only")
     return own[0]
+
+
+def _left_by_later(spec: DatasetSpec, place: int) -> list[str]:
+    """Labels of a region that no later region paints over."""
+    later: set[str] = set().union(*(other.labels for other in spec.regions[place + 1:]))
+    return [name for name in spec.regions[place].labels if name not in later]
 
 
 def _what_is_left(region: RegionSpec, own: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from autoseg.tasks.segmentation.baseline import apply_baseline, fit_baseline
 from autoseg.tasks.segmentation.output import restore
 from autoseg.tasks.segmentation.plan import region_bias
 from autoseg.tasks.segmentation.refine import refinements
-from autoseg.tasks.segmentation.regions import decide, plan_painting, probabilities_of
+from autoseg.tasks.segmentation.regions import decide, label_sets, plan_painting, probabilities_of
 from autoseg.tasks.segmentation.sample import draw_batch
 from autoseg.tasks.segmentation.score import score
 from autoseg.tasks.segmentation.spec import index_units
@@ -60,6 +60,15 @@ def test_nested_regions_paint_what_the_next_ones_leave():
 def test_what_a_region_paints_may_be_written():
     regions = (RegionSpec("both", ("necrosis", "edema", "enhancing"), "edema"), NESTED[2])
     assert plan_painting(spec_with(regions)).paints == (2, 3)
+
+
+def test_labels_that_a_region_paints_alike_have_no_scores_and_volumes_of_their_own():
+    mixed = spec_with((RegionSpec("both", ("necrosis", "edema", "enhancing"), "edema"), NESTED[2]))
+    assert label_sets(mixed) == {"enhancing": [3], "both": [1, 2, 3], "active": [3]}
+    by_label = replace(mixed, options={"train_on": "labels"})
+    assert list(label_sets(by_label)) == ["necrosis", "edema", "enhancing", "both", "active"]
+    assert label_sets(spec_with()) == {"necrosis": [1], "edema": [2], "enhancing": [3], "whole": [1, 2, 3], "core": [1, 3],
+                                       "active": [3]}
 
 
 @pytest.mark.parametrize(("regions", "words"), [
