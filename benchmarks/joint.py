@@ -87,7 +87,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     for dataset, configuration in wanted.items():
         common = ["-d", dataset, "--root", str(options.root)]
         run_autoseg(["plan_and_preprocess", *common, "-i", str(options.data.resolve()), "-c", configuration,
-             "--minutes", f"{options.minutes:g}"])
+                     "--minutes", f"{options.minutes:g}"])
         run_autoseg(["train", *common, "--plan", plan, "-c", configuration, "-f", "missing"])
     layouts = {dataset: Layout(options.root, dataset) for dataset in wanted}
     runs = layouts[options.joint].run(plan, options.configuration, "0").parent

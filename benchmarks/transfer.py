@@ -75,7 +75,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     common = ["-d", options.dataset, "--root", str(options.root)]
     asked = [part for name in TRAINED for part in ("-c", name)]
     run_autoseg(["plan_and_preprocess", *common, "-i", str(options.data.resolve()), *asked, "--minutes", f"{options.minutes:g}",
-         "--start", str(bundle), "--plan", plan])
+                 "--start", str(bundle), "--plan", plan])
     for name in TRAINED:
         run_autoseg(["train", *common, "--plan", plan, "-c", name, "-f", options.folds])
     layout = Layout(options.root, options.dataset)
@@ -91,7 +91,7 @@ def train_source(options: argparse.Namespace) -> Path:
     """The bundle of one fold of the source."""
     common = ["-d", options.source, "--root", str(options.root)]
     run_autoseg(["plan_and_preprocess", *common, "-i", str(options.source_data.resolve()), "-c", SCRATCH, "--minutes",
-         f"{options.source_minutes:g}"])
+                 f"{options.source_minutes:g}"])
     plan = f"{options.source_minutes:g}min"
     run_autoseg(["train", *common, "--plan", plan, "-c", SCRATCH, "-f", "0"])
     return Layout(options.root, options.source).bundle(plan)

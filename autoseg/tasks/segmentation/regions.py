@@ -66,7 +66,8 @@ def label_sets(spec: DatasetSpec) -> dict[str, list[int]]:
     mixed: set[str] = set()
     for place, region in enumerate(spec.regions if trains_regions(spec) else ()):
         left = _left_by_later(spec, place)
-        mixed |= set(left) if region.paints is not None and len(left) > 1 else set()
+        if left and region.paints is not None and left != [region.paints]:
+            mixed |= {*left, region.paints}
     return {name: [place] for name, place in index.items() if name not in mixed} | {
         region.name: sorted(index[name] for name in region.labels) for region in spec.regions}
 

@@ -65,6 +65,8 @@ def test_what_a_region_paints_may_be_written():
 def test_labels_that_a_region_paints_alike_have_no_scores_and_volumes_of_their_own():
     mixed = spec_with((RegionSpec("both", ("necrosis", "edema", "enhancing"), "edema"), NESTED[2]))
     assert label_sets(mixed) == {"enhancing": [3], "both": [1, 2, 3], "active": [3]}
+    other = spec_with((RegionSpec("both", ("necrosis", "enhancing"), "enhancing"), NESTED[2]), (LABELS[0], LABELS[2]))
+    assert list(label_sets(other)) == ["both", "active"]  # necrosis is written as what it is not
     by_label = replace(mixed, options={"train_on": "labels"})
     assert list(label_sets(by_label)) == ["necrosis", "edema", "enhancing", "both", "active"]
     assert label_sets(spec_with()) == {"necrosis": [1], "edema": [2], "enhancing": [3], "whole": [1, 2, 3], "core": [1, 3],
