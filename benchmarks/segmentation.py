@@ -5,7 +5,8 @@
 
 Runs `autoseg plan_and_preprocess` and `autoseg train` for the folds that are asked for and reads what they wrote; both go on
 where they were interrupted. `--leave-one-out` writes folds of one patient each into `splits.json`, which autoseg obeys.
-Intervals are those of autoseg's reports, over all validation cases together. Finished rows are in `<work>/segmentation.json`.
+Intervals are bootstraps over patients, as in autoseg's reports, over all validation cases together. Finished folds are in
+`<work>/segmentation.json`.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from autoseg.core.case import Unit
 from autoseg.core.layout import Layout
 from autoseg.core.report import Estimate, Record, Report
 from autoseg.io.atomic import hash_values
 from autoseg.io.dataset import scan
 from autoseg.io.specs import load_spec
 from autoseg.io.values import read_json, read_value, write_value
-from autoseg.planning.splits import Fold
+from autoseg.planning.splits import make_folds
 from autoseg.stages.folds import Splits
-from autoseg.stages.trained import summary_of
-from autoseg.tasks.segmentation import TASK
+from autoseg.tasks.segmentation.score import summarise
+from autoseg.tasks.segmentation.spec import index_units
 from autoseg.training.log import read_metrics
 from benchmarks.ledger import REPOSITORY, Ledger, markdown
 from benchmarks.measure import describe_machine, end_with_children, run_autoseg
@@ -70,16 +74,26 @@ def plan(options: argparse.Namespace, layout: Layout) -> None:
     Raises:
         SystemExit: a command failed; what it said has been shown.
     """
-    if options.leave_one_out and not layout.splits.exists():
-        cases = scan(load_spec(options.dataset, data_folder=options.data), options.data).cases
-        patients = sorted({case.group or case.id for case in cases})
-        folds = [Fold(tuple(case.id for case in cases if (case.group or case.id) != patient),
-                      tuple(case.id for case in cases if (case.group or case.id) == patient)) for patient in patients]
-        layout.folder.mkdir(parents=True, exist_ok=True)
-        write_value(layout.splits, Splits(tuple(folds)))
+    if options.leave_one_out:
+        spec = load_spec(options.dataset, data_folder=options.data)
+        leave_one_out(index_units(spec, scan(spec, options.data).cases), layout.splits)
     minutes = [] if options.minutes is None else ["--minutes", f"{options.minutes:g}"]
     run_autoseg(["plan_and_preprocess", "-d", options.dataset, "-i", str(options.data), "-c", options.configuration, *minutes,
                  "--seed", str(options.seed), "--root", str(options.root)])
+
+
+def leave_one_out(units: Sequence[Unit], path: Path) -> None:
+    """Writes folds that validate one patient each, in the order of their ids.
+
+    Raises:
+        SystemExit: there are other folds already.
+    """
+    folds = tuple(sorted(make_folds(units, count=len(units)), key=lambda fold: fold.validation))
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_value(path, Splits(folds))
+    elif read_value(path, Splits).folds != folds:
+        raise SystemExit(f"{path} holds other folds, which plans and runs beside it are made on; name another --root")
 
 
 def train(options: argparse.Namespace, layout: Layout, fold: str, ledger: Ledger) -> None:
@@ -91,7 +105,7 @@ def train(options: argparse.Namespace, layout: Layout, fold: str, ledger: Ledger
     baseline = layout.baseline(fold) / "summary.json"
     result = {"iterations": last["iteration"], "seconds": last["seconds"], "machine": describe_machine(),
               "network": records_of(folder / "summary.json"), "baseline": records_of(baseline) if baseline.exists() else []}
-    row = f"{layout.dataset}, {options.configuration}, {options.plan}"
+    row = f"{layout.dataset}, {options.configuration}, {options.plan}" + (", leave one out" if options.leave_one_out else "")
     ledger.add(f"{row}, fold {fold}", hash_values(read_json(layout.splits)), result | {"row": row})
 
 
@@ -117,8 +131,8 @@ def render(ledger: Ledger) -> str:
 
 
 def summary(records: Sequence[dict[str, Any]]) -> dict[str, Estimate]:
-    """The summary that autoseg's report gives of these records."""
-    return summary_of(TASK, [Record(**record) for record in records]) if records else {}
+    """As autoseg's reports summarise records."""
+    return summarise([Record(**record) for record in records], np.random.default_rng(0)) if records else {}
 
 
 def interval(estimate: Estimate) -> str:
