@@ -2,7 +2,8 @@
 
 Runs in nnU-Net's environment, after nnU-Net has planned and preprocessed the dataset; nnUNet_raw, nnUNet_preprocessed and
 nnUNet_results are set. nnU-Net's epochs (250 iterations, then 50 of validation) do not fit into minutes on a CPU: here is one
-run of N iterations, with the same steps, batches and poly schedule, lowered after each of them.
+run of N iterations, with the same steps, batches and poly schedule, lowered after each of them. A run that was stopped while it
+predicted takes its network up again: `trained.json` beside the checkpoint says of how many steps on which cases that is.
 
     python nnunet_train.py time DATASET CONFIGURATION FOLD STEPS        prints the median seconds of a step
     python nnunet_train.py train DATASET CONFIGURATION FOLD ITERATIONS
@@ -31,8 +32,14 @@ def make_trainer(dataset: str, configuration: str, fold: str) -> nnUNetTrainer:
     return nnUNetTrainer({**plans, "continue_training": False}, configuration, int(fold), description, torch.device("cpu"))
 
 
+def record_of(trainer: nnUNetTrainer) -> Path:
+    """What says of how many steps on which cases the checkpoint beside it is."""
+    return Path(trainer.output_folder) / "trained.json"
+
+
 def run_steps(trainer: nnUNetTrainer, iterations: int) -> list[float]:
     """Seconds of every step, drawing the batch included."""
+    record_of(trainer).unlink(missing_ok=True)  # the checkpoint of these steps takes the place of another one
     trainer.on_train_start()
     trainer.network.train()
     seconds = []
@@ -46,16 +53,33 @@ def run_steps(trainer: nnUNetTrainer, iterations: int) -> list[float]:
     return seconds
 
 
+def trained(trainer: nnUNetTrainer, iterations: int) -> float:
+    """Seconds of all steps, of a run before where there was one of as many on the same cases."""
+    record, checkpoint = record_of(trainer), Path(trainer.output_folder) / "checkpoint_final.pth"
+    trainer.initialize()
+    what = {"iterations": iterations, "cases": sorted(trainer.do_split()[0])}
+    if record.exists() and checkpoint.exists():
+        known = json.loads(record.read_text())
+        if known["what"] == what:
+            trainer.load_checkpoint(str(checkpoint))
+            return known["seconds"]
+    seconds = sum(run_steps(trainer, iterations))
+    trainer.on_train_end()
+    record.write_text(json.dumps({"what": what, "seconds": seconds}))
+    return seconds
+
+
 def main(verb: str, dataset: str, configuration: str, fold: str, count: str) -> None:
     trainer = make_trainer(dataset, configuration, fold)
-    seconds = run_steps(trainer, int(count))
-    trainer.on_train_end()
     if verb == "train":
+        seconds = trained(trainer, int(count))
         start = time.perf_counter()
         trainer.perform_actual_validation(False)
-        print(json.dumps({"training": sum(seconds), "validation": time.perf_counter() - start}))
+        print(json.dumps({"training": seconds, "validation": time.perf_counter() - start}))
     else:
-        print(json.dumps({"step": statistics.median(seconds[1:])}))
+        steps = run_steps(trainer, int(count))
+        trainer.on_train_end()
+        print(json.dumps({"step": statistics.median(steps[1:])}))
 
 
 if __name__ == "__main__":
