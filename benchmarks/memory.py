@@ -1,6 +1,6 @@
 """Memory of training and of prediction as the plan predicts it, beside what a process takes.
 
-    python -m benchmarks.memory
+    python -m benchmarks.memory [--precision bf16]
 
 For ten configurations that no constant was fitted on, each in a fresh process: resident memory grows from just before the
 network is built to the end of step 3, and its high-water mark over that is compared with `training.memory.predict_peaks`.
@@ -17,8 +17,9 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from autoseg.core.plan import Precision
 from autoseg.core.task import Engine
 from autoseg.io.atomic import hash_values
 from benchmarks import predicting
@@ -36,19 +37,24 @@ def main() -> None:
     options = parse_options()
     if options.measure is not None:
         trial = TRIALS[options.measure]
-        print(measure(trial, options.target, options.threads) if options.engine is None else
-              predicting.measure(trial.configuration(), options.folder, options.engine, options.threads))
+        print(measure(trial, options) if options.engine is None else
+              predicting.measure(trial.configuration(options.precision), options.folder, options.engine, options.threads))
         return
     ledger = Ledger(options.work / "memory.json")
     machine = describe_machine()
     for number, trial in enumerate(TRIALS):
         for engine in rows_of(trial, options):
-            key = f"{trial.name}, {engine or 'training'}"
-            inputs = hash_values(trial, options.target, options.threads, source_digest(), machine["processor"])
+            key = key_of(trial, engine or "training", options.precision)
+            inputs = hash_values(trial, options.target, options.threads, options.precision, source_digest(), machine["processor"])
             if not options.table and not ledger.has(key, inputs):
                 ledger.add(key, inputs, run(number, engine, options) | {"machine": machine})
                 print(key, file=sys.stderr, flush=True)
-    print(render(ledger))
+    print(render(ledger, options.precision))
+
+
+def key_of(trial: Trial, part: str, precision: Precision) -> str:
+    """Names the row of a trial in the ledger."""
+    return f"{trial.name}, {part}" + (f", {precision}" if precision != "fp32" else "")
 
 
 def rows_of(trial: Trial, options: argparse.Namespace) -> list[Engine | None]:
@@ -63,6 +69,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=["training", "prediction"], default=["training", "prediction"])
     parser.add_argument("--target", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
     parser.add_argument("--threads", type=int, default=1, help="of torch; every thread has its own workspace")
     parser.add_argument("--work", type=Path, default=REPOSITORY / "benchmarks/.work", help="folder for results")
     parser.add_argument("--table", action="store_true", help="show what is there, run nothing")
@@ -79,9 +86,10 @@ def run(number: int, engine: Engine | None, options: argparse.Namespace) -> dict
     from autoseg.training.memory import predict_peaks
 
     trial = TRIALS[number]
-    configuration = trial.configuration()
+    configuration = trial.configuration(options.precision)
     training, forward = predict_peaks(load_task(TASK), configuration, target=options.target, threads=options.threads)
-    arguments = ["--measure", str(number), "--target", options.target, "--threads", str(options.threads)]
+    arguments = ["--measure", str(number), "--target", options.target, "--threads", str(options.threads), "--precision",
+                 options.precision]
     if engine is None:
         done = subprocess.run([sys.executable, "-m", "benchmarks.memory", *arguments], capture_output=True, text=True,
                               check=False)
@@ -95,7 +103,7 @@ def run(number: int, engine: Engine | None, options: argparse.Namespace) -> dict
     return {"measured_bytes": measured, "predicted_bytes": inference_bytes(known, forward)}
 
 
-def measure(trial: Trial, target: str, threads: int) -> int:
+def measure(trial: Trial, options: argparse.Namespace) -> int:
     """Growth of this process' memory by three steps of a trial, in bytes."""
     from autoseg.training.device import prepare_allocator
 
@@ -105,24 +113,25 @@ def measure(trial: Trial, target: str, threads: int) -> int:
     from autoseg.tasks import load_task
     from autoseg.training.step import Stepper
 
-    torch.set_num_threads(threads)
-    task, configuration = load_task(TASK), trial.configuration()
+    torch.set_num_threads(options.threads)
+    task, configuration = load_task(TASK), trial.configuration(options.precision)
     before = resident_bytes()
     reset_peak()
     batch = task.blank_batch(configuration)
     batch["image"].normal_()
-    stepper = Stepper(task.build_network(configuration), task.phases(configuration), configuration.optimization, device=target)
+    stepper = Stepper(task.build_network(configuration), task.phases(configuration), configuration.optimization,
+                      device=options.target)
     stepper.network.train()
     for iteration in range(STEPS):
         stepper.step(iteration, batch)
-    return torch.cuda.max_memory_reserved() if target == "cuda" else peak_bytes() - before
+    return torch.cuda.max_memory_reserved() if options.target == "cuda" else peak_bytes() - before
 
 
-def render(ledger: Ledger) -> str:
-    """What is there, as two tables; what is predicted for a case is compared with the engine that takes more."""
+def render(ledger: Ledger, precision: Precision) -> str:
+    """What is there of a precision, as two tables; what is predicted for a case is compared with the engine that takes more."""
     rows: dict[str, list[list[str]]] = {"training": [], "prediction": []}
     for trial in TRIALS:
-        found = [ledger.result(f"{trial.name}, {part}") for part in ("training", *predicting.ENGINES)]
+        found = [ledger.result(key_of(trial, part, precision)) for part in ("training", *predicting.ENGINES)]
         for part, results in (("training", found[:1]), ("prediction", found[1:])):
             known = [result for result in results if result is not None]
             if len(known) == len(results):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from autoseg.core.geometry import Shape
-from autoseg.core.plan import Augmentation, Configuration, Inference, Loss, MemoryFormat, Network, Resampling
+from autoseg.core.plan import Augmentation, Configuration, Inference, Loss, MemoryFormat, Network, Precision, Resampling
 from autoseg.planning import recipes
 from autoseg.planning.memory import stage_widths
 from autoseg.planning.topology import plan_topology
@@ -46,7 +46,7 @@ class Trial:
         return (f"{self.kind} {' x '.join(map(str, self.patch))}, batch {self.batch}, {self.features} features, "
                 f"{self.channels} in, {self.labels} out, {self.optimizer}, {self.memory_format}")
 
-    def configuration(self) -> Configuration:
+    def configuration(self, precision: Precision = "fp32") -> Configuration:
         kind, convs = KINDS[self.kind]
         dims: Literal[2, 3] = 2 if len(self.patch) == 2 else 3
         topology = plan_topology(self.spacing_mm or (1.0,) * dims, self.patch)
@@ -54,13 +54,13 @@ class Trial:
         network = Network(
             kind, dims, self.channels, self.labels, stage_widths(stages, first=self.features, largest=16 * self.features),
             topology.strides, topology.kernel_sizes, (convs,) * stages, (convs,) * (stages - 1), kind == "plain_unet")
-        optimization = replace(OPTIMIZERS[self.optimizer], memory_format=self.memory_format,
+        optimization = replace(OPTIMIZERS[self.optimizer], memory_format=self.memory_format, precision=precision,
                                ema_decay=None if self.optimizer == "sgd" else 0.99)
         z, y, x = topology.patch_size if dims == 3 else (1, *topology.patch_size)
         return Configuration(
             "3d_fullres" if dims == 3 else "2d", (1.0, 1.0, 1.0), (z, y, x), (z, y, x), self.batch, Resampling(), network,
             Loss({"dice": 1.0, "cross_entropy": 1.0}), Augmentation(), optimization,
-            Inference(0.5, 0.125, self.windows, (), False, memory_format=self.memory_format))
+            Inference(0.5, 0.125, self.windows, (), False, precision, self.memory_format))
 
 
 TRIALS = (
