@@ -69,7 +69,8 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=["training", "prediction"], default=["training", "prediction"])
     parser.add_argument("--target", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
+    parser.add_argument("--precision", choices=get_args(Precision), default="fp32",
+                        help="of training and of prediction; fp16 with --target cuda only")
     parser.add_argument("--threads", type=int, default=1, help="of torch; every thread has its own workspace")
     parser.add_argument("--work", type=Path, default=REPOSITORY / "benchmarks/.work", help="folder for results")
     parser.add_argument("--table", action="store_true", help="show what is there, run nothing")

@@ -55,14 +55,13 @@ def run_steps(trainer: nnUNetTrainer, iterations: int) -> list[float]:
 
 def trained(trainer: nnUNetTrainer, iterations: int) -> float:
     """Seconds of all steps, of a run before where there was one of as many on the same cases."""
-    record, checkpoint = record_of(trainer), Path(trainer.output_folder) / "checkpoint_final.pth"
+    record = record_of(trainer)
     trainer.initialize()
     what = {"iterations": iterations, "cases": sorted(trainer.do_split()[0])}
-    if record.exists() and checkpoint.exists():
-        known = json.loads(record.read_text())
-        if known["what"] == what:
-            trainer.load_checkpoint(str(checkpoint))
-            return known["seconds"]
+    known = json.loads(record.read_text()) if record.exists() else None
+    if known is not None and known["what"] == what:
+        trainer.load_checkpoint(str(record.with_name("checkpoint_final.pth")))
+        return known["seconds"]
     seconds = sum(run_steps(trainer, iterations))
     trainer.on_train_end()
     record.write_text(json.dumps({"what": what, "seconds": seconds}))
