@@ -186,14 +186,17 @@ def baseline_run(workspace: Workspace, plan: Plan, fold_name: str):
 
 
 def select(workspace: Workspace, plan: Plan, context: Context | None = None) -> Bundle:
-    """The bundle of all finished runs of a plan; ways to predict are compared with the device and engine of `context`."""
+    """The bundle of all finished runs of a plan; ways to predict are compared with the device and engine of `context`.
+
+    Folds that are trained side by side may end together: the later one waits, and then takes the runs of both.
+    """
     from autoseg.stages.select import run_select
 
-    runs = all_runs(workspace, plan)
     with ExitStack() as held:
+        held.enter_context(locked(workspace.layout.bundle(plan.name), "select", wait=True))
+        runs = all_runs(workspace, plan)
         for folder in {run.run.store.folder for run in runs}:
             held.enter_context(reading(folder, "select"))
-        held.enter_context(locked(workspace.layout.bundle(plan.name), "select"))
         cheap = {run.fold: baseline_run(workspace, plan, run.fold) for run in runs if run.fold != "all"}
         return run_select(workspace.task, workspace.spec, plan, workspace.fingerprint, workspace.units_by_id, runs,
                           workspace.layout.bundle(plan.name), fold_count=len(workspace.folds()),

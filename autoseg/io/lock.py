@@ -27,26 +27,32 @@ _USE = ".use"
 
 
 @contextmanager
-def locked(folder: Path, verb: str) -> Iterator[None]:
+def locked(folder: Path, verb: str, *, wait: bool = False) -> Iterator[None]:
     """Holds the folder for the length of the block; temporary files that killed processes left in it are removed.
 
     The kernel frees the lock when its process dies, however it dies, so no stale lock can block a folder; the note
     beside it then tells whose work is taken over. No clock decides anything.
 
+    Args:
+        wait: wait for the end of another live process that holds it, which a warning names, instead of refusing. For work
+            that may be done over the other's result.
     Raises:
         LockedError: another live process holds it; named with host, process number and start.
         ResourceError: the folder cannot be written to.
     """
     note = folder / ".lock.json"
     lock = FileLock(folder / ".lock")
-    try:
-        with explaining(folder / ".lock"):
-            folder.mkdir(parents=True, exist_ok=True)
+    with explaining(folder / ".lock"):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
             lock.acquire(timeout=0)
-    except Timeout as error:
-        holder = _read_note(note)
-        raise LockedError(f"{folder} is in use by {holder}; two runs would overwrite each other",
-                          hint="wait until it ends, or stop that process") from error
+        except Timeout as error:
+            holder = _read_note(note)
+            if not wait:
+                raise LockedError(f"{folder} is in use by {holder}; two runs would overwrite each other",
+                                  hint="wait until it ends, or stop that process") from error
+            log.warning("%s is in use by %s; waiting for its end", folder, holder)
+            lock.acquire()
     try:
         unclean = note.exists()
         if unclean:

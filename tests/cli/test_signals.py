@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from toy_tasks.datasets import make_toy
 
 from autoseg import pipeline
 from autoseg.core.progress import silent
+from autoseg.io.bundles import read_bundle
+from autoseg.io.lock import locked
 from autoseg.io.values import write_value
 from autoseg.stages.train import run_train
 
@@ -52,9 +54,9 @@ Screen.progress = progress
 
 
 @contextmanager
-def training(toy, fold: str, before: str = SLOWLY):
+def training(toy, fold: str, before: str = SLOWLY, plan: str = "own"):
     """A running `autoseg train` in a process group of its own."""
-    arguments = ["train", "-d", "ToyLabels", "--plan", "own", "-f", fold, "--root", str(toy.workspace.layout.root), "--json"]
+    arguments = ["train", "-d", "ToyLabels", "--plan", plan, "-f", fold, "--root", str(toy.workspace.layout.root), "--json"]
     threads = str(torch.get_num_threads())
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     # A shell that starts the tests in the background has Ctrl-C ignored, and nohup a closed terminal, which processes inherit
@@ -118,6 +120,24 @@ def test_a_second_run_is_refused_and_sigterm_ends_the_first_with_a_checkpoint_th
     [checkpoint] = folder.glob("checkpoint/*/*.checkpoint")
     assert 0 < int(checkpoint.name[:8]) < 40
     assert weights(toy, folder, "0") == weights(toy, tmp_path, "0")
+
+
+def test_folds_that_end_together_wait_for_each_other_and_the_bundle_has_both(toy):
+    [configuration] = toy.plan.configurations.values()
+    short = replace(configuration, optimization=replace(configuration.optimization, iterations=2, iterations_per_epoch=2))
+    write_value(toy.workspace.layout.plan("beside") / "plan.json", replace(toy.plan, name="beside", configurations={NAME: short}))
+    bundle = toy.workspace.layout.bundle("beside")
+    with ExitStack() as running:
+        with locked(bundle, "select"):
+            folds = [running.enter_context(training(toy, fold, "", "beside")) for fold in "01"]
+            for process in folds:
+                told = next((line for line in process.stderr if "waiting for its end" in line), "")
+                assert f"{bundle} is in use by 'autoseg select' on host {os.uname().nodename}, process {os.getpid()}" in told
+            assert not (bundle / "bundle.json").exists()
+        for process in folds:
+            _, errors = process.communicate(timeout=60)
+            assert process.returncode == 0, errors
+    assert {member.fold for member in read_bundle(bundle).members} == {"0", "1"}
 
 
 @pytest.mark.slow

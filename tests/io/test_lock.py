@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
@@ -59,6 +60,21 @@ def test_after_a_clean_end_nothing_is_said(tmp_path, caplog):
         with locked(tmp_path, "plan"):
             pass
     assert caplog.text == ""
+
+
+def test_who_waits_names_the_holder_and_goes_on_when_it_has_ended(tmp_path, caplog):
+    with other_process(tmp_path, "locked", "select") as first:
+
+        def end_the_first(record: logging.LogRecord) -> bool:
+            if "waiting" in record.getMessage():
+                first.kill()
+            return True
+
+        caplog.handler.addFilter(end_the_first)
+        with locked(tmp_path, "select", wait=True):
+            assert json.loads((tmp_path / ".lock.json").read_text())["process"] == os.getpid()
+    assert f"'autoseg select' on host {os.uname().nodename}, process {first.pid}" in caplog.messages[0]
+    assert caplog.messages[0].endswith("waiting for its end") and caplog.messages[1].startswith("taking over")
 
 
 @pytest.mark.parametrize("moment", [0, 2**31, 2**33])
