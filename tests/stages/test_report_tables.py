@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
+import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
+from autoseg.core.case import Case, Unit
 from autoseg.core.report import Record
-from autoseg.stages.report import report_notes, shown_places
+from autoseg.stages.report import report_notes, shown_places, size_notes
 from autoseg.stages.report_tables import Scored, case_columns, case_rows, headline_rows, patient_rows, shown_names
 from autoseg.stages.summary import make_report
 from autoseg.tasks import load_task
@@ -45,6 +48,18 @@ def test_the_note_about_intervals_leaves_room_for_those_that_a_task_names(record
     """The interval of an AUC is no bootstrap, which only its task knows."""
     (note,) = [note for note in report_notes(scored(2, records), "x", []) if "interval" in note]
     assert "no other source is named" in note and ("patients are drawn" in note) == (records == 4)
+
+
+def test_cases_of_unknown_pixel_size_are_counted_where_a_score_has_a_length(tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.diag([2.0, 2, 2, 1])), tmp_path / "b.nii.gz")
+    (tmp_path / "series").mkdir()
+    paths = {"case0": tmp_path / "a.png", "case1": tmp_path / "b.nii.gz", "case2": tmp_path / "series"}
+    units = {name: Unit(name, (Case(name, name, {"image": (path,)}),), name) for name, path in paths.items()}
+    (note,) = size_notes(scored(1, 3), units)
+    assert "not known in 1 of 3 cases" in note and "take a pixel as 1 mm" in note
+    assert size_notes(Scored(TASK, tuple(record(name, name, {"l": 1.0}) for name in ("case1", "case2")), {}), units) == ()
+    assert size_notes(Scored(TASK, (Record("case0", {"mean.auc": 1.0}, "a"),), {}), units) == ()
 
 
 def test_parts_without_leading_measures_show_all_of_theirs_beside_parts_that_have_some():
