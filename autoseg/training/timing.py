@@ -24,7 +24,7 @@ def seconds_per_step(
         network: nn.Module, phases: Sequence[Phase], batches: Callable[[int], Batch], optimization: Optimization,
         device: str, steps: int = 3, most: int = 3, least_seconds: float = 0.0, enough_seconds: float = math.inf,
 ) -> float:
-    """Median seconds of one step, drawing the batch included; the first one warms up.
+    """Median seconds of one step, drawing the batch included; one more, which is not timed, warms up.
 
     Short steps need more of them: the first few, in which libraries choose kernels and caches fill, would decide the median.
 
@@ -34,7 +34,7 @@ def seconds_per_step(
         batches: iteration -> batch, as for `loop.train`.
         steps: that count at least.
         most: that count at most, while they took less than `least_seconds` together.
-        enough_seconds: no further step begins after that; where not even a second one did, the first one counts.
+        enough_seconds: of steps that count, of which one is always done; no further one begins after that.
     """
     stepper = Stepper(network, phases, optimization, device=device)
     stepper.train()
@@ -44,11 +44,12 @@ def seconds_per_step(
         iteration = next(iterations)
         stepper.step(iteration, batches(iteration))
 
-    measured = seconds_of([step] * (1 + steps), device, enough_seconds=enough_seconds)
-    further = min(least_seconds, enough_seconds) - math.fsum(measured[1:])
-    if further > 0 and len(measured) == 1 + steps:
+    step()
+    measured = seconds_of([step] * steps, device, enough_seconds=enough_seconds)
+    further = min(least_seconds, enough_seconds) - math.fsum(measured)
+    if further > 0 and len(measured) == steps:
         measured += seconds_of([step] * (most - steps), device, enough_seconds=further)
-    return statistics.median(warm(measured))
+    return statistics.median(measured)
 
 
 def seconds_of(actions: Iterable[Callable[[], object]], device: str, *, enough_seconds: float = math.inf) -> list[float]:

@@ -90,7 +90,7 @@ def test_candidates_of_a_grid_share_their_pilots(toy, tmp_path, monkeypatch):
     assert len(prepared) == 2
 
 
-@pytest.mark.parametrize(("minutes", "fewest", "most"), [(None, 1, 1), (5.0, 1 + stage.PROBE_STEPS, 1 + stage.MOST_PROBE_STEPS)])
+@pytest.mark.parametrize(("minutes", "fewest", "most"), [(None, 2, 2), (5.0, 1 + stage.PROBE_STEPS, 1 + stage.MOST_PROBE_STEPS)])
 def test_a_plan_without_minutes_takes_fewer_steps_where_they_take_long(toy, tmp_path, monkeypatch, minutes, fewest, most):
     monkeypatch.setattr(stage, "QUICK", Enough(0.0, 0.0, 0.0, 0.0))
     drawn = []
