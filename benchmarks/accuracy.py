@@ -26,7 +26,7 @@ from autoseg.io.atomic import hash_values
 from autoseg.io.values import parse_json, read_value
 from autoseg.training.log import read_metrics
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
-from benchmarks.measure import describe_machine, end_with_children
+from benchmarks.measure import begin, describe_machine
 
 HEADLINE = "mean.dice"
 
@@ -74,7 +74,7 @@ class Outcome:
 
 
 def main() -> None:
-    end_with_children()
+    begin()
     options = parse_options()
     ledger = Ledger(options.work / "accuracy.json")
     trials = [Trial(minutes, seed) for minutes in options.minutes for seed in options.seeds]

@@ -40,7 +40,7 @@ from autoseg.metrics.overlap import dice
 from autoseg.metrics.surface import hausdorff_mm, surface_distances
 from autoseg.ops.displacement import affine_displacement, jacobian_determinant, warp_labels
 from benchmarks.ledger import REPOSITORY, Ledger, markdown
-from benchmarks.measure import describe_machine, end_with_children
+from benchmarks.measure import begin, describe_machine
 
 METHODS = ("centred", "affine", "demons", "bspline")
 COLUMNS = {"dice": 4, "hd95_mm": 2, "tre_mm": 2, "folded_percent": 4, "sd_log_jacobian": 3, "seconds": 2}
@@ -80,7 +80,7 @@ class Scan:
 
 
 def main() -> None:
-    end_with_children()
+    begin()
     options = parse_options()
     ledger = Ledger(options.work / "classical_registration.json")
     pairs = pairs_of(options.set, options.data)[:options.pairs]

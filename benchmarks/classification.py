@@ -26,7 +26,7 @@ from autoseg.io.values import read_json, read_value
 from autoseg.metrics.roc import resampled_aucs
 from autoseg.tasks.classification.summary import summarise, tables_of
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
-from benchmarks.measure import describe_machine, end_with_children, run_autoseg
+from benchmarks.measure import begin, describe_machine, run_autoseg
 
 MODELS = ("network", "baseline", "average")
 # Resamples of patients for the interval of a difference; Efron & Tibshirani 1993, section 19.3, ask for at least 1000.
@@ -43,7 +43,7 @@ class Fold:
 
 
 def main() -> None:
-    end_with_children()
+    begin()
     options = parse_options()
     ledger = Ledger(options.work / "classification.json")
     key = f"{options.dataset}, {options.minutes:g} minutes, {options.configuration}"

@@ -23,7 +23,7 @@ from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Engine
 from autoseg.io.atomic import hash_values
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
-from benchmarks.measure import describe_machine, end_with_children, measure
+from benchmarks.measure import begin, describe_machine, measure
 from benchmarks.peers.nnunet import NnUNet
 from benchmarks.speed import AUTOSEG, Row, link_cases, nnunet_predicts, recorded, render, run_row
 
@@ -32,7 +32,7 @@ SEED = 0
 
 
 def main() -> None:
-    end_with_children()
+    begin()
     options = parse_options()
     machine = describe_machine()
     ledger = Ledger(options.work / "engine.json")

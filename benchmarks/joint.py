@@ -28,7 +28,7 @@ from autoseg.tasks.joint.score import records_of
 from benchmarks.classification import DRAWS, mean_auc, mean_of_known, resampled, scored_columns
 from benchmarks.classification import Fold as Answers
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
-from benchmarks.measure import describe_machine, end_with_children, run_autoseg
+from benchmarks.measure import begin, describe_machine, run_autoseg
 
 DENSE, WHOLE = load_task("segmentation"), load_task("classification")
 
@@ -48,7 +48,7 @@ class Fold:
 
 
 def main() -> None:
-    end_with_children()
+    begin()
     options = parse_options()
     ledger = Ledger(options.work / "joint.json")
     key = f"{options.joint}, {options.minutes:g} minutes, {options.configuration}"

@@ -14,9 +14,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 import psutil
 
+from autoseg.core.errors import AutosegError
 from benchmarks.ledger import REPOSITORY
 
 # Between two looks at the tree: short enough to see workers come and go. One look takes 4 ms of a core (measured).
@@ -112,9 +114,20 @@ def describe_machine() -> dict[str, str]:
             "date": datetime.date.today().isoformat()}
 
 
-def end_with_children() -> None:
-    """Makes SIGTERM end this program as an exception does, so that it does not leave a running command behind."""
+def begin() -> None:
+    """Before a benchmark's work: SIGTERM ends it as an exception does, so that it leaves no running command behind, and what
+    autoseg or a command refuses is told in its own words, without a traceback."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    sys.excepthook = _tell
+
+
+def _tell(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    if not isinstance(error, AutosegError | CommandFailedError):
+        sys.__excepthook__(kind, error, where)
+        return
+    print(f"error: {error}", file=sys.stderr)
+    if isinstance(error, AutosegError) and error.hint:
+        print(f"  next: {error.hint}", file=sys.stderr)
 
 
 class _TreeWatch:

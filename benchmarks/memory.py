@@ -24,7 +24,7 @@ from autoseg.core.task import Engine
 from autoseg.io.atomic import hash_values
 from benchmarks import predicting
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
-from benchmarks.measure import describe_machine, end_with_children
+from benchmarks.measure import begin, describe_machine
 from benchmarks.resident import peak_bytes, reset_peak, resident_bytes
 from benchmarks.trials import TRIALS, Trial
 
@@ -33,7 +33,7 @@ TASK = "segmentation"
 
 
 def main() -> None:
-    end_with_children()
+    begin()
     options = parse_options()
     if options.measure is not None:
         trial = TRIALS[options.measure]

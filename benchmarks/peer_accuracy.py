@@ -19,14 +19,14 @@ from autoseg.io.atomic import hash_values, write_json
 from autoseg.io.specs import load_spec
 from autoseg.io.values import parse_json, read_json
 from benchmarks.ledger import REPOSITORY, Ledger, markdown
-from benchmarks.measure import describe_machine, end_with_children, measure
+from benchmarks.measure import begin, describe_machine, measure
 from benchmarks.peers.nnunet import NnUNet
 
 TIMED_STEPS = 6
 
 
 def main() -> None:
-    end_with_children()
+    begin()
     options = parse_options()
     ledger = Ledger(options.work / "peer_accuracy.json")
     key = f"{options.data.name}, {options.configuration}, fold {options.fold}, {options.minutes:g} minutes"

@@ -49,7 +49,7 @@ from autoseg.tasks.registration.spec import pair_unit
 from autoseg.training.device import Stopwatch
 from autoseg.workspace import Workspace, open_workspace
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
-from benchmarks.measure import end_with_children, run_autoseg
+from benchmarks.measure import begin, run_autoseg
 
 # The issue's: 40 pairs of validation cases, seed 0.
 PAIRS, SEED = 40, 0
@@ -84,7 +84,7 @@ def parser_of_parts(description: str | None, parts: Mapping[str, Part]) -> argpa
 
 def run_part(options: argparse.Namespace, parts: Mapping[str, Part], ledger_name: str) -> None:
     """Measures what is missing of a part, and prints the ledger."""
-    end_with_children()
+    begin()
     ledger = Ledger(options.work / ledger_name)
     if not options.table:
         parts[options.part](options, ledger)

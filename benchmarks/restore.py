@@ -24,7 +24,7 @@ import numpy as np
 from autoseg.io.atomic import hash_values
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
 from benchmarks.logits import Case, smooth_planes
-from benchmarks.measure import describe_machine, end_with_children, measure
+from benchmarks.measure import begin, describe_machine, measure
 from benchmarks.resident import peak_bytes, resident_bytes
 
 SHAPE, SPACING_MM = (400, 512, 512), (1.0, 0.8, 0.8)
@@ -55,7 +55,7 @@ class Row:
 
 
 def main() -> None:
-    end_with_children()
+    begin()
     options = parse_options()
     if options.case:
         restore_once(Case(**json.loads(options.case.read_text())), options.folder)

@@ -32,11 +32,11 @@ from autoseg.tasks.segmentation.score import summarise
 from autoseg.tasks.segmentation.spec import index_units
 from autoseg.training.log import read_metrics
 from benchmarks.ledger import REPOSITORY, Ledger, markdown
-from benchmarks.measure import describe_machine, end_with_children, run_autoseg
+from benchmarks.measure import begin, describe_machine, run_autoseg
 
 
 def main() -> None:
-    end_with_children()
+    begin()
     options = parse_options()
     spec = load_spec(options.dataset, data_folder=options.data)
     layout = Layout(options.root, spec.name)

@@ -20,7 +20,7 @@ from pathlib import Path
 from autoseg.io.atomic import hash_values
 from autoseg.io.values import read_json
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
-from benchmarks.measure import Usage, describe_machine, end_with_children, measure, median
+from benchmarks.measure import Usage, begin, describe_machine, measure, median
 from benchmarks.peers.nnunet import NnUNet
 
 PARTS = ("plan_and_preprocess", "predict")
@@ -54,7 +54,7 @@ class Row:
 
 
 def main() -> None:
-    end_with_children()
+    begin()
     options = parse_options()
     machine = describe_machine()
     ledger = Ledger(options.work / "speed.json")

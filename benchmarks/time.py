@@ -30,7 +30,7 @@ from autoseg.planning.budget import case_key
 from autoseg.planning.costs import predicting_seconds, validating_seconds
 from autoseg.training.log import read_metrics
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
-from benchmarks.measure import describe_machine, end_with_children, measure
+from benchmarks.measure import begin, describe_machine, measure
 
 PARTS = ("preprocess", "training", "validation", "case")
 REPEATS = 3
@@ -39,7 +39,7 @@ COPIES_SECONDS, FEWEST_COPIES, MOST_COPIES = 8.0, 4, 400
 
 
 def main() -> None:
-    end_with_children()
+    begin()
     options = parse_options()
     ledger = Ledger(options.work / "time.json")
     machine = describe_machine()

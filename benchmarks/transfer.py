@@ -23,7 +23,7 @@ from autoseg.io.atomic import hash_values
 from autoseg.io.values import read_json, read_value
 from benchmarks.classification import Fold, difference, mean_auc, scored_columns
 from benchmarks.ledger import REPOSITORY, Ledger, markdown, source_digest
-from benchmarks.measure import describe_machine, end_with_children, run_autoseg
+from benchmarks.measure import begin, describe_machine, run_autoseg
 
 SCRATCH = "resnet"
 # What each start trains; see planning/classifier_start.py.
@@ -33,7 +33,7 @@ BASELINE = "baseline"
 
 
 def main() -> None:
-    end_with_children()
+    begin()
     options = parse_options()
     ledger = Ledger(options.work / "transfer.json")
     source = str(options.bundle) if options.bundle else f"{options.source}, {options.source_minutes:g} minutes"

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
 
-from benchmarks.ledger import Ledger, markdown
+from benchmarks.ledger import REPOSITORY, Ledger, markdown
 from benchmarks.measure import CommandFailedError, Usage, measure, median
 
 MEBIBYTE = 2**20
@@ -66,3 +67,15 @@ def test_ledger_remembers_across_instances_and_forgets_when_inputs_change(tmp_pa
 
 def test_markdown_aligns_first_column_left_and_others_right():
     assert markdown(["what", "s"], [["plan", "1.5"]]) == "| what | s |\n| :-- | --: |\n| plan | 1.5 |"
+
+
+def test_a_refusal_is_told_in_its_own_words_and_a_bug_with_its_traceback():
+    def ended(raising: str) -> subprocess.CompletedProcess:
+        code = ("from autoseg.core.errors import UsageError\nfrom benchmarks.measure import CommandFailedError, begin\n"
+                f"begin()\nraise {raising}")
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+
+    refused = ended("UsageError('no dataset A', hint='autoseg datasets')")
+    assert (refused.returncode, refused.stderr) == (1, "error: no dataset A\n  next: autoseg datasets\n")
+    assert ended("CommandFailedError('x ended with 2')").stderr == "error: x ended with 2\n"
+    assert "Traceback" in ended("ValueError('a bug')").stderr
