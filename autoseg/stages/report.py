@@ -18,10 +18,9 @@ from autoseg.core.report import Estimate, Report
 from autoseg.core.spec import DatasetSpec
 from autoseg.core.task import Task
 from autoseg.io.atomic import write_text
-from autoseg.io.images import read_geometry
+from autoseg.io.images import states_spacing
 from autoseg.metrics.patients import has_groups
 from autoseg.planning.air import cropped_as_planned
-from autoseg.reporting.anatomy import has_size
 from autoseg.reporting.curves import dot_plot, line_chart
 from autoseg.reporting.numbers import counted, has_interval, score
 from autoseg.reporting.page import CasePictures, Fact, ReportPage, plan_rows, render
@@ -74,29 +73,30 @@ def run_report(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerpri
         charts=(*_curves(runs), *_score_charts(scored),
                 *(Markup(chart) for chart in task.charts(records, tuple(scored.baseline.values()), spec))),
         plan=plan_rows(plan),
-        notes=(*task.notes(spec), *size_notes(scored, units), *report_notes(scored, best, runs)),
+        notes=(*task.notes(spec), *size_notes(scored, units, spec), *report_notes(scored, best, runs)),
         provenance=tuple(Fact(name, value) for name, value in provenance.items()))
     write_text(layout.report, render(page))
     return layout.report
 
 
-def size_notes(scored: Scored, units: Mapping[str, Unit]) -> tuple[str, ...]:
+def size_notes(scored: Scored, units: Mapping[str, Unit], spec: DatasetSpec) -> tuple[str, ...]:
     """That distances and volumes are of voxels, where the files of scored cases do not say how large their voxels are."""
     if not any(name.endswith(("_mm", "_ml")) for record in scored.records for name in record.scores):
         return ()
-    unknown = sum(not _has_size(units[record.unit]) for record in scored.records)
+    unknown = sum(not _has_size(units[record.unit], spec) for record in scored.records)
     if not unknown:
         return ()
     return (f"The size of pixels is not known in {unknown:,} of {counted(len(scored.records), 'case')}: their distances (mm) and "
             "volumes (ml) take a pixel as 1 mm.",)
 
 
-def _has_size(unit: Unit) -> bool:
-    """True also of a series of files, whose size only reading it would tell: it is DICOM, which always says it."""
+def _has_size(unit: Unit, spec: DatasetSpec) -> bool:
+    """Whether the image that the unit is scored on says its spacing: that of the first case, by any file of its channels."""
+    role = next(entry.role for entry in spec.inputs if entry.kind == "image")
     try:
-        return any(has_size(read_geometry(path)) for path in next(iter(unit.cases[0].inputs.values())))
+        return any(states_spacing(path) for path in unit.cases[0].inputs[role])
     except AutosegError:
-        return True
+        return True  # a file that went away or was damaged after it was scored: nothing is claimed of it
 
 
 def report_notes(scored: Scored, best: str, runs: Sequence[Trained]) -> tuple[str, ...]:

@@ -7,10 +7,11 @@ import math
 import nibabel
 import numpy as np
 import pytest
-from PIL import Image
+import tifffile
 
 from autoseg.core.case import Case, Unit
 from autoseg.core.report import Record
+from autoseg.io.specs import load_spec
 from autoseg.stages.report import report_notes, shown_places, size_notes
 from autoseg.stages.report_tables import Scored, case_columns, case_rows, headline_rows, patient_rows, shown_names
 from autoseg.stages.summary import make_report
@@ -51,15 +52,20 @@ def test_the_note_about_intervals_leaves_room_for_those_that_a_task_names(record
 
 
 def test_cases_of_unknown_pixel_size_are_counted_where_a_score_has_a_length(tmp_path):
-    Image.new("L", (4, 4)).save(tmp_path / "a.png")
-    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.diag([2.0, 2, 2, 1])), tmp_path / "b.nii.gz")
-    (tmp_path / "series").mkdir()
-    paths = {"case0": tmp_path / "a.png", "case1": tmp_path / "b.nii.gz", "case2": tmp_path / "series"}
-    units = {name: Unit(name, (Case(name, name, {"image": (path,)}),), name) for name, path in paths.items()}
-    (note,) = size_notes(scored(1, 3), units)
-    assert "not known in 1 of 3 cases" in note and "take a pixel as 1 mm" in note
-    assert size_notes(Scored(TASK, tuple(record(name, name, {"l": 1.0}) for name in ("case1", "case2")), {}), units) == ()
-    assert size_notes(Scored(TASK, (Record("case0", {"mean.auc": 1.0}, "a"),), {}), units) == ()
+    """A volume says its spacing, also one of 1 mm; a PNG never does, also one that has gone meanwhile."""
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.diag([-1.0, -1, 1, 1])), tmp_path / "volume.nii.gz")
+    for name in ("bare.tif", "said.tif"):
+        tifffile.imwrite(tmp_path / name, np.zeros((4, 4), np.uint8))
+    (tmp_path / "said.json").write_text('{"spacing": [1, 1, 1]}')
+    names = ("gone.png", "volume.nii.gz", "bare.tif", "said.tif", "gone.tif")
+    units = {f"case{k}": Unit(f"case{k}", (Case(name, name, {"image": (tmp_path / name,)}),), name)
+             for k, name in enumerate(names)}
+    spec = load_spec("Hippocampus")
+    (note,) = size_notes(scored(1, 5), units, spec)
+    assert "not known in 2 of 5 cases" in note and "take a pixel as 1 mm" in note
+    known = tuple(record(name, name, {"l": 1.0}) for name in ("case1", "case3"))
+    assert size_notes(Scored(TASK, known, {}), units, spec) == ()
+    assert size_notes(Scored(TASK, (Record("case0", {"mean.auc": 1.0}, "a"),), {}), units, spec) == ()
 
 
 def test_parts_without_leading_measures_show_all_of_theirs_beside_parts_that_have_some():

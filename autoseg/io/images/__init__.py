@@ -11,6 +11,7 @@ from autoseg.io.images.door import (
     read_geometry,
     read_image,
     read_label_map,
+    states_spacing,
     write_label_map,
     write_volume,
 )
@@ -31,5 +32,6 @@ from autoseg.io.images.steady import unchanged
 from autoseg.io.images.stored import STRICTLY, Accepted, Note
 
 __all__ = ["ENDINGS", "LOSSY_ENDINGS", "PICTURE_ENDINGS", "STRICTLY", "Accepted", "Note", "accepted_of", "companion_file",
-           "files_by_case", "float_ending", "format_advice", "grids_agree", "image_ending", "picture_ending", "read_geometry",
-           "read_image", "read_label_map", "split_ending", "unchanged", "write_label_map", "write_volume", "written_ending"]
+           "files_by_case", "float_ending", "format_advice", "grids_agree", "image_ending", "picture_ending",
+           "read_geometry", "read_image", "read_label_map", "split_ending", "states_spacing", "unchanged", "write_label_map",
+           "write_volume", "written_ending"]

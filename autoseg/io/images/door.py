@@ -143,6 +143,20 @@ def read_geometry(path: Path) -> Geometry:
     return itk.decode_geometry(path)
 
 
+def states_spacing(path: Path) -> bool:
+    """Whether an image file says how large its voxels are, from its header only: a volume always, a TIFF perhaps.
+
+    Raises:
+        ReadError: the header of a TIFF cannot be read.
+    """
+    if image_ending(path) in TIFF_ENDINGS:
+        from autoseg.io.images import tiff
+
+        _require_readable(path)
+        return tiff.states_spacing(path)
+    return image_ending(path) in VOLUME_ENDINGS
+
+
 def grids_agree(path: Path, other: Path) -> bool:
     """True when two image files lie on one grid; of files that say no spacing the shapes are compared."""
     first, second = read_geometry(path), read_geometry(other)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL.TiffImagePlugin import TiffImageFile
 
 from autoseg.core.errors import GeometryError, ReadError
-from autoseg.core.geometry import Geometry, Spacing
+from autoseg.core.geometry import Geometry, Shape, Spacing
 from autoseg.io.images.labels import require_up_to
 from autoseg.io.images.spacings import stated_spacing
 from autoseg.io.images.stored import (
@@ -74,6 +74,16 @@ def decode(path: Path, content: bytes) -> StoredImage:
 
 def decode_geometry(path: Path) -> Geometry:
     """The stored grid, from the header only."""
+    shape, spacing = _header(path)
+    return plain_geometry(shape, spacing or UNKNOWN_SPACING_MM)
+
+
+def states_spacing(path: Path) -> bool:
+    """Whether the file, or the one beside it, says how large a pixel is."""
+    return _header(path)[1] is not None
+
+
+def _header(path: Path) -> tuple[Shape, Spacing | None]:
     try:
         with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as content:
             _require_whole(path, content)
@@ -82,7 +92,7 @@ def decode_geometry(path: Path) -> Geometry:
             sizes = dict(zip(series.axes, series.shape, strict=True))
             depth = math.prod(size for axis, size in sizes.items() if axis in _SLICES)
             require_bounded(path, math.prod(series.shape))
-            return plain_geometry((depth, sizes["Y"], sizes["X"]), stated_spacing(path, file, depth) or UNKNOWN_SPACING_MM)
+            return (depth, sizes["Y"], sizes["X"]), stated_spacing(path, file, depth)
     except _DAMAGE as error:
         raise ReadError(f"{path} has a header that cannot be read: {error}", code="E_HEADER") from error
 
