@@ -229,16 +229,19 @@ def baseline_report(workspace: Workspace, runs: Sequence) -> Report | None:
 def report(workspace: Workspace, plan: Plan, provenance: Mapping[str, str]) -> Path:
     """Path of the page with scores, pictures, curves, plan and baseline of a plan's finished runs.
 
+    There is one page for all plans. Who finds another process at it waits, so that the page of the most runs stays.
+
     Args:
         provenance: versions, command and whatever else says how the results were made.
     """
     from autoseg.stages.report import run_report
 
     require_writable(workspace.layout.folder)
-    runs = all_runs(workspace, plan)
-    page = run_report(workspace.task, workspace.spec, plan, workspace.fingerprint, workspace.units_by_id, runs,
-                      baseline_report(workspace, runs), workspace.layout, provenance)
-    record_report(page, plan, runs, workspace.origin)
+    with locked(workspace.layout.bundle(plan.name).parent, "report", wait=True):
+        runs = all_runs(workspace, plan)
+        page = run_report(workspace.task, workspace.spec, plan, workspace.fingerprint, workspace.units_by_id, runs,
+                          baseline_report(workspace, runs), workspace.layout, provenance)
+        record_report(page, plan, runs, workspace.origin)
     return page
 
 

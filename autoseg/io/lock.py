@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from autoseg.core.errors import LockedError
 from autoseg.io.atomic import explaining, is_abandoned, remove_leftovers, write_json
@@ -35,7 +35,8 @@ def locked(folder: Path, verb: str, *, wait: bool = False) -> Iterator[None]:
 
     Args:
         wait: wait for the end of another live process that holds it, which a warning names, instead of refusing. For work
-            that may be done over the other's result.
+            that may be done over the other's result. Not on a file system without kernel locks, where the file of a process
+            that died on another host would be waited for without end.
     Raises:
         LockedError: another live process holds it; named with host, process number and start.
         ResourceError: the folder cannot be written to.
@@ -48,7 +49,7 @@ def locked(folder: Path, verb: str, *, wait: bool = False) -> Iterator[None]:
             lock.acquire(timeout=0)
         except Timeout as error:
             holder = _read_note(note)
-            if not wait:
+            if not wait or isinstance(lock, SoftFileLock):
                 raise LockedError(f"{folder} is in use by {holder}; two runs would overwrite each other",
                                   hint="wait until it ends, or stop that process") from error
             log.warning("%s is in use by %s; waiting for its end", folder, holder)

@@ -122,22 +122,35 @@ def test_a_second_run_is_refused_and_sigterm_ends_the_first_with_a_checkpoint_th
     assert weights(toy, folder, "0") == weights(toy, tmp_path, "0")
 
 
-def test_folds_that_end_together_wait_for_each_other_and_the_bundle_has_both(toy):
+def test_a_fold_that_ends_beside_others_waits_for_their_bundle_and_page_and_takes_them_in(toy):
     [configuration] = toy.plan.configurations.values()
     short = replace(configuration, optimization=replace(configuration.optimization, iterations=2, iterations_per_epoch=2))
-    write_value(toy.workspace.layout.plan("beside") / "plan.json", replace(toy.plan, name="beside", configurations={NAME: short}))
-    bundle = toy.workspace.layout.bundle("beside")
-    with ExitStack() as running:
-        with locked(bundle, "select"):
-            folds = [running.enter_context(training(toy, fold, "", "beside")) for fold in "01"]
-            for process in folds:
-                told = next((line for line in process.stderr if "waiting for its end" in line), "")
-                assert f"{bundle} is in use by 'autoseg select' on host {os.uname().nodename}, process {os.getpid()}" in told
-            assert not (bundle / "bundle.json").exists()
-        for process in folds:
-            _, errors = process.communicate(timeout=60)
-            assert process.returncode == 0, errors
-    assert {member.fold for member in read_bundle(bundle).members} == {"0", "1"}
+    plan = replace(toy.plan, name="beside", configurations={NAME: short})
+    write_value(toy.workspace.layout.plan("beside") / "plan.json", plan)
+    bundle, page = toy.workspace.layout.bundle("beside"), toy.workspace.layout.report
+
+    def train_here(fold: str) -> None:
+        pipeline.train(toy.workspace, plan, NAME, fold, device="cpu", workers=0, should_stop=lambda: False)
+
+    def wait_for(folder: Path, verb: str) -> None:
+        told = next((line for line in process.stderr if "waiting for its end" in line), "")
+        assert f"{folder} is in use by 'autoseg {verb}' on host {os.uname().nodename}, process {os.getpid()}" in told
+
+    with training(toy, "0", "", "beside") as process, ExitStack() as reporting, ExitStack() as selecting:
+        reporting.enter_context(locked(bundle.parent, "report"))
+        selecting.enter_context(locked(bundle, "select"))
+        wait_for(bundle, "select")
+        train_here("1")
+        assert not (bundle / "bundle.json").exists()
+        selecting.close()
+        wait_for(bundle.parent, "report")
+        assert {member.fold for member in read_bundle(bundle).members} == {"0", "1"}
+        train_here("2")
+        assert not page.exists()
+        reporting.close()
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "fold 0, 1, 2;" in page.read_text()
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -62,7 +63,7 @@ def test_after_a_clean_end_nothing_is_said(tmp_path, caplog):
     assert caplog.text == ""
 
 
-def test_who_waits_names_the_holder_and_goes_on_when_it_has_ended(tmp_path, caplog):
+def test_who_waits_names_the_holder_and_goes_on_when_it_has_ended(tmp_path, caplog, monkeypatch):
     with other_process(tmp_path, "locked", "select") as first:
 
         def end_the_first(record: logging.LogRecord) -> bool:
@@ -70,11 +71,21 @@ def test_who_waits_names_the_holder_and_goes_on_when_it_has_ended(tmp_path, capl
                 first.kill()
             return True
 
-        caplog.handler.addFilter(end_the_first)
+        monkeypatch.setattr(caplog.handler, "filters", [end_the_first])
         with locked(tmp_path, "select", wait=True):
             assert json.loads((tmp_path / ".lock.json").read_text())["process"] == os.getpid()
     assert f"'autoseg select' on host {os.uname().nodename}, process {first.pid}" in caplog.messages[0]
     assert caplog.messages[0].endswith("waiting for its end") and caplog.messages[1].startswith("taking over")
+
+
+def test_nobody_waits_without_kernel_locks_for_one_that_may_have_died_on_another_host(tmp_path, monkeypatch):
+    def missing(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", missing)
+    with locked(tmp_path, "select"), pytest.raises(LockedError, match="'autoseg select'"), \
+            locked(tmp_path, "select", wait=True):
+        pass
 
 
 @pytest.mark.parametrize("moment", [0, 2**31, 2**33])
