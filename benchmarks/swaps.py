@@ -22,6 +22,7 @@ from autoseg.core.profiles import ChannelProfile, find_suspects, measure_profile
 from autoseg.io.dataset import scan
 from autoseg.io.images import read_image
 from autoseg.io.specs import load_spec
+from benchmarks.measure import begin
 
 Profiles = list[ChannelProfile]
 REPEATS, SEED = 6, 0
@@ -69,6 +70,7 @@ def is_suspected(case: Profiles, others: Sequence[Profiles]) -> bool:
 
 
 def main() -> None:
+    begin()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="a dataset of two channels")
     folder = parser.parse_args().data

@@ -69,7 +69,7 @@ class Enough:
 # 2026-11-22), and one second of steps said 0.25, 0.29 and 0.37 s, in memory that the virtual machine had yet to hand out; four
 # seconds said 0.23 and 0.24. A plan without a budget needs times to tell the user, and must be there soon: where one step or one
 # case takes some seconds, few are done. The step that warms up cannot stand for the others: of LungGTV it took 3.0 s, others
-# 2.2 s, of DSB2018 2.7 and 1.2 s, and steps of one run differ by a quarter (EPYC with AVX-512, two threads, 2026-11-23).
+# 2.2 s, of DSB2018 2.0 and 1.2 s, and steps of one run differ by a quarter (EPYC with AVX-512, two threads, 2026-11-23).
 THOROUGH, QUICK = Enough(2.0, math.inf, 1.0, 4.0), Enough(1.0, 4.0, 0.3, 0.0)
 
 
