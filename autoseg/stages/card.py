@@ -24,7 +24,7 @@ from autoseg.core.task import Task
 from autoseg.metrics.patients import patient_records
 from autoseg.reporting.numbers import counted, has_interval, short_number
 from autoseg.stages.summary import per_patient
-from autoseg.stages.trained import Trained
+from autoseg.stages.trained import Trained, behind_baseline
 
 # The percentile interval of the mean of n normal values is narrower than Student's, by 1.96 sqrt((n - 1) / n) / t(n - 1): 0.91
 # for 20, 0.63 for 5.
@@ -141,7 +141,8 @@ def _scores(facts: CardFacts) -> list[str]:
     cheap = facts.baseline.summary.get(facts.task.headline) if facts.baseline else None
     if cheap is not None:
         lines += ["", f"A cheap baseline on the same folds, {facts.task.headline}: {_number(cheap.mean)} ({_interval(cheap)})."]
-    return lines
+    behind = behind_baseline(facts.task, facts.records, facts.baseline.records) if facts.baseline else ""
+    return [*lines, "", behind] if behind else lines
 
 
 def _rows(summary: Mapping[str, Estimate]) -> list[str]:

@@ -29,7 +29,7 @@ from autoseg.stages.refine import read_validation
 from autoseg.stages.report_tables import Scored, case_columns, case_rows, headline_rows, metric_of, patient_rows, score_of
 from autoseg.stages.select import best_configuration
 from autoseg.stages.summary import per_patient
-from autoseg.stages.trained import Trained, mean_in, summary_of
+from autoseg.stages.trained import Trained, behind_baseline, mean_in, summary_of
 from autoseg.stages.verbs import illustrations
 from autoseg.training.log import read_metrics
 
@@ -100,8 +100,10 @@ def _has_size(unit: Unit, spec: DatasetSpec) -> bool:
 
 
 def report_notes(scored: Scored, best: str, runs: Sequence[Trained]) -> tuple[str, ...]:
-    """How intervals were made, what was odd in a run, and how other configurations score; the task's own notes come first."""
-    notes = []
+    """Whether the baseline is ahead, how intervals were made, what was odd in a run, and how other configurations score; the
+    task's own notes come first."""
+    behind = behind_baseline(scored.task, scored.records, scored.baseline.values())
+    notes = [behind] if behind else []
     if has_groups(scored.records):
         patients = counted(len({record.patient for record in scored.records}), "patient")
         notes.append(f"{counted(len(scored.records), 'case')} of {patients}. Where no other source is named, 95 % intervals are "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,9 @@ from autoseg.stages.card import CardFacts, model_card
 from autoseg.stages.passes import decide_passes
 from autoseg.stages.provenance import bundle_manifest
 from autoseg.stages.refine import decide_refinements
-from autoseg.stages.trained import Trained, mean_in, summary_of, weights_of
+from autoseg.stages.trained import Trained, behind_baseline, mean_in, summary_of, weights_of
+
+log = logging.getLogger(__name__)
 
 
 def run_select(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerprint, units: Mapping[str, Unit],
@@ -62,7 +65,16 @@ def run_select(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerpri
     weights = {member.weights: weights_of(run) for member, run in zip(members, chosen, strict=True)}
     cheap = bundle_baseline(task, spec, decisions, chosen, baselines, progress)
     write_bundle(folder, bundle, weights, manifest, baseline=cheap)
+    _warn_of_baseline(task, validated, baseline, is_used=cheap is not None)
     return bundle
+
+
+def _warn_of_baseline(task: Task, validated: Sequence[Trained], baseline: Report | None, *, is_used: bool) -> None:
+    """Unless what is best is in the bundle: a network behind a cheap model has not learned what new cases ask for."""
+    records = [record for run in validated for record in run.report.records]
+    behind = behind_baseline(task, records, baseline.records) if baseline is not None and not is_used else ""
+    if behind:
+        log.warning("%s Do not rely on the network before it was trained on more cases like these, or for longer.", behind)
 
 
 def bundle_baseline(task: Task, spec: DatasetSpec, decisions: Decisions, members: Sequence[Trained],

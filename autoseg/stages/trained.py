@@ -12,6 +12,7 @@ from autoseg.core.report import Estimate, Record, Report
 from autoseg.core.task import Task
 from autoseg.io.done import is_done
 from autoseg.io.values import read_value
+from autoseg.reporting.numbers import counted, score
 from autoseg.stages.train import Run
 
 
@@ -61,3 +62,16 @@ def parts_of(headline: str, names: Iterable[str]) -> list[str]:
     """Names of the scores that the headline is made of: its metric for each label."""
     metric = headline.rpartition(".")[2]
     return [name for name in names if name.endswith(f".{metric}") and name != headline]
+
+
+def behind_baseline(task: Task, records: Sequence[Record], baseline: Iterable[Record]) -> str:
+    """A sentence where the baseline scores higher than the network on the cases that both were scored on, else an empty one."""
+    units = {record.unit for record in records}
+    common = [record for record in baseline if record.unit in units]
+    scored = {record.unit for record in common}
+    network, cheap = (mean_in(summary_of(task, found), task.headline)
+                      for found in ([record for record in records if record.unit in scored], common))
+    if not cheap > network:
+        return ""
+    return (f"The baseline, a cheap model, scores higher than the network: {task.headline} {score(cheap)} and {score(network)} "
+            f"on {counted(len(common), 'case')}.")

@@ -51,6 +51,20 @@ def test_the_note_about_intervals_leaves_room_for_those_that_a_task_names(record
     assert "no other source is named" in note and ("patients are drawn" in note) == (records == 4)
 
 
+@pytest.mark.parametrize(("cheap", "expected"), [
+    ((0.4, 0.3), "mean.dice 0.350 and 0.200 on 2 cases."),  # 0.3 and 0.1
+    ((0.25, 0.15), ""),
+    ((0.9,), "mean.dice 0.900 and 0.300 on 1 case."),       # of what both were scored on
+    ((), ""),
+])
+def test_a_network_behind_the_baseline_is_called_so_first(cheap, expected):
+    model = tuple(record(f"case{k}", "a", {"l": value}) for k, value in enumerate((0.3, 0.1)))
+    baseline = {f"case{k}": record(f"case{k}", "a", {"l": value}) for k, value in enumerate(cheap)}
+    first = report_notes(Scored(TASK, model, baseline), "x", [])[0]
+    said = f"The baseline, a cheap model, scores higher than the network: {expected}"
+    assert first == said if expected else "baseline" not in first
+
+
 def test_cases_of_unknown_pixel_size_are_counted_where_a_score_has_a_length(tmp_path):
     """A volume says its spacing, also one of 1 mm; a PNG never does, also one that has gone meanwhile."""
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.diag([-1.0, -1, 1, 1])), tmp_path / "volume.nii.gz")
