@@ -30,7 +30,7 @@ from autoseg.io.images.endings import (
 )
 from autoseg.io.images.labels import label_integers, smallest_type
 from autoseg.io.images.steady import unchanged
-from autoseg.io.images.stored import STRICTLY, UNKNOWN_SPACING_MM, Accepted, Note, StoredImage, is_plain
+from autoseg.io.images.stored import STRICTLY, Accepted, Note, StoredImage, is_plain
 from autoseg.io.npz import entry_digest, stored_file
 
 _LOG = logging.getLogger(__name__)
@@ -160,9 +160,9 @@ def states_spacing(path: Path) -> bool:
 def grids_agree(path: Path, other: Path) -> bool:
     """True when two image files lie on one grid; of files that say no spacing the shapes are compared."""
     first, second = read_geometry(path), read_geometry(other)
-    says_none = any(image_ending(file) not in VOLUME_ENDINGS and grid.spacing_mm == UNKNOWN_SPACING_MM
-                    for file, grid in ((path, first), (other, second)))
-    return first.shape == second.shape if says_none and is_plain(first) and is_plain(second) else first.agrees_with(second)
+    if is_plain(first) and is_plain(second) and not (states_spacing(path) and states_spacing(other)):
+        return first.shape == second.shape
+    return first.agrees_with(second)
 
 
 def write_label_map(path: Path, label: NDArray, like: Image) -> None:

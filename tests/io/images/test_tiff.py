@@ -158,6 +158,9 @@ def test_a_label_map_without_spacing_lies_on_the_grid_of_its_image(tmp_path):
     label = read_label_map(tmp_path / "label.tif", reference=image.geometry)
     assert label.geometry == image.geometry and image.geometry.spacing_mm == pytest.approx(SPACING)
     assert grids_agree(tmp_path / "image.tif", tmp_path / "label.tif")
+    tifffile.imwrite(tmp_path / "one_mm.tif", VOLUME, imagej=True, resolution=(1, 1),
+                     metadata={"axes": "ZYX", "spacing": 1, "unit": "mm"})
+    assert not grids_agree(tmp_path / "image.tif", tmp_path / "one_mm.tif")
     tifffile.imwrite(tmp_path / "other.tif", VOLUME[:2])
     assert not grids_agree(tmp_path / "image.tif", tmp_path / "other.tif")
     with pytest.raises(GeometryError, match="resample"):
