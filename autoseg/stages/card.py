@@ -24,7 +24,7 @@ from autoseg.core.task import Task
 from autoseg.metrics.patients import patient_records
 from autoseg.reporting.numbers import counted, has_interval, short_number
 from autoseg.stages.summary import per_patient
-from autoseg.stages.trained import Trained, behind_baseline
+from autoseg.stages.trained import Trained
 
 # The percentile interval of the mean of n normal values is narrower than Student's, by 1.96 sqrt((n - 1) / n) / t(n - 1): 0.91
 # for 20, 0.63 for 5.
@@ -42,6 +42,7 @@ class CardFacts:
         validated: finished runs of the bundle's configuration; their records are out of fold.
         members: those that predict.
         baseline: the cheap model on the same folds; None where it did not run.
+        behind: the sentence of `behind_baseline`.
     """
 
     task: Task
@@ -54,6 +55,7 @@ class CardFacts:
     decisions: Decisions
     baseline: Report | None
     manifest: Manifest
+    behind: str = ""
 
     @property
     def records(self) -> list[Record]:
@@ -141,8 +143,7 @@ def _scores(facts: CardFacts) -> list[str]:
     cheap = facts.baseline.summary.get(facts.task.headline) if facts.baseline else None
     if cheap is not None:
         lines += ["", f"A cheap baseline on the same folds, {facts.task.headline}: {_number(cheap.mean)} ({_interval(cheap)})."]
-    behind = behind_baseline(facts.task, facts.records, facts.baseline.records) if facts.baseline else ""
-    return [*lines, "", behind] if behind else lines
+    return [*lines, "", facts.behind] if facts.behind else lines
 
 
 def _rows(summary: Mapping[str, Estimate]) -> list[str]:

@@ -59,22 +59,17 @@ def run_select(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerpri
     members = tuple(Member(best, run.fold, f"members/{best}_fold_{run.fold}.safetensors",
                            sha256_file(weights_of(run))) for run in chosen)
     manifest = bundle_manifest(plan, fingerprint, chosen, origin or Origin())
-    card = model_card(CardFacts(task, spec, plan, fingerprint, units, validated, chosen, decisions, baseline, manifest))
+    records = [record for run in validated for record in run.report.records]
+    behind = behind_baseline(task, records, baseline.records) if baseline is not None else ""
+    card = model_card(CardFacts(task, spec, plan, fingerprint, units, validated, chosen, decisions, baseline, manifest, behind))
     bundle = Bundle(replace(spec, exclude=()), plan, members, decisions, fingerprint, card,  # case ids stay at home
                     cases=shared_cases(tuple(units.values())))
     weights = {member.weights: weights_of(run) for member, run in zip(members, chosen, strict=True)}
     cheap = bundle_baseline(task, spec, decisions, chosen, baselines, progress)
     write_bundle(folder, bundle, weights, manifest, baseline=cheap)
-    _warn_of_baseline(task, validated, baseline, is_used=cheap is not None)
-    return bundle
-
-
-def _warn_of_baseline(task: Task, validated: Sequence[Trained], baseline: Report | None, *, is_used: bool) -> None:
-    """Unless what is best is in the bundle: a network behind a cheap model has not learned what new cases ask for."""
-    records = [record for run in validated for record in run.report.records]
-    behind = behind_baseline(task, records, baseline.records) if baseline is not None and not is_used else ""
-    if behind:
+    if behind and cheap is None:  # else the bundle takes the better one in
         log.warning("%s Do not rely on the network before it was trained on more cases like these, or for longer.", behind)
+    return bundle
 
 
 def bundle_baseline(task: Task, spec: DatasetSpec, decisions: Decisions, members: Sequence[Trained],

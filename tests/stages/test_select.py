@@ -91,13 +91,17 @@ def test_selecting_before_training_says_what_to_type(toy, tmp_path):
     assert error.value.hint == "autoseg train -d ToyLabels"
 
 
-@pytest.mark.parametrize(("cheap", "warned"), [(0.9, True), (0.0, False)])
-def test_a_bundle_of_a_network_behind_the_baseline_is_warned_of_and_its_card_says_so(toy, tmp_path, caplog, cheap, warned):
+@pytest.mark.parametrize(("cheap", "is_used", "behind", "warned"), [
+    (0.9, False, True, True), (0.9, True, True, False), (0.0, False, False, False)])
+def test_a_network_behind_the_baseline_is_warned_of_unless_the_bundle_takes_that_in(
+        toy, tmp_path, caplog, monkeypatch, cheap, is_used, behind, warned):
     run = trained(toy, toy.task, tmp_path / "run", blob_with_an_island)
     (tmp_path / "run" / "training").mkdir()
     save_file({"weight": np.zeros(1, np.float32)}, tmp_path / "run" / "training" / "model.safetensors")
     baseline = Report(tuple(replace(record, scores=dict.fromkeys(record.scores, cheap)) for record in run.report.records), {})
+    arrays = {"mean": np.zeros(1)} if is_used else None
+    monkeypatch.setattr("autoseg.stages.select.bundle_baseline", lambda *_: arrays)
     made = run_select(toy.task, toy.workspace.spec, toy.plan, toy.workspace.fingerprint, toy.workspace.units_by_id, [run],
                       tmp_path / "bundle", fold_count=4, baseline=baseline, context=Context(), progress=silent)
+    assert ("scores higher than the network: mean.dice 0.900 and 0." in made.card) == behind
     assert ("Do not rely on the network" in caplog.text) == warned
-    assert ("scores higher than the network: mean.dice 0.900 and 0." in made.card) == warned
