@@ -146,7 +146,7 @@ def failures(screen: Screen, found: Sequence[Failure]) -> None:
         for failure in alike[:MOST_SHOWN]:
             screen.say(f"FAILED  {failure.unit}: {failure.message} [{code}]")
         if len(alike) > MOST_SHOWN:
-            screen.say(f"FAILED  and {len(alike) - MOST_SHOWN:,} more cases [{code}]; --json lists them all")
+            screen.say(f"FAILED  and {counted(len(alike) - MOST_SHOWN, 'more case')} [{code}]; --json lists them all")
 
 
 def numbers(estimate: Estimate) -> list[str]:

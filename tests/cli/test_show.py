@@ -16,6 +16,8 @@ def test_many_failures_of_one_kind_are_gathered_and_rare_ones_stay(capsys):
     assert lines[0] == "FAILED  case_0: has none [E_NO_PREDICTION]"
     assert lines[MOST_SHOWN] == "FAILED  and 3 more cases [E_NO_PREDICTION]; --json lists them all"
     assert lines[-1] == "FAILED  odd: lies elsewhere [E_GRID]"
+    failures(Screen("evaluate", False), found[:MOST_SHOWN + 2])
+    assert "FAILED  and 1 more case [E_NO_PREDICTION]; --json lists them all" in capsys.readouterr().out.splitlines()
 
 
 def test_a_classifier_is_shown_with_its_kind_and_a_u_net_with_its_features():
