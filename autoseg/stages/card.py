@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from autoseg.core.task import Task
 from autoseg.metrics.patients import patient_records
 from autoseg.reporting.numbers import counted, has_interval, short_number
 from autoseg.stages.summary import per_patient
-from autoseg.stages.trained import Trained
+from autoseg.stages.trained import Trained, behind_baseline
 
 # The percentile interval of the mean of n normal values is narrower than Student's, by 1.96 sqrt((n - 1) / n) / t(n - 1): 0.91
 # for 20, 0.63 for 5.
@@ -42,7 +43,6 @@ class CardFacts:
         validated: finished runs of the bundle's configuration; their records are out of fold.
         members: those that predict.
         baseline: the cheap model on the same folds; None where it did not run.
-        behind: the sentence of `behind_baseline`.
     """
 
     task: Task
@@ -55,11 +55,15 @@ class CardFacts:
     decisions: Decisions
     baseline: Report | None
     manifest: Manifest
-    behind: str = ""
 
     @property
     def records(self) -> list[Record]:
         return [record for run in self.validated for record in run.report.records]
+
+    @cached_property
+    def behind(self) -> str:
+        """The sentence of `behind_baseline`."""
+        return behind_baseline(self.task, self.records, self.baseline.records) if self.baseline else ""
 
     @property
     def patients(self) -> int:

@@ -27,7 +27,7 @@ from autoseg.stages.card import CardFacts, model_card
 from autoseg.stages.passes import decide_passes
 from autoseg.stages.provenance import bundle_manifest
 from autoseg.stages.refine import decide_refinements
-from autoseg.stages.trained import Trained, behind_baseline, mean_in, summary_of, weights_of
+from autoseg.stages.trained import Trained, mean_in, summary_of, weights_of
 
 log = logging.getLogger(__name__)
 
@@ -59,16 +59,14 @@ def run_select(task: Task, spec: DatasetSpec, plan: Plan, fingerprint: Fingerpri
     members = tuple(Member(best, run.fold, f"members/{best}_fold_{run.fold}.safetensors",
                            sha256_file(weights_of(run))) for run in chosen)
     manifest = bundle_manifest(plan, fingerprint, chosen, origin or Origin())
-    records = [record for run in validated for record in run.report.records]
-    behind = behind_baseline(task, records, baseline.records) if baseline is not None else ""
-    card = model_card(CardFacts(task, spec, plan, fingerprint, units, validated, chosen, decisions, baseline, manifest, behind))
-    bundle = Bundle(replace(spec, exclude=()), plan, members, decisions, fingerprint, card,  # case ids stay at home
+    facts = CardFacts(task, spec, plan, fingerprint, units, validated, chosen, decisions, baseline, manifest)
+    bundle = Bundle(replace(spec, exclude=()), plan, members, decisions, fingerprint, model_card(facts),  # case ids stay at home
                     cases=shared_cases(tuple(units.values())))
     weights = {member.weights: weights_of(run) for member, run in zip(members, chosen, strict=True)}
     cheap = bundle_baseline(task, spec, decisions, chosen, baselines, progress)
     write_bundle(folder, bundle, weights, manifest, baseline=cheap)
-    if behind and cheap is None:  # else the bundle takes the better one in
-        log.warning("%s Do not rely on the network before it was trained on more cases like these, or for longer.", behind)
+    if facts.behind and cheap is None:  # else the bundle takes the better one in
+        log.warning("%s Do not rely on the network before it was trained on more cases like these, or for longer.", facts.behind)
     return bundle
 
 
