@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,15 +62,11 @@ class Faults:
 def fails_at(number: int, action: Callable[[], object], *, kill: bool) -> bool:
     """Runs the action with a fault at one call; True when it fired, False when there are not so many calls."""
     if kill:
-        child = os.fork()
-        if child == 0:
-            try:
-                with pytest.MonkeyPatch.context() as monkeypatch:
-                    Faults(number, kill=True).patch(monkeypatch)
-                    action()
-            finally:
-                os._exit(0)
-        return os.waitpid(child, 0)[1] == signal.SIGKILL
+        def broken() -> None:
+            with pytest.MonkeyPatch.context() as monkeypatch:
+                Faults(number, kill=True).patch(monkeypatch)
+                action()
+        return _was_killed(_forked(broken))
     faults = Faults(number)
     with pytest.MonkeyPatch.context() as monkeypatch:
         faults.patch(monkeypatch)
@@ -87,16 +84,29 @@ def killed_after(seconds: float, action: Callable[[], object]) -> bool:
     Raises:
         AssertionError: the action failed.
     """
+    child = _forked(action)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)  # of no effect where it has ended already
+    return _was_killed(child)
+
+
+def _forked(action: Callable[[], object]) -> int:
+    """Does the action in a forked process, whose number it returns; an error goes to its standard error."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
             action()
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)  # of no effect where it has ended already
+    return child
+
+
+def _was_killed(child: int) -> bool:
+    """True when a child was killed, False when it did what it had to; waits for its end."""
     status = os.waitpid(child, 0)[1]
     assert status in (0, signal.SIGKILL), f"ended with status {status}"
     return status == signal.SIGKILL

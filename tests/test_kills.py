@@ -37,19 +37,27 @@ def test_fifty_kills_at_random_times_change_no_byte_and_leave_no_file(stage, tmp
     assert result["kills"] >= KILLS and result["ends"] >= 3
 
 
-def kill_many_times(action: Callable[[Path], object], folder: Path, check: Callable[[Path, Path], None]) -> dict[str, int]:
-    """Does the action undisturbed in one folder, and in others with kills until it has ended; `check` compares them."""
+def kill_many_times(action: Callable[[Path], object], folder: Path, check: Callable[[Path, Path], None],
+                    begin: Callable[[Path], object] = lambda place: None) -> dict[str, int]:
+    """Does the action undisturbed in one folder, and in others with kills until it has ended; `check` compares them.
+
+    Args:
+        begin: makes what a folder has before the action; it is never killed.
+    """
     from breaking import kill_until_done
 
     from autoseg.stages.attempts import NOTE
 
+    begin(folder / "warm")
     action(folder / "warm")
+    begin(folder / "whole")
     start = time.perf_counter()
     action(folder / "whole")
     longest = 0.7 * (time.perf_counter() - start)
     rng, kills, ends = random.Random(0), 0, 0
     while kills < KILLS:
         disturbed = folder / f"disturbed{ends}"
+        begin(disturbed)
         kills += kill_until_done(lambda: action(disturbed), longest, rng)  # noqa: B023
         check(disturbed, folder / "whole")
         assert not [path for pattern in ("*.part", ".lock.json", ".use.*.json", NOTE) for path in disturbed.rglob(pattern)]
@@ -70,16 +78,17 @@ def preprocess(folder: Path) -> dict[str, int]:
     name = toy.workspace.store(toy.plan, toy.configuration).relative_to(toy.workspace.layout.root)
     shutil.rmtree(toy.workspace.layout.folder / "store")
 
+    def begin(root: Path) -> None:
+        shutil.copytree(toy.workspace.layout.root, root)
+
     def action(root: Path) -> None:
-        if not root.exists():
-            shutil.copytree(toy.workspace.layout.root, root)
         pipeline.preprocess(open_toy("segmentation", folder, root), toy.plan, [toy.configuration.name], executor=None)
 
     def check(disturbed: Path, whole: Path) -> None:
         assert len(list((whole / name).glob("*.b2nd"))) == 16
         assert contents(disturbed / name) == contents(whole / name)
 
-    return kill_many_times(action, folder, check)
+    return kill_many_times(action, folder, check, begin)
 
 
 def train(folder: Path) -> dict[str, int]:
