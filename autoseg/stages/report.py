@@ -100,7 +100,7 @@ def _has_size(unit: Unit, spec: DatasetSpec) -> bool:
 
 
 def report_notes(scored: Scored, best: str, runs: Sequence[Trained]) -> tuple[str, ...]:
-    """Whether the baseline is ahead, how intervals were made, what was odd in a run, and how other configurations score; the
+    """Whether the baseline keeps up, how intervals were made, what was odd in a run, and how other configurations score; the
     task's own notes come first."""
     behind = behind_baseline(scored.task, scored.records, scored.baseline.values())
     notes = [behind] if behind else []

@@ -65,13 +65,17 @@ def parts_of(headline: str, names: Iterable[str]) -> list[str]:
 
 
 def behind_baseline(task: Task, records: Sequence[Record], baseline: Iterable[Record]) -> str:
-    """A sentence where the baseline scores higher than the network on the cases that both were scored on, else an empty one."""
+    """A sentence where the network scores no higher than the baseline on the cases that both were scored on, else an empty one.
+
+    Both of them at Dice 0 is such a case: what a headline has at worst only its task knows, that they tie is plain.
+    """
     units = {record.unit for record in records}
     common = [record for record in baseline if record.unit in units]
     scored = {record.unit for record in common}
     network, cheap = (mean_in(summary_of(task, found), task.headline)
                       for found in ([record for record in records if record.unit in scored], common))
-    if not cheap > network:
+    if not cheap >= network:
         return ""
-    return (f"The baseline, a cheap model, scores higher than the network: {task.headline} {score(cheap)} and {score(network)} "
-            f"on {counted(len(common), 'case')}.")
+    said = ("The baseline, a cheap model, scores higher than the network" if cheap > network else
+            "The network scores no higher than the baseline, a cheap model")
+    return f"{said}: {task.headline} {score(cheap)} and {score(network)} on {counted(len(common), 'case')}."

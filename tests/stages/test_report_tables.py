@@ -53,7 +53,7 @@ def test_the_note_about_intervals_leaves_room_for_those_that_a_task_names(record
 
 @pytest.mark.parametrize(("cheap", "expected"), [
     ((0.4, 0.3), "mean.dice 0.350 and 0.200 on 2 cases."),  # 0.3 and 0.1
-    ((0.25, 0.15), ""),
+    ((0.25, 0.14), ""),
     ((0.9,), "mean.dice 0.900 and 0.300 on 1 case."),       # of what both were scored on
     ((), ""),
 ])
@@ -63,6 +63,12 @@ def test_a_network_behind_the_baseline_is_called_so_first(cheap, expected):
     first = report_notes(Scored(TASK, model, baseline), "x", [])[0]
     said = f"The baseline, a cheap model, scores higher than the network: {expected}"
     assert first == said if expected else "baseline" not in first
+
+
+def test_a_network_that_finds_as_little_as_the_baseline_is_called_so():
+    model, cheap = ((record("case0", "a", {"l": 0.0}), record("case1", "a", {"l": 0.0})) for _ in range(2))
+    first = report_notes(Scored(TASK, model, {entry.unit: entry for entry in cheap}), "x", [])[0]
+    assert first == "The network scores no higher than the baseline, a cheap model: mean.dice 0.000 and 0.000 on 2 cases."
 
 
 def test_cases_of_unknown_pixel_size_are_counted_where_a_score_has_a_length(tmp_path):

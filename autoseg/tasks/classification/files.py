@@ -74,7 +74,7 @@ def patient(spec: DatasetSpec, case_id: str, row: Mapping[str, str]) -> str:
 
 def _score_unit(spec: DatasetSpec, unit: Unit, found: Mapping[str, Path], references: Path) -> Scores:
     if unit.id not in found:
-        raise DatasetError(f"no prediction for {unit.id} (looked for {unit.id}{ENDING} beside the others)",
+        raise DatasetError(f"no prediction (looked for {unit.id}{ENDING} beside the others)",
                            code="E_MISSING_PREDICTION")
     said = read_prediction(found[unit.id], spec)
     true = answer_of(unit, spec, _meanings(said))

@@ -42,7 +42,7 @@ def _score(parts: Parts, spec: DatasetSpec, compared: Comparison, case: Case, pr
     paths = case.inputs[first.role]
     path = predictions / f"{case.id}{written_ending(paths[0])}"
     if not path.is_file():
-        raise DatasetError(f"no prediction for {case.id} (looked for {path.name} beside the others)",
+        raise DatasetError(f"no prediction (looked for {path.name} beside the others)",
                            code="E_MISSING_PREDICTION")
     if not grids_agree(path, paths[0]):
         raise GeometryError(f"prediction {path} lies on {read_geometry(path)} and its image on {read_geometry(paths[0])}; "

@@ -37,7 +37,7 @@ def compare(predictions: Path, references: Path, spec: DatasetSpec) -> tuple[Com
 
 def _score_pair(spec: DatasetSpec, name: str, found: Mapping[str, Path], reference: Path) -> Scores:
     if name not in found:
-        raise DatasetError(f"no prediction for {name} (looked for a file of that name beside the others)",
+        raise DatasetError("no prediction (looked for a file of its name beside the others)",
                            code="E_MISSING_PREDICTION")
     if not grids_agree(found[name], reference):
         ours, theirs = read_geometry(found[name]), read_geometry(reference)

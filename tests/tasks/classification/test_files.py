@@ -47,7 +47,7 @@ def test_a_class_never_seen_in_training_is_an_error_of_its_case(tmp_path, predic
 
 def test_a_row_without_a_prediction_is_an_error_of_its_case(tmp_path, predictions):
     _, _, third = compare(predictions, table(tmp_path, "case,ill\na,1\nb,0\nc,0\n"), SPEC)
-    with pytest.raises(DatasetError, match=r"no prediction for c \(looked for c.json") as error:
+    with pytest.raises(DatasetError, match=r"no prediction \(looked for c.json") as error:
         third.score()
     assert error.value.code == "E_MISSING_PREDICTION"
 
