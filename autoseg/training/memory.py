@@ -39,7 +39,8 @@ PROCESS_BYTES: dict[Target, int] = {"cpu": 145 * 10**6, "cuda": 0}
 # The same of a process that loads a network and predicts one case, with torch; and what OpenVINO takes beyond that, whatever
 # the network and for each byte of its weights, which it keeps in the layout of its kernels beside torch's. Means over eight
 # networks and cases with peaks of 0.2 to 0.8 GB (50 to 135 MB, 82 to 135 MB together; openvino 2026.4.1, 2026-11-22); none of
-# them is among those that benchmarks/memory.py reports.
+# them is among those that benchmarks/memory.py reports. In 16 bits the copy of the weights is half as large: eight more, with
+# peaks of 0.2 to 0.7 GB, were predicted 0.97 to 1.08 times what they took in bf16 (AVX-512, 2026-11-23).
 PREDICTING_BYTES: dict[Target, int] = {"cpu": 80 * 10**6, "cuda": 0}
 OPENVINO_BYTES, OPENVINO_WEIGHTS = 37 * 10**6, 1.2
 # While weights are loaded their file, what is read from it and the network lie side by side (nn/weights.py).
@@ -129,7 +130,8 @@ def predict_peaks(task: Task, configuration: Configuration, *, target: Target, t
 def _forward_bytes(task: Task, configuration: Configuration, target: Target, threads: int) -> int:
     """On a CPU the most of loading, torch and OpenVINO: a bundle is used with and without it.
 
-    torch runs a batch of one, as the last batch of a case may be, by other kernels; OpenVINO runs all windows one by one.
+    torch runs a batch of one, as the last batch of a case may be, by other kernels; OpenVINO runs all windows one by one, with
+    weights in the precision of prediction.
     """
     batch = _watch(target, threads)
     weights = run_forward(task, configuration, batch)
@@ -137,7 +139,8 @@ def _forward_bytes(task: Task, configuration: Configuration, target: Target, thr
         return batch.peak + PREDICTING_BYTES[target]
     alone = _watch(target, threads)
     run_forward(task, replace(configuration, inference=replace(configuration.inference, tiles_per_batch=1)), alone)
-    openvino = alone.peak_of_tensors + int(OPENVINO_WEIGHTS * weights) + OPENVINO_BYTES
+    share = 1.0 if configuration.inference.precision == "fp32" else 0.5
+    openvino = alone.peak_of_tensors + int(OPENVINO_WEIGHTS * share * weights) + OPENVINO_BYTES
     return max(LOADED_COPIES * weights, batch.peak, alone.peak, openvino) + PREDICTING_BYTES[target]
 
 
@@ -168,11 +171,15 @@ class _Seen(Exception):  # noqa: N818 - no error: it ends a phase after its firs
 
 
 def run_forward(task: Task, configuration: Configuration, watch: LiveBytes) -> int:
-    """Bytes of the weights; runs one batch of windows on fake tensors, and the peak of `watch` is that of the pass."""
+    """Bytes of the weights; runs one batch of windows on fake tensors, and the peak of `watch` is that of the pass.
+
+    Windows are predicted in inference mode. Here it would hide the convolutions from `watch`, behind operators of its own; what
+    else it changes is that autocast keeps no weights.
+    """
     rules = configuration.inference
     windows = replace(configuration, batch_size=rules.tiles_per_batch)
     precision = "bf16" if rules.precision == "fp16" else rules.precision
-    with FakeTensorMode(), watch, torch.no_grad(), autocast("cpu", precision):
+    with FakeTensorMode(), watch, torch.no_grad(), autocast("cpu", precision, keeps_weights=False):
         network = arrange(task.build_network(configuration), rules.memory_format).eval()
         batch = task.blank_batch(windows)
         with _first_pass(network, watch):

@@ -185,10 +185,15 @@ def _statistics_kept(network: nn.Module) -> Iterator[None]:
         raise
 
 
-def autocast(device_type: str, precision: Precision) -> torch.autocast:
-    """Context in which convolutions run in the planned precision."""
+def autocast(device_type: str, precision: Precision, *, keeps_weights: bool = True) -> torch.autocast:
+    """Context in which convolutions run in the planned precision.
+
+    Args:
+        keeps_weights: weights in that precision are kept until the block ends. In inference mode torch never keeps them.
+    """
     enabled = precision != "fp32"
-    return torch.autocast(device_type, dtype=_DTYPES[precision] if enabled else None, enabled=enabled)
+    return torch.autocast(device_type, dtype=_DTYPES[precision] if enabled else None, enabled=enabled,
+                          cache_enabled=keeps_weights)
 
 
 def arrange(network: nn.Module, memory_format: MemoryFormat) -> nn.Module:

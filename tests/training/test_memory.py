@@ -30,7 +30,7 @@ from autoseg.training.memory import (
     run_forward,
     run_step,
 )
-from autoseg.training.step import Stepper
+from autoseg.training.step import Stepper, autocast
 
 SEGMENTATION = load_task("segmentation")
 NETWORK = Network("plain_unet", 3, 1, 3, (4, 8), ((1, 1, 1), (2, 2, 2)), ((3, 3, 3),) * 2, (2, 2), (2,), True)
@@ -154,15 +154,16 @@ def test_the_forward_peak_has_the_windows_of_the_plan():
     assert few.peak < training.peak
 
 
-def test_the_forward_peak_is_that_of_a_real_pass():
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_forward_peak_is_that_of_a_real_pass_but_for_the_statistics_of_norms(precision):
     fake, real = LiveBytes(), LiveBytes()
-    run_forward(SEGMENTATION, CONFIGURATION, fake)
-    with torch.no_grad(), real:
+    run_forward(SEGMENTATION, predicting_in(precision), fake)
+    with torch.inference_mode(), autocast("cpu", precision), real:
         network = SEGMENTATION.build_network(CONFIGURATION).eval()
         batch = SEGMENTATION.blank_batch(replace(CONFIGURATION, batch_size=3))
         real.restart()
         network(batch["image"])
-    assert fake.peak == real.peak
+    assert fake.peak == pytest.approx(real.peak, rel=0.001)
 
 
 def test_workspaces_of_a_contiguous_convolution_by_hand():
@@ -189,16 +190,18 @@ def test_one_small_image_is_unfolded_whole():
     assert cpu_workspace(call, (large, weight), torch.zeros(1, 20, 6, 500, 4), 1) < 4 * 12 * 27 * 12_000
 
 
-def test_prediction_is_the_most_of_loading_both_engines_and_the_last_window_alone():
+@pytest.mark.parametrize(("precision", "share"), [("fp32", 1), ("bf16", 0.5)])
+def test_prediction_is_the_most_of_loading_both_engines_and_the_last_window_alone(precision, share):
+    """OpenVINO keeps its weights in the precision of prediction."""
     weights = 4 * sum(p.numel() for p in SEGMENTATION.build_network(CONFIGURATION).parameters())
     batch, alone = watch(), watch()
-    run_forward(SEGMENTATION, CONFIGURATION, batch)
-    run_forward(SEGMENTATION, with_windows(1), alone)
+    run_forward(SEGMENTATION, predicting_in(precision), batch)
+    run_forward(SEGMENTATION, predicting_in(precision, windows=1), alone)
     assert alone.peak_of_tensors < alone.peak
-    _, few = predict_peaks(SEGMENTATION, CONFIGURATION, target="cpu")
-    _, many = predict_peaks(SEGMENTATION, with_windows(2000), target="cpu")
-    _, cuda = predict_peaks(SEGMENTATION, CONFIGURATION, target="cuda")
-    openvino = alone.peak_of_tensors + int(OPENVINO_WEIGHTS * weights) + OPENVINO_BYTES
+    _, few = predict_peaks(SEGMENTATION, predicting_in(precision), target="cpu")
+    _, many = predict_peaks(SEGMENTATION, predicting_in(precision, windows=2000), target="cpu")
+    _, cuda = predict_peaks(SEGMENTATION, predicting_in(precision), target="cuda")
+    openvino = alone.peak_of_tensors + int(OPENVINO_WEIGHTS * share * weights) + OPENVINO_BYTES
     assert few == PREDICTING_BYTES["cpu"] + max(3 * weights, batch.peak, alone.peak, openvino)
     assert many > few > cuda
 
@@ -207,8 +210,8 @@ def watch():
     return LiveBytes(kept_below=MAPPED_BYTES, workspace=lambda func, args, result: cpu_workspace(func, args, result, 1))
 
 
-def with_windows(count):
-    return replace(CONFIGURATION, inference=replace(CONFIGURATION.inference, tiles_per_batch=count))
+def predicting_in(precision, windows=3):
+    return replace(CONFIGURATION, inference=replace(CONFIGURATION.inference, precision=precision, tiles_per_batch=windows))
 
 
 def test_every_thread_unfolds_a_plane_for_itself():
