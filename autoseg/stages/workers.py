@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any, TypeVar
 
 from autoseg.core.errors import AutosegError
@@ -80,8 +81,9 @@ class CaseWorkers(Executor):
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is not None and not issubclass(kind, Exception):  # Ctrl-C: nobody wants to wait for the cases under way
+            self._threads.shutdown(wait=False, cancel_futures=True)  # first, so that none of them takes another case
             for worker in self._workers:
-                worker.kill()
+                worker.end()
         self.shutdown(cancel_futures=kind is not None)
 
     def _run(self, call: Callable[[], Result]) -> Result:
@@ -99,6 +101,8 @@ class _Worker:
         self._context = context
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
+        self._lock = Lock()
+        self._is_over = False
 
     def run(self, call: Callable[[], Result], limit: TimeLimit | None) -> Result:
         process, pipe = self._started()
@@ -132,12 +136,22 @@ class _Worker:
         if self._process is not None:
             self._process.kill()
 
+    def end(self) -> None:
+        """Ends the process for good, also one that another thread is just starting."""
+        with self._lock:
+            self._is_over = True
+            self.kill()
+
     def _started(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
         if self._process is None or self._pipe is None:
-            self._pipe, theirs = self._context.Pipe()
-            self._process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
-            self._process.start()
+            pipe, theirs = self._context.Pipe()
+            process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
+            process.start()  # the first one waits for the server of forks, seconds on a busy machine
             theirs.close()  # so that the pipe ends with the process
+            with self._lock:
+                self._process, self._pipe = process, pipe
+                if self._is_over:
+                    self.kill()
         return self._process, self._pipe
 
 
