@@ -230,7 +230,8 @@ class Store:
         path = self.folder / array.file
         if not path.is_file() or sha256_file(path) != array.sha256:
             raise _damaged(path)
-        self._verified.add((case_id, array.name))
+        with self._lock:
+            self._verified.add((case_id, array.name))
 
     def _array_entry(self, case_id: str, name: str) -> ArrayEntry:
         found = next((array for array in self._entry(case_id).arrays if array.name == name), None)
