@@ -66,7 +66,7 @@ def fails_at(number: int, action: Callable[[], object], *, kill: bool) -> bool:
             with pytest.MonkeyPatch.context() as monkeypatch:
                 Faults(number, kill=True).patch(monkeypatch)
                 action()
-        return _was_killed(_forked(broken))
+        return _was_killed(os.waitpid(_forked(broken), 0)[1])
     faults = Faults(number)
     with pytest.MonkeyPatch.context() as monkeypatch:
         faults.patch(monkeypatch)
@@ -84,10 +84,14 @@ def killed_after(seconds: float, action: Callable[[], object]) -> bool:
     Raises:
         AssertionError: the action failed.
     """
-    child = _forked(action)
-    time.sleep(seconds)
+    child, end = _forked(action), time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return _was_killed(status)
+        time.sleep(min(left, 0.002))
     os.kill(child, signal.SIGKILL)  # of no effect where it has ended already
-    return _was_killed(child)
+    return _was_killed(os.waitpid(child, 0)[1])
 
 
 def _forked(action: Callable[[], object]) -> int:
@@ -105,9 +109,8 @@ def _forked(action: Callable[[], object]) -> int:
     return child
 
 
-def _was_killed(child: int) -> bool:
-    """True when a child was killed, False when it did what it had to; waits for its end."""
-    status = os.waitpid(child, 0)[1]
+def _was_killed(status: int) -> bool:
+    """True when a child with this status was killed, False when it did what it had to."""
     assert status in (0, signal.SIGKILL), f"ended with status {status}"
     return status == signal.SIGKILL
 

@@ -32,13 +32,15 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bundle(tmp_path
     """SIGKILL at random times through planning, preprocessing, training, validation and selection."""
     (tmp_path / "spec.yaml").write_text(SPECS["segmentation"])
     write_cases(tmp_path, "segmentation")
+    began = time.monotonic()
     undisturbed = autoseg(*fit_arguments(tmp_path, tmp_path / "whole"))
+    took_s = time.monotonic() - began
     assert undisturbed.returncode == 0, undisturbed.stderr
     plan = tmp_path / "killed" / "ToyLabels" / "plans" / "0.02min"
     shutil.copytree(tmp_path / "whole" / "ToyLabels" / "plans" / "0.02min", plan)
     rng = np.random.default_rng(0)
     kills = 0
-    for wait_s in np.sort(rng.uniform(1.0, 9.0, 8)):
+    for wait_s in np.sort(rng.uniform(0.05, 0.4, 8)) * took_s:
         process = subprocess.Popen([sys.executable, "-m", "autoseg.cli", *map(str, fit_arguments(tmp_path, tmp_path / "killed"))],
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

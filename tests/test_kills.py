@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-KILLS = 50
+KILLS, ENDS = 50, 3
 ROOT = Path(__file__).resolve().parents[1]
 # They say how long something took.
 TIMES = ("metrics.jsonl", "seconds.json")
@@ -34,7 +34,7 @@ def test_fifty_kills_at_random_times_change_no_byte_and_leave_no_file(stage, tmp
                               timeout=280, check=False)
     assert finished.returncode == 0, finished.stderr[-4000:]
     result = json.loads(finished.stdout.splitlines()[-1])
-    assert result["kills"] >= KILLS and result["ends"] >= 3
+    assert result["kills"] >= KILLS and result["ends"] >= ENDS
 
 
 def kill_many_times(action: Callable[[Path], object], folder: Path, check: Callable[[Path, Path], None],
@@ -48,14 +48,15 @@ def kill_many_times(action: Callable[[Path], object], folder: Path, check: Calla
 
     from autoseg.stages.attempts import NOTE
 
-    begin(folder / "warm")
-    action(folder / "warm")
-    begin(folder / "whole")
-    start = time.perf_counter()
-    action(folder / "whole")
-    longest = 0.7 * (time.perf_counter() - start)
+    def undisturbed(place: Path) -> float:
+        begin(place)
+        start = time.perf_counter()
+        action(place)
+        return time.perf_counter() - start
+
+    longest = 0.7 * min([undisturbed(folder / name) for name in ("warm", "again", "whole")])
     rng, kills, ends = random.Random(0), 0, 0
-    while kills < KILLS:
+    while kills < KILLS or ends < ENDS:
         disturbed = folder / f"disturbed{ends}"
         begin(disturbed)
         kills += kill_until_done(lambda: action(disturbed), longest, rng)  # noqa: B023

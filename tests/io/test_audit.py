@@ -12,11 +12,13 @@ import pytest
 from autoseg.core.errors import ResourceError
 from autoseg.io.audit import BEGINNING, LOG, append_entry, read_chain
 
-# Waits a little between reading the last line and writing the next, where another process could come between.
+# Waits a little between reading the last line and writing the next, where another process could come between; for its turn
+# as long as the other one may take for all its lines on a slow disk.
 WRITER = """
 import sys, time; from pathlib import Path; from autoseg.io import audit
 read = audit._last_line
 audit._last_line = lambda file: (read(file), time.sleep(0.005))[0]
+audit._PATIENCE_SECONDS = 200
 folder = Path(sys.argv[1]); (folder / sys.argv[2]).touch()
 while len(list(folder.glob("ready*"))) < 2: time.sleep(0.001)
 for number in range(25): audit.append_entry(folder, {"who": sys.argv[2], "number": number})
@@ -71,7 +73,7 @@ def test_a_line_that_a_power_cut_tore_stays_and_the_next_one_follows_from_it(log
 
 def test_processes_that_write_together_take_turns(tmp_path):
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), f"ready{number}"]) for number in range(2)]
-    assert [writer.wait() for writer in writers] == [0, 0]
+    assert [writer.wait(timeout=250) for writer in writers] == [0, 0]
     chain = read_chain(tmp_path / LOG)
     assert chain.lines == 50 and chain.problems == ()
 
