@@ -82,24 +82,28 @@ def remove_leftovers(folder: Path, *, recursive: bool = False) -> list[Path]:
     removed = []
     for place, _, names in os.walk(folder):
         for part in (Path(place, name) for name in names if _PART.fullmatch(name)):
-            if is_abandoned(part):
-                part.unlink(missing_ok=True)
+            if remove_abandoned(part):
                 removed.append(part)
         if not recursive:
             break
     return removed
 
 
-def is_abandoned(path: Path) -> bool:
-    """True when no living process holds the file by a kernel lock, as `replacing` does; False where nobody can tell."""
+def remove_abandoned(path: Path) -> bool:
+    """Removes a file that no living process holds by a kernel lock, as `replacing` does; False where one does or nobody knows.
+
+    It is removed under that lock, so that one who has made the file and waits for the lock then sees that it is gone.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR)
     except OSError:  # it is gone, or it belongs to somebody else
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
     return True
@@ -226,13 +230,22 @@ def _room(path: Path, needed_bytes: int | None) -> str:
 @contextmanager
 def _claimed(part: Path) -> Iterator[None]:
     """Makes `part` and holds it by a kernel lock, which ends with the process however it ends."""
-    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    descriptor = _held(part)
+    while not part.exists():  # `remove_abandoned` came before the lock
+        os.close(descriptor)
+        descriptor = _held(part)
     try:
-        with suppress(OSError):  # a file system without locks: there nobody removes leftovers either
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)
+
+
+def _held(part: Path) -> int:
+    """Descriptor of a new file, with a kernel lock on it."""
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    with suppress(OSError):  # a file system without locks: there nobody removes leftovers either
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
 
 
 def _flush(path: Path, flags: int) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, SoftFileLock, Timeout
 
 from autoseg.core.errors import LockedError
-from autoseg.io.atomic import explaining, is_abandoned, remove_leftovers, write_json
+from autoseg.io.atomic import explaining, remove_abandoned, remove_leftovers, write_json
 
 log = logging.getLogger(__name__)
 
@@ -143,13 +143,7 @@ def _noted(note: Path, verb: str) -> Iterator[None]:
 
 def _notes_of_the_living(folder: Path) -> list[Path]:
     """Notes of processes that use the folder now; those of dead ones are removed."""
-    living = []
-    for note in sorted(folder.glob(f"{_USE}.*.json")):
-        if is_abandoned(note):
-            note.unlink(missing_ok=True)
-        else:
-            living.append(note)
-    return living
+    return [note for note in sorted(folder.glob(f"{_USE}.*.json")) if not remove_abandoned(note)]
 
 
 def _own_note(verb: str) -> dict[str, str | int]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
@@ -129,6 +130,23 @@ def test_leftovers_of_killed_writers_go_and_files_of_living_ones_stay(tmp_path):
         assert remove_leftovers(tmp_path, recursive=True) == dead[1:]
     assert (tmp_path / "c.txt").read_text() == "whole"
     assert all(path.exists() for path in others)
+
+
+def test_a_new_file_that_is_removed_before_its_writer_holds_it_is_made_again(tmp_path, monkeypatch):
+    """Another process removes leftovers between the two calls of the system that make the file and lock it."""
+    def flock(descriptor, kind):
+        if not removed:
+            removed.append(None)
+            removed.extend(remove_leftovers(tmp_path))
+        locked(descriptor, kind)
+
+    removed, locked = [], fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with replacing(tmp_path / "a.txt") as part:
+        part.write_text("whole")
+        assert remove_leftovers(tmp_path) == []
+    assert len(removed) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"] and (tmp_path / "a.txt").read_text() == "whole"
 
 
 def test_rights_of_a_new_file_follow_the_umask(tmp_path):
