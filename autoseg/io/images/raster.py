@@ -1,7 +1,8 @@
 """PNG, BMP and, where it is accepted, JPEG through Pillow; PNG of 16-bit colour through SimpleITK, because Pillow cuts it to
 8 bits.
 
-References: Portable Network Graphics (PNG) Specification, third edition, W3C 2025; JPEG, ITU-T T.81 (1992).
+References: Portable Network Graphics (PNG) Specification, third edition, W3C 2025; JPEG, ITU-T T.81 (1992); bitmaps (BMP) and
+their run-length encoding, Microsoft [MS-WMF] 2.2.2.3 and 3.1.6.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,8 @@ _READERS: dict[bytes, Callable[[IO[bytes]], PillowImage.Image]] = {_PNG: PngImag
 _JPEG_END = b"\xff\xd9"
 # A block of 8 x 8 pixels takes one bit at least, the shortest Huffman code of its first coefficient (T.81, F.1.2.1).
 _LARGEST_JPEG_RATIO = 512
+# Two bytes repeat one pixel 255 times at most ([MS-WMF] 3.1.6.2). What a file skips with its "delta" has no values.
+_LARGEST_BMP_RATIO = 127.5
 _EXIF_ORIENTATION = 0x0112  # Exif 2.32, 4.6.4: 5 to 8 exchange rows and columns
 _TURNED = (5, 6, 7, 8)
 # PNG colour types: 2 is red, green, blue; 4 adds alpha to grey; 6 has both.
@@ -170,6 +173,7 @@ def _require_size(path: Path, width: int, height: int) -> None:
 def _open(path: Path, stream: IO[bytes]) -> PillowImage.Image:
     """The picture, header read. Not `Image.open`, whose own limit on size is one for web servers."""
     first = stream.read(len(_PNG))
+    size_bytes = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     reader = next(reader for kind, reader in _READERS.items() if first.startswith(kind))
     try:
@@ -178,7 +182,25 @@ def _open(path: Path, stream: IO[bytes]) -> PillowImage.Image:
         raise ReadError(f"{path} has a header that cannot be read: {error}; copy or download it again",
                         code="E_HEADER") from error
     _require_size(path, picture.width, picture.height)
+    needed_bytes = _least_bytes(picture)
+    if needed_bytes > size_bytes:
+        raise ReadError(f"{path} is truncated or has a damaged header: its {picture.width} x {picture.height} pixels (x, y) take "
+                        f"{needed_bytes} bytes at least, it has {size_bytes}; copy or download it again", code="E_TRUNCATED")
     return picture
+
+
+def _least_bytes(picture: PillowImage.Image) -> int:
+    """What a file takes that holds the pixels its header promises; a PNG is asked for its compressed bytes elsewhere."""
+    pixels = picture.width * picture.height
+    if isinstance(picture, JpegImageFile):
+        return pixels // _LARGEST_JPEG_RATIO
+    if not isinstance(picture, BmpImageFile):
+        return 0
+    decoder, _, offset, arguments = picture.tile[0]
+    if decoder == "bmp_rle":
+        return offset + int(pixels / _LARGEST_BMP_RATIO)
+    _, row_bytes, _ = cast("tuple[str, int, int]", arguments)
+    return offset + row_bytes * picture.height
 
 
 def _orientation(path: Path, picture: PillowImage.Image) -> int | None:
@@ -193,9 +215,6 @@ def _decode_jpeg(path: Path, content: bytes, notes: tuple[Note, ...]) -> StoredI
     if picture.mode not in ("L", "RGB"):
         raise ReadError(f"{path} is a JPEG in the colours of print ({picture.mode}), which programs read differently; save it as "
                         "grey, or as red, green and blue", code="E_COLOUR")
-    if picture.width * picture.height > _LARGEST_JPEG_RATIO * len(content):
-        raise ReadError(f"{path} is truncated or has a damaged header: {len(content)} bytes cannot hold its {picture.width} x "
-                        f"{picture.height} pixels (x, y); copy or download it again", code="E_TRUNCATED")
     if _JPEG_END not in content:
         raise ReadError(f"{path} is truncated: it ends after {len(content)} bytes, before its end is marked; copy or download it "
                         "again", code="E_TRUNCATED")

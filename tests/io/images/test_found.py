@@ -92,6 +92,13 @@ def test_a_png_of_many_pixels_and_few_bytes(tmp_path):
     assert caught.value.code == "E_TRUNCATED"
 
 
+@pytest.mark.parametrize(("bits", "compression"), [(24, 1), (8, 1), (4, 2), (24, 0), (1, 0)])
+def test_a_bmp_of_many_pixels_and_few_bytes(tmp_path, bits, compression):
+    """67,123,716 x 5 pixels in some hundred bytes: Pillow decodes runs for 10 s before it finds that they are none."""
+    header = struct.pack("<IiiHHIIiiII", 40, 67_123_716, 5, 1, bits, compression, 0, 0, 0, 0, 0)
+    refused(tmp_path / "a.bmp", b"BM" + struct.pack("<IHHI", 114, 0, 0, 54) + header + bytes(1100), "E_TRUNCATED")
+
+
 def test_a_tiff_of_many_pixels_and_few_bytes(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((64, 64), np.uint8), compression="zlib", metadata=None)
     content = bytearray((tmp_path / "a.tif").read_bytes())

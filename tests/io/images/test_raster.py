@@ -117,8 +117,25 @@ def test_cut_and_damaged_png_are_told_apart(tmp_path):
 def test_cut_bmp_is_refused(tmp_path):
     whole = save(tmp_path / "a.bmp", COLOUR).read_bytes()
     (tmp_path / "a.bmp").write_bytes(whole[:-15])
-    with pytest.raises(ReadError, match="a.bmp cannot be read completely"):
+    with pytest.raises(ReadError, match=f"a.bmp is truncated.* take {len(whole)} bytes at least, it has {len(whole) - 15};"):
         read_image([tmp_path / "a.bmp"])
+
+
+def run_lengths(shape, pairs):
+    """A BMP of 8 bits in run lengths, with all greys as its palette."""
+    palette = b"".join(bytes([grey, grey, grey, 0]) for grey in range(256))
+    header = struct.pack("<IiiHHIIiiII", 40, shape[1], shape[0], 1, 8, 1, len(pairs), 0, 0, 256, 256)
+    start = 14 + len(header) + len(palette)
+    return b"BM" + struct.pack("<IHHI", start + len(pairs), 0, 0, start) + header + palette + pairs
+
+
+def test_bmp_in_run_lengths_is_read_also_at_its_shortest(tmp_path):
+    """Rows come from the bottom; each is one run, the end of a line is 0 0 and that of the picture 0 1."""
+    (tmp_path / "a.bmp").write_bytes(run_lengths((2, 255), bytes([255, 9, 0, 0, 255, 7, 0, 1])))
+    voxels = read_image([tmp_path / "a.bmp"]).voxels
+    np.testing.assert_array_equal(voxels[0, 0], [[7] * 255, [9] * 255])
+    (tmp_path / "row.bmp").write_bytes(run_lengths((1, 255 * 40), bytes([255, 9]) * 40))
+    assert (read_image([tmp_path / "row.bmp"]).voxels == 9).all()
 
 
 def test_an_animation_is_refused(tmp_path):
