@@ -32,6 +32,8 @@ from autoseg.io.images.stored import LARGEST_RATIO, STRICTLY, Accepted, Note, St
 # 4 GiB per channel as float32. A file of some megabytes can claim more ("decompression bomb"); a scan of a slide that
 # really has more is cut into tiles to be trained on.
 MAX_PIXELS = 2**30
+# Pillow counts the bits of a row, 32 a pixel at most, in a C int (its decode.c); a longer one ends as if memory were out.
+MAX_COLUMNS = (2**31 - 1) // 32 - 7
 _PNG = b"\x89PNG\r\n\x1a\n"
 _BMP = b"BM"
 _JPEG = b"\xff\xd8\xff"
@@ -144,6 +146,9 @@ def _png_header(path: Path, content: bytes) -> _Header:
         if zlib.crc32(content[place + 4:end - 4]) != struct.unpack(">I", content[end - 4:end])[0]:
             raise ReadError(f"{path} is damaged: the checksum of its chunk {kind!r} does not match; copy or download it "
                             "again", code="E_DAMAGED")
+        if (kind == b"IHDR") != (place == len(_PNG)):  # readers differ in which of two they believe
+            raise ReadError(f"{path} has a damaged header: its first chunk, and no other, is to be IHDR; copy or download it "
+                            "again", code="E_HEADER")
         if kind == b"IHDR" and length == 13:
             fields = struct.unpack(">IIBBBBB", content[place + 8:end - 4])
         compressed_bytes += length if kind == b"IDAT" else 0
@@ -165,9 +170,9 @@ def _png_header(path: Path, content: bytes) -> _Header:
 
 
 def _require_size(path: Path, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ReadError(f"{path} has {width} x {height} pixels (x, y), more than {MAX_PIXELS}; cut it into tiles",
-                        code="E_TOO_LARGE")
+    if width * height > MAX_PIXELS or width > MAX_COLUMNS:
+        raise ReadError(f"{path} has {width} x {height} pixels (x, y), more than {MAX_PIXELS}, or than {MAX_COLUMNS} in a row; "
+                        "cut it into tiles", code="E_TOO_LARGE")
 
 
 def _open(path: Path, stream: IO[bytes]) -> PillowImage.Image:

@@ -92,10 +92,32 @@ def test_a_png_of_many_pixels_and_few_bytes(tmp_path):
     assert caught.value.code == "E_TRUNCATED"
 
 
+def header(columns, rows):
+    """The IHDR chunk of a PNG in 8-bit colour."""
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 2, 0, 0, 0))
+
+
+@pytest.mark.parametrize(("before", "after"), [(header(2**29, 1), header(4, 5)), (chunk(b"tIME", bytes(7)) + header(4, 5), b"")])
+def test_a_png_with_two_headers_or_with_one_behind_other_chunks(tmp_path, before, after):
+    """Pillow believes the first, of which nobody had asked whether its pixels fit: MemoryError."""
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + before + chunk(b"IDAT", zlib.compress(bytes(80))) + after + chunk(b"IEND", b""))
+    with pytest.raises(ReadError, match=r"a\.png.*IHDR") as caught:
+        read_image([path])
+    assert caught.value.code == "E_HEADER"
+
+
+def test_a_png_whose_rows_are_longer_than_pillow_counts(tmp_path):
+    """Pillow: MemoryError, with any memory."""
+    columns = 2**31 // 24
+    content = b"\x89PNG\r\n\x1a\n" + header(columns, 1) + chunk(b"IDAT", bytes(columns // 1032 + 1)) + chunk(b"IEND", b"")
+    refused(tmp_path / "a.png", content, "E_TOO_LARGE")
+
+
 @pytest.mark.parametrize(("bits", "compression"), [(24, 1), (8, 1), (4, 2), (24, 0), (1, 0)])
 def test_a_bmp_of_many_pixels_and_few_bytes(tmp_path, bits, compression):
-    """67,123,716 x 5 pixels in some hundred bytes: Pillow decodes runs for 10 s before it finds that they are none."""
-    header = struct.pack("<IiiHHIIiiII", 40, 67_123_716, 5, 1, bits, compression, 0, 0, 0, 0, 0)
+    """60,000,000 x 5 pixels in some hundred bytes: Pillow decodes runs for 10 s before it finds that they are none."""
+    header = struct.pack("<IiiHHIIiiII", 40, 60_000_000, 5, 1, bits, compression, 0, 0, 0, 0, 0)
     refused(tmp_path / "a.bmp", b"BM" + struct.pack("<IHHI", 114, 0, 0, 54) + header + bytes(1100), "E_TRUNCATED")
 
 
