@@ -1,10 +1,10 @@
 """Fuzzes one image reader: any bytes become a sound image or a refusal, nothing else.
 
     python fuzz_readers.py hypothesis .nii.gz EXAMPLES
-    python fuzz_readers.py atheris .nii.gz SECONDS [SEED]
+    python fuzz_readers.py atheris .nii.gz RUNS [SEED]
 
 A process of its own, because readers of native code can end it. Ends with 0 when nothing was found. What was found is
-printed; it becomes a file of `test_found.py`.
+printed; it becomes a file of `test_found.py`. The same runs and seed try the same bytes, on a slow machine too.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ RSS_LIMIT_MB = 4096
 SECONDS_PER_INPUT = 20
 # Native parsers keep lines, names and messages in buffers of 255 to 4096 bytes.
 REPEATED = 600
-# More than any run takes beside its own seconds; then a process that stands still says where.
-MOST_SECONDS_BESIDE = 200
+# Before libFuzzer ends the process, which says the input and no line of Python.
+SECONDS_TO_TRACEBACK = 15
 # What native parsers look for, which no coverage leads to.
 WORDS = {".nrrd": ("data file: ", "LIST", "%d 0 9 1", "line skip: ", "byte skip: ", "kinds: ", "space: ", "dimension: ", ":=",
                    "-1", "2147483648", "\\x0a\\x0a"),
@@ -123,7 +123,7 @@ def packed(ending: str, content: bytes) -> bytes:
     return gzip.compress(content, 1, mtime=0) if ending == ".nii.gz" else resigned(content) if ending == ".png" else content
 
 
-def by_atheris(ending: str, seconds: int, seed: int, path: Path) -> None:
+def by_atheris(ending: str, runs: int, seed: int, path: Path) -> None:
     """Guided by which lines of the Python readers a change reaches."""
     import atheris
 
@@ -138,11 +138,15 @@ def by_atheris(ending: str, seconds: int, seed: int, path: Path) -> None:
         (corpus / str(place)).write_bytes(gzip.decompress(content) if ending == ".nii.gz" else content)
     words = path.parent / "words.txt"
     words.write_text("".join(f'"{word}"\n' for word in WORDS.get(ending, ())))
-    arguments = [*([f"-dict={words}"] if ending in WORDS else []), f"-max_total_time={seconds}", f"-rss_limit_mb={RSS_LIMIT_MB}",
+    arguments = [*([f"-dict={words}"] if ending in WORDS else []), f"-runs={runs}", f"-rss_limit_mb={RSS_LIMIT_MB}",
                  f"-timeout={SECONDS_PER_INPUT}", f"-seed={seed}", "-max_len=4096", "-verbosity=0",
                  f"-artifact_prefix={path.parent}/", str(corpus)]
-    faulthandler.dump_traceback_later(seconds + MOST_SECONDS_BESIDE, exit=True)
-    atheris.Setup([sys.argv[0], *arguments], lambda content: read(path, packed(ending, content)))
+
+    def watched(content: bytes) -> None:
+        faulthandler.dump_traceback_later(SECONDS_TO_TRACEBACK)
+        read(path, packed(ending, content))
+
+    atheris.Setup([sys.argv[0], *arguments], watched)
     atheris.Fuzz()
 
 
