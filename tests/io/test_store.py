@@ -225,6 +225,7 @@ def test_a_store_travels_to_another_process_without_its_cache(store):
 
 def test_threads_read_and_write_one_store(tmp_path):
     store = Store(tmp_path, cache_bytes=70_000)
+    store._verified.update(("other", str(index)) for index in range(100_000))  # in a long run; going through them takes a while
 
     def use(index):
         array = np.full((1, 10, 10, 10), index, np.uint8)
