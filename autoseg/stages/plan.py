@@ -57,12 +57,14 @@ class Enough:
         prepare, step, case: seconds after which no further pilot unit is prepared, no further step begins (one is always
             done after the one that warms up), and no case is predicted once more.
         steps: seconds that the steps which count take together at least, if forty do.
+        pilots: seconds that preparing takes together at least, if the dataset has so many units.
     """
 
     prepare: float
     step: float
     case: float
     steps: float
+    pilots: float
 
 
 # Steps of a plan with a time budget decide how long it trains. Pairs of Hippocampus take 0.23 s a step (EPYC, two threads,
@@ -70,7 +72,7 @@ class Enough:
 # seconds said 0.23 and 0.24. A plan without a budget needs times to tell the user, and must be there soon: where one step or one
 # case takes some seconds, few are done. The step that warms up cannot stand for the others: of LungGTV it took 3.0 s, others
 # 2.2 s, of DSB2018 2.0 and 1.2 s, and steps of one run differ by a quarter (EPYC with AVX-512, two threads, 2026-11-23).
-THOROUGH, QUICK = Enough(2.0, math.inf, 1.0, 4.0), Enough(1.0, 4.0, 0.3, 0.0)
+THOROUGH, QUICK = Enough(2.0, math.inf, 1.0, 4.0, 1.0), Enough(1.0, 4.0, 0.3, 0.0, 0.0)
 
 
 def run_plan(task: Task, spec: DatasetSpec, units: Sequence[Unit], fingerprint: Fingerprint, budget: Budget,
@@ -202,8 +204,9 @@ def make_probe(task: Task, spec: DatasetSpec, units: Sequence[Unit], fingerprint
 
         grid = grid_hash(plan, configuration, spec, fingerprint.spacings_mm)
         if grid not in prepared:
-            prepared[grid] = prepare_pilots(task, spec, plan, configuration, pilot_units(units), folder / grid,
-                                            enough_seconds=limits.prepare)
+            chosen, others = pilot_units(units)
+            prepared[grid] = prepare_pilots(task, spec, plan, configuration, chosen, folder / grid,
+                                            enough_seconds=limits.prepare, others=others, least_seconds=limits.pilots)
         return prepared[grid]
 
     def seconds(plan: Plan, configuration: Configuration) -> float:
@@ -230,7 +233,7 @@ def make_probe(task: Task, spec: DatasetSpec, units: Sequence[Unit], fingerprint
             return time_cases(task, spec, plan, configuration, pilots, Path(predictions), enough_seconds=limits.case)
 
     def on_grid(plan: Plan, configuration: Configuration) -> list[tuple[Arrays, GridRecord]]:
-        return [prepare_inputs(read_inputs(unit, spec), plan, configuration) for unit in pilot_units(units)]
+        return [prepare_inputs(read_inputs(unit, spec), plan, configuration) for unit in pilot_units(units)[0]]
 
     return Probe(seconds, peak_bytes, case_seconds, on_grid)
 
@@ -243,7 +246,8 @@ def pilot_folder(folder: Path) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def pilot_units(units: Sequence[Unit]) -> list[Unit]:
-    """Units spread evenly over the dataset."""
+def pilot_units(units: Sequence[Unit]) -> tuple[list[Unit], list[Unit]]:
+    """Units spread evenly over the dataset, and the others in an order that mixes them, the same each time."""
     places = np.linspace(0, len(units) - 1, min(PILOT_UNITS, len(units))).round().astype(int)
-    return [units[int(place)] for place in places]
+    mixed = np.random.default_rng(0).permutation(len(units))
+    return [units[place] for place in places], [units[place] for place in mixed if place not in places]

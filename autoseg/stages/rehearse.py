@@ -28,7 +28,7 @@ from autoseg.stages.predict import Predictor, predict_into
 from autoseg.stages.preprocess import PrepareUnit
 from autoseg.stages.train import Run, validate_unit
 from autoseg.training.device import Stopwatch
-from autoseg.training.timing import RememberedNetwork, seconds_of, warm
+from autoseg.training.timing import RememberedNetwork, seconds_of
 
 # Small cases are done again, at most so often: the first time imports, and milliseconds are noisy.
 MOST_TIMES = 6
@@ -39,12 +39,12 @@ class Pilots:
     """Units that were prepared for measurements.
 
     Attributes:
-        seconds: that preparing took, of each.
+        timed: units, also others of the dataset, with the seconds that preparing them took; the first only where it is alone.
     """
 
     units: tuple[Unit, ...]
     store: Store
-    seconds: tuple[float, ...]
+    timed: tuple[tuple[Unit, float], ...]
 
     def voxels(self, unit: Unit) -> int:
         """Of a unit's first case on the model grid."""
@@ -57,8 +57,13 @@ class Pilots:
 
 
 def prepare_pilots(task: Task, spec: DatasetSpec, plan: Plan, configuration: Configuration, units: Sequence[Unit],
-                   folder: Path, *, enough_seconds: float) -> Pilots:
-    """Prepares units in turn, all cases of each, at least one; after `enough_seconds` no further one begins."""
+                   folder: Path, *, enough_seconds: float, others: Sequence[Unit] = (), least_seconds: float = 0.0) -> Pilots:
+    """Prepares units in turn, all cases of each, at least one; after `enough_seconds` no further one begins.
+
+    Args:
+        others: are prepared, too, until `least_seconds` have gone by: of 200 cases the first took 6 ms each, the hundredth 10
+            to 14, when the disk no longer took all at once.
+    """
     prepare = PrepareUnit(task, spec, plan, configuration, folder)
 
     def prepare_all(unit: Unit) -> None:
@@ -66,7 +71,11 @@ def prepare_pilots(task: Task, spec: DatasetSpec, plan: Plan, configuration: Con
             prepare(single)
 
     seconds = seconds_of([partial(prepare_all, unit) for unit in units], "cpu", enough_seconds=enough_seconds)
-    return Pilots(tuple(units[:len(seconds)]), Store(folder), tuple(seconds))
+    further = least_seconds - math.fsum(seconds)
+    if further > 0 and len(seconds) == len(units):
+        seconds += seconds_of([partial(prepare_all, unit) for unit in others], "cpu", enough_seconds=further)
+    timed = [*zip((*units, *others), seconds, strict=False)]  # as many as were prepared
+    return Pilots(tuple(units[:len(seconds)]), Store(folder), tuple(timed[1:] or timed))  # the first one imports
 
 
 def time_cases(task: Task, spec: DatasetSpec, plan: Plan, configuration: Configuration, pilots: Pilots,
@@ -88,11 +97,11 @@ def time_cases(task: Task, spec: DatasetSpec, plan: Plan, configuration: Configu
     validated = _repeated(lambda number: (seconds_of([lambda: validate_unit(
         Run(known, spec, plan, configuration, Fold((), ()), "0", {unit.id: unit}, {}, pilots.store, folder / f"run_{number}"),
         network, unit, Context(device))], device)[0], 0.0), enough_seconds)
-    counted = warm(pilots.seconds)
-    voxels = [pilots.voxels(one) for one in pilots.units[-len(counted):]]
     whole, inner = (statistics.median(part) for part in zip(*predicted, strict=True))
+    preparing = statistics.fmean(taken for _, taken in pilots.timed)
+    voxels = statistics.fmean(pilots.voxels(prepared) for prepared, _ in pilots.timed)
     return CaseTime(
-        "", statistics.fmean(counted), network.network_seconds / max(1, network.windows), statistics.fmean(voxels),
+        "", preparing, network.network_seconds / max(1, network.windows), voxels,
         tuple(map(float, pilots.store.record(unit.cases[0].id).model_shape)), network.windows / watched.cases, whole,
         statistics.median(first for first, _ in validated) + inner, network.start_seconds)
 

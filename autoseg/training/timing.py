@@ -66,11 +66,6 @@ def seconds_of(actions: Iterable[Callable[[], object]], device: str, *, enough_s
     return measured
 
 
-def warm(measured: Sequence[float]) -> Sequence[float]:
-    """Without the first of several: it imports, compiles and fills caches."""
-    return measured[1:] or measured
-
-
 class RememberedNetwork(nn.Module):
     """A network in use that runs a few times for each shape of windows; from then on its last answer is given again.
 

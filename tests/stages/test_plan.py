@@ -7,6 +7,7 @@ import pytest
 
 from autoseg.core.budget import Budget
 from autoseg.core.task import PlanRequest
+from autoseg.io.store import Store
 from autoseg.planning.costs import pass_count
 from autoseg.stages import plan as stage
 from autoseg.stages import rehearse
@@ -37,7 +38,7 @@ def test_a_case_is_tried_with_all_its_windows_but_few_runs_of_the_network(toy, t
     assert times.shape == pilots.store.record(pilots.middle.cases[0].id).model_shape
     assert times.windows == pass_count(configuration, times.shape) > 4 * 8
     assert times.prepared_voxels == pytest.approx(sum(pilots.voxels(unit) for unit in pilots.units[1:]) / 2)
-    assert times.prepare_seconds == pytest.approx(sum(pilots.seconds[1:]) / 2)
+    assert times.prepare_seconds == pytest.approx(sum(taken for _, taken in pilots.timed) / 2)
     assert times.window_seconds > 0 and times.predict_seconds > 0 and times.validate_seconds > 0
 
 
@@ -50,7 +51,35 @@ def test_the_middle_pilot_has_the_median_number_of_voxels(toy, tmp_path):
 def test_few_pilots_are_prepared_where_one_takes_long(toy, tmp_path):
     pilots = prepare_pilots(toy.task, toy.workspace.spec, toy.plan, toy.configuration, toy.workspace.units, tmp_path,
                             enough_seconds=0.0)
-    assert pilots.units == (toy.workspace.units[0],) and len(pilots.seconds) == 1
+    assert pilots.units == (toy.workspace.units[0],) and [unit for unit, _ in pilots.timed] == [toy.workspace.units[0]]
+
+
+def test_small_pilots_are_timed_with_others_until_milliseconds_became_seconds(toy, tmp_path, monkeypatch):
+    """A unit is said to take 10, 20, 30, ... ms: six of them are the first to take more than 0.2 s; the first does not count."""
+    def seconds_of(actions, device, *, enough_seconds=math.inf):
+        measured = []
+        for action in actions:
+            if sum(measured) > enough_seconds:
+                break
+            action()
+            measured.append(0.01 * len(Store(tmp_path).cases()))
+        return measured
+
+    monkeypatch.setattr(rehearse, "seconds_of", seconds_of)
+    first, second, *others = toy.workspace.units
+    pilots = prepare_pilots(toy.task, toy.workspace.spec, toy.plan, toy.configuration, [first, second], tmp_path,
+                            enough_seconds=math.inf, others=others, least_seconds=0.2)
+    assert pilots.units == (first, second)
+    assert [unit for unit, _ in pilots.timed] == [second, *others[:4]]
+    assert [seconds for _, seconds in pilots.timed] == pytest.approx([0.02, 0.03, 0.04, 0.05, 0.06])
+
+
+def test_pilots_are_spread_over_a_dataset_and_the_others_are_mixed():
+    chosen, others = stage.pilot_units(range(100))
+    assert chosen == [0, 33, 66, 99]
+    assert sorted(others) == sorted({*range(100)} - {*chosen}) and others != sorted(others)
+    assert 35 < sum(others[:20]) / 20 < 65
+    assert stage.pilot_units(range(3)) == ([0, 1, 2], [])
 
 
 def test_the_engine_that_predicts_is_tried_and_the_reference_is_scored(toy, tmp_path, monkeypatch):
@@ -92,7 +121,7 @@ def test_candidates_of_a_grid_share_their_pilots(toy, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("minutes", "fewest", "most"), [(None, 2, 2), (5.0, 1 + stage.PROBE_STEPS, 1 + stage.MOST_PROBE_STEPS)])
 def test_a_plan_without_minutes_takes_fewer_steps_where_they_take_long(toy, tmp_path, monkeypatch, minutes, fewest, most):
-    monkeypatch.setattr(stage, "QUICK", Enough(0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(stage, "QUICK", Enough(0.0, 0.0, 0.0, 0.0, 0.0))
     drawn = []
 
     def draw_batch(*asked):
