@@ -1,20 +1,17 @@
 """Fuzzes a parser with inputs that reach new lines: any bytes become a value or a refusal, nothing else.
 
-    python fuzz_documents.py specification|dataset|plan SECONDS SEED FOLDER
+    python fuzz_documents.py specification|dataset|plan RUNS SEED FOLDER
 
-A process of its own, because libFuzzer ends the process that it runs in. Ends with 0 when nothing was found.
+A process of its own, because libFuzzer ends the process that it runs in. Ends with 0 when nothing was found. The same runs
+and seed try the same bytes, on a slow machine too.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import sys
 from pathlib import Path
 
-SECONDS_PER_INPUT = 20
-# More than any run takes beside its own seconds; then a process that stands still says where.
-MOST_SECONDS_BESIDE = 120
 GOLDEN = Path(__file__).resolve().parents[1] / "tasks" / "segmentation" / "golden" / "hippocampus_nnunet_format_1.json"
 DATASET = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2],
            "numTraining": 2, "file_ending": ".nii.gz"}
@@ -22,6 +19,7 @@ DATASET = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "whole": [1
 
 def main() -> None:
     import atheris
+    from standstill import SECONDS_PER_INPUT, Standstill
 
     with atheris.instrument_imports(include=["autoseg.io", "autoseg.core", "yaml", "json"]):
         from autoseg.core.errors import AutosegError
@@ -30,7 +28,7 @@ def main() -> None:
         from autoseg.io.specs import known_specs, read_spec, write_spec
         from autoseg.io.values import to_plain
 
-    kind, seconds, seed, folder = sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4])
+    kind, runs, seed, folder = sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4])
     corpus = folder / "corpus"
     corpus.mkdir()
     name, read, seeds = {
@@ -41,7 +39,10 @@ def main() -> None:
     for number, content in enumerate(seeds):
         (corpus / str(number)).write_bytes(content)
 
+    clock = Standstill()
+
     def one(content: bytes) -> None:
+        clock.start()
         (folder / name).write_bytes(content)
         try:
             value = read(folder / name)
@@ -55,8 +56,7 @@ def main() -> None:
             if read_spec(folder / "back.yaml") != value:
                 raise AssertionError("a specification that was written is read as another")
 
-    faulthandler.dump_traceback_later(int(seconds) + MOST_SECONDS_BESIDE, exit=True)
-    atheris.Setup([sys.argv[0], str(corpus), f"-max_total_time={seconds}", f"-seed={seed}", f"-timeout={SECONDS_PER_INPUT}",
+    atheris.Setup([sys.argv[0], str(corpus), f"-runs={runs}", f"-seed={seed}", f"-timeout={SECONDS_PER_INPUT}",
                    "-max_len=6000", f"-artifact_prefix={folder}/"], one)
     atheris.Fuzz()
 

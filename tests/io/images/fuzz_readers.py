@@ -9,7 +9,6 @@ printed; it becomes a file of `test_found.py`. The same runs and seed try the sa
 
 from __future__ import annotations
 
-import faulthandler
 import gzip
 import io
 import logging
@@ -22,11 +21,8 @@ from importlib import import_module
 from pathlib import Path
 
 RSS_LIMIT_MB = 4096
-SECONDS_PER_INPUT = 20
 # Native parsers keep lines, names and messages in buffers of 255 to 4096 bytes.
 REPEATED = 600
-# Before libFuzzer ends the process, which says the input and no line of Python.
-SECONDS_TO_TRACEBACK = 15
 # What native parsers look for, which no coverage leads to.
 WORDS = {".nrrd": ("data file: ", "LIST", "%d 0 9 1", "line skip: ", "byte skip: ", "kinds: ", "space: ", "dimension: ", ":=",
                    "-1", "2147483648", "\\x0a\\x0a"),
@@ -126,6 +122,7 @@ def packed(ending: str, content: bytes) -> bytes:
 def by_atheris(ending: str, runs: int, seed: int, path: Path) -> None:
     """Guided by which lines of the Python readers a change reaches."""
     import atheris
+    from standstill import SECONDS_PER_INPUT, Standstill
 
     library, reader = {".nii": ("nibabel", "nifti"), ".gz": ("nibabel", "nifti"), ".nrrd": (None, "itk"), ".mha": (None, "itk"),
                        ".tif": ("tifffile", "tiff")}.get(path.suffix, ("PIL", "raster"))
@@ -142,8 +139,10 @@ def by_atheris(ending: str, runs: int, seed: int, path: Path) -> None:
                  f"-timeout={SECONDS_PER_INPUT}", f"-seed={seed}", "-max_len=4096", "-verbosity=0",
                  f"-artifact_prefix={path.parent}/", str(corpus)]
 
+    clock = Standstill()
+
     def watched(content: bytes) -> None:
-        faulthandler.dump_traceback_later(SECONDS_TO_TRACEBACK)
+        clock.start()
         read(path, packed(ending, content))
 
     atheris.Setup([sys.argv[0], *arguments], watched)

@@ -20,7 +20,7 @@ RUNS = {".nii": 8000, ".nii.gz": 8000, ".nrrd": 4000, ".mha": 4000, ".png": 1600
 def fuzz(folder, *arguments):
     """Runs the fuzzer in a process of its own, which a reader of native code may end; shows what it found."""
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    finished = subprocess.run([sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, timeout=300,
+    finished = subprocess.run([sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, timeout=600,
                               errors="replace", env=os.environ | {"PYTHONPATH": paths, "AUTOSEG_FUZZ_FOLDER": str(folder)})
     assert finished.returncode == 0, finished.stdout[-2000:] + finished.stderr[-6000:]
 
