@@ -2,7 +2,7 @@
 8 bits.
 
 References: Portable Network Graphics (PNG) Specification, third edition, W3C 2025; JPEG, ITU-T T.81 (1992); bitmaps (BMP) and
-their run-length encoding, Microsoft [MS-WMF] 2.2.2.3 and 3.1.6.
+their run-length encoding, Microsoft [MS-WMF] 2.2.2.3, 2.2.2.9 and 3.1.6.
 """
 
 from __future__ import annotations
@@ -37,12 +37,16 @@ MAX_COLUMNS = (2**31 - 1) // 32 - 7
 _PNG = b"\x89PNG\r\n\x1a\n"
 _BMP = b"BM"
 _JPEG = b"\xff\xd8\xff"
+# Start of the pixels, size of the second header, bits of a pixel, colours of the palette ([MS-WMF] 2.2.2.3).
+_BMP_HEADERS = struct.Struct("<10xII10xH16xI")
 _READERS: dict[bytes, Callable[[IO[bytes]], PillowImage.Image]] = {_PNG: PngImageFile, _BMP: BmpImageFile, _JPEG: JpegImageFile}
 _JPEG_END = b"\xff\xd9"
 # A block of 8 x 8 pixels takes one bit at least, the shortest Huffman code of its first coefficient (T.81, F.1.2.1).
 _LARGEST_JPEG_RATIO = 512
-# Two bytes repeat one pixel 255 times at most ([MS-WMF] 3.1.6.2). What a file skips with its "delta" has no values.
-_LARGEST_BMP_RATIO = 127.5
+# Run lengths of a BMP may skip any number of pixels, which Pillow fills in one by one: 10 million a second (one core of an
+# EPYC, 2026-11-23). More are worth another format.
+MAX_RUN_LENGTH_PIXELS = 2**24
+_BMP_ROWS_OF = 4  # bytes to which a row is filled up ([MS-WMF] 2.2.2.9); some writers leave that of the last row out
 _EXIF_ORIENTATION = 0x0112  # Exif 2.32, 4.6.4: 5 to 8 exchange rows and columns
 _TURNED = (5, 6, 7, 8)
 # PNG colour types: 2 is red, green, blue; 4 adds alpha to grey; 6 has both.
@@ -77,7 +81,7 @@ def decode(path: Path, content: bytes, accepted: Accepted = STRICTLY) -> StoredI
     header = _png_header(path, content) if content.startswith(_PNG) else None
     if header is not None and header.bits == 16 and header.colour_type in _COLOUR_OR_ALPHA:
         return _decode_deep_colour(path, header)
-    picture = _open(path, io.BytesIO(content))
+    picture = _open(path, io.BytesIO(_with_whole_palette(content) if content.startswith(_BMP) else content))
     try:
         picture.load()
         return _stored(picture, header, notes)
@@ -187,6 +191,10 @@ def _open(path: Path, stream: IO[bytes]) -> PillowImage.Image:
         raise ReadError(f"{path} has a header that cannot be read: {error}; copy or download it again",
                         code="E_HEADER") from error
     _require_size(path, picture.width, picture.height)
+    if isinstance(picture, BmpImageFile) and picture.tile[0].codec_name == "bmp_rle" \
+            and picture.width * picture.height > MAX_RUN_LENGTH_PIXELS:
+        raise ReadError(f"{path} has {picture.width} x {picture.height} pixels (x, y) in run lengths, more than "
+                        f"{MAX_RUN_LENGTH_PIXELS}; save it without compression, or as PNG", code="E_TOO_LARGE")
     needed_bytes = _least_bytes(picture)
     if needed_bytes > size_bytes:
         raise ReadError(f"{path} is truncated or has a damaged header: its {picture.width} x {picture.height} pixels (x, y) take "
@@ -196,16 +204,27 @@ def _open(path: Path, stream: IO[bytes]) -> PillowImage.Image:
 
 def _least_bytes(picture: PillowImage.Image) -> int:
     """What a file takes that holds the pixels its header promises; a PNG is asked for its compressed bytes elsewhere."""
-    pixels = picture.width * picture.height
     if isinstance(picture, JpegImageFile):
-        return pixels // _LARGEST_JPEG_RATIO
-    if not isinstance(picture, BmpImageFile):
+        return picture.width * picture.height // _LARGEST_JPEG_RATIO
+    if not isinstance(picture, BmpImageFile) or picture.tile[0].codec_name != "raw":
         return 0
-    decoder, _, offset, arguments = picture.tile[0]
-    if decoder == "bmp_rle":
-        return offset + int(pixels / _LARGEST_BMP_RATIO)
-    _, row_bytes, _ = cast("tuple[str, int, int]", arguments)
-    return offset + row_bytes * picture.height
+    _, row_bytes, _ = cast("tuple[str, int, int]", picture.tile[0].args)
+    return picture.tile[0].offset + row_bytes * picture.height - (_BMP_ROWS_OF - 1)
+
+
+def _with_whole_palette(content: bytes) -> bytes:
+    """A BMP whose palette has as many colours as its bits can tell; of black and white alone Pillow takes bits for pixels."""
+    if len(content) < _BMP_HEADERS.size:
+        return content
+    start, header_size, bits, used = _BMP_HEADERS.unpack_from(content)
+    end = 14 + header_size + 4 * used
+    if bits not in (4, 8) or header_size < 40 or not 0 < used <= 2:
+        return content
+    missing = 4 * (2**bits - used)
+    whole = bytearray(content[:end] + bytes(missing) + content[end:])
+    struct.pack_into("<I", whole, 10, max(start, end) + missing)  # some files say that pixels start at the palette, or at 0
+    struct.pack_into("<I", whole, 46, 2**bits)
+    return bytes(whole)
 
 
 def _orientation(path: Path, picture: PillowImage.Image) -> int | None:
@@ -261,7 +280,7 @@ def _decode_deep_colour(path: Path, header: _Header) -> StoredImage:
     if header.colour_type == 4:
         raise ReadError(f"{path} is grey with alpha in 16 bits, which is not understood; save it without alpha", code="E_ALPHA")
     samples = itk.decode_picture(path)[:, None]
-    has_alpha = header.colour_type == 6
+    has_alpha = len(samples) == 4  # its own, or that of one colour which is transparent
     colours = samples[:-1] if has_alpha else samples
     return StoredImage(colours, plain_geometry((1, header.height, header.width)), samples[-1] if has_alpha else None,
                        is_colour=len(colours) == 3, is_grid_stated=False)

@@ -92,6 +92,16 @@ def test_a_png_of_many_pixels_and_few_bytes(tmp_path):
     assert caught.value.code == "E_TRUNCATED"
 
 
+def test_a_deep_png_with_a_transparent_colour_has_three_channels(tmp_path):
+    """SimpleITK makes the transparency a fourth channel. Here no pixel has that colour."""
+    pixels = np.arange(60, dtype=">u2").reshape(4, 5, 3)
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    (tmp_path / "a.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 5, 4, 16, 2, 0, 0, 0)) + chunk(b"tRNS", b"\xff" * 6)
+        + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    np.testing.assert_array_equal(read_image([tmp_path / "a.png"]).voxels[:, 0], np.moveaxis(pixels, -1, 0))
+
+
 def header(columns, rows):
     """The IHDR chunk of a PNG in 8-bit colour."""
     return chunk(b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 2, 0, 0, 0))
@@ -114,11 +124,14 @@ def test_a_png_whose_rows_are_longer_than_pillow_counts(tmp_path):
     refused(tmp_path / "a.png", content, "E_TOO_LARGE")
 
 
-@pytest.mark.parametrize(("bits", "compression"), [(24, 1), (8, 1), (4, 2), (24, 0), (1, 0)])
-def test_a_bmp_of_many_pixels_and_few_bytes(tmp_path, bits, compression):
-    """60,000,000 x 5 pixels in some hundred bytes: Pillow decodes runs for 10 s before it finds that they are none."""
-    header = struct.pack("<IiiHHIIiiII", 40, 60_000_000, 5, 1, bits, compression, 0, 0, 0, 0, 0)
-    refused(tmp_path / "a.bmp", b"BM" + struct.pack("<IHHI", 114, 0, 0, 54) + header + bytes(1100), "E_TRUNCATED")
+@pytest.mark.parametrize(("bits", "compression", "code"), [(24, 1, "E_TOO_LARGE"), (8, 1, "E_TOO_LARGE"), (4, 2, "E_TOO_LARGE"),
+                                                           (24, 0, "E_TRUNCATED"), (1, 0, "E_TRUNCATED")])
+def test_a_bmp_of_many_pixels_and_few_bytes(tmp_path, bits, compression, code):
+    """60,000,000 x 5 pixels in some thousand bytes: Pillow fills rows up, pixel by pixel, for 10 s."""
+    head = struct.pack("<IiiHHIIiiII", 40, 60_000_000, 5, 1, bits, compression, 0, 0, 0, 0, 0)
+    start = 1078 if bits == 8 else 54
+    content = b"BM" + struct.pack("<IHHI", 114, 0, 0, start) + head + bytes(start - 54) + b"\1\0\0\0" * 5 + b"\0\1"
+    refused(tmp_path / "a.bmp", content, code)
 
 
 def test_a_tiff_of_many_pixels_and_few_bytes(tmp_path):

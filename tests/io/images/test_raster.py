@@ -117,8 +117,42 @@ def test_cut_and_damaged_png_are_told_apart(tmp_path):
 def test_cut_bmp_is_refused(tmp_path):
     whole = save(tmp_path / "a.bmp", COLOUR).read_bytes()
     (tmp_path / "a.bmp").write_bytes(whole[:-15])
-    with pytest.raises(ReadError, match=f"a.bmp is truncated.* take {len(whole)} bytes at least, it has {len(whole) - 15};"):
+    with pytest.raises(ReadError, match=f"a.bmp is truncated.* take {len(whole) - 3} bytes at least, it has {len(whole) - 15};"):
         read_image([tmp_path / "a.bmp"])
+
+
+def indexed(pixels, bits, palette):
+    """A BMP of 4 or 8 bits whose palette has no more colours than are used; rows from the bottom, of a multiple of four bytes."""
+    rows = b""
+    for row in pixels[::-1].tolist():
+        pairs = zip(row[::2], [*row[1::2], 0], strict=False)
+        packed = bytes(row) if bits == 8 else bytes(16 * left + right for left, right in pairs)
+        rows += packed + bytes(-len(packed) % 4)
+    colours = b"".join(bytes([*colour[::-1], 0]) for colour in palette)
+    header = struct.pack("<IiiHHIIiiII", 40, pixels.shape[1], pixels.shape[0], 1, bits, 0, 0, 0, 0, len(palette), 0)
+    start = 14 + len(header) + len(colours)
+    return b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start) + header + colours + rows
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("start_said", [None, 0, 54])
+def test_a_mask_with_a_palette_of_black_and_white_is_read(tmp_path, bits, start_said):
+    """Pillow took each bit of it for a pixel. The pixels may be said to start at the palette, or nowhere."""
+    mask = np.array([[0, 1, 1, 0, 0], [1, 1, 1, 1, 0], [0, 0, 0, 1, 1]], np.uint8)
+    content = bytearray(indexed(mask, bits, [(0, 0, 0), (255, 255, 255)]))
+    if start_said is not None:
+        struct.pack_into("<I", content, 10, start_said)
+    (tmp_path / "a.bmp").write_bytes(content)
+    np.testing.assert_array_equal(read_label_map(tmp_path / "a.bmp", values=[1], notes=[]).voxels, mask[None, None])
+    np.testing.assert_array_equal(read_image([tmp_path / "a.bmp"]).voxels[:, 0], np.repeat(255.0 * mask[None], 3, 0))
+
+
+def test_the_last_row_of_a_bmp_may_lack_what_fills_it_up(tmp_path):
+    whole = save(tmp_path / "a.bmp", COLOUR).read_bytes()
+    padding = -3 * COLOUR.shape[1] % 4
+    assert padding
+    (tmp_path / "a.bmp").write_bytes(whole[:-padding])
+    np.testing.assert_array_equal(read_image([tmp_path / "a.bmp"]).voxels[:, 0], np.moveaxis(COLOUR, -1, 0))
 
 
 def run_lengths(shape, pairs):
@@ -129,13 +163,14 @@ def run_lengths(shape, pairs):
     return b"BM" + struct.pack("<IHHI", start + len(pairs), 0, 0, start) + header + palette + pairs
 
 
-def test_bmp_in_run_lengths_is_read_also_at_its_shortest(tmp_path):
-    """Rows come from the bottom; each is one run, the end of a line is 0 0 and that of the picture 0 1."""
+def test_bmp_in_run_lengths_is_read_also_where_it_skips_pixels(tmp_path):
+    """Rows come from the bottom; the end of a line is 0 0, that of the picture 0 1, and 0 2 X Y goes on there."""
     (tmp_path / "a.bmp").write_bytes(run_lengths((2, 255), bytes([255, 9, 0, 0, 255, 7, 0, 1])))
     voxels = read_image([tmp_path / "a.bmp"]).voxels
     np.testing.assert_array_equal(voxels[0, 0], [[7] * 255, [9] * 255])
-    (tmp_path / "row.bmp").write_bytes(run_lengths((1, 255 * 40), bytes([255, 9]) * 40))
-    assert (read_image([tmp_path / "row.bmp"]).voxels == 9).all()
+    (tmp_path / "skips.bmp").write_bytes(run_lengths((3, 600), bytes([1, 9, 0, 0, 0, 2, 255, 0, 1, 7, 0, 0, 1, 5, 0, 0, 0, 1])))
+    voxels = read_image([tmp_path / "skips.bmp"]).voxels[0, 0]
+    assert (voxels[2, 0], voxels[1, 255], voxels[0, 0]) == (9, 7, 5) and voxels.sum() == 21
 
 
 def test_an_animation_is_refused(tmp_path):
