@@ -61,8 +61,8 @@ def prepare_pilots(task: Task, spec: DatasetSpec, plan: Plan, configuration: Con
     """Prepares units in turn, all cases of each, at least one; after `enough_seconds` no further one begins.
 
     Args:
-        others: are prepared, too, until `least_seconds` have gone by: of 200 cases the first took 6 ms each, the hundredth 10
-            to 14, when the disk no longer took all at once.
+        others: are prepared, too, until `least_seconds` have gone by: small cases take 6 or 14 ms, by the second, as the disk
+            and other programs let them.
     """
     prepare = PrepareUnit(task, spec, plan, configuration, folder)
 

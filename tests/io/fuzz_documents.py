@@ -1,9 +1,9 @@
 """Fuzzes a parser with inputs that reach new lines: any bytes become a value or a refusal, nothing else.
 
-    python fuzz_documents.py specification|dataset|plan RUNS SEED FOLDER
+    PYTHONPATH=.:tests python tests/io/fuzz_documents.py specification|dataset|plan RUNS SEED FOLDER
 
-A process of its own, because libFuzzer ends the process that it runs in. Ends with 0 when nothing was found. The same runs
-and seed try the same bytes, on a slow machine too.
+A process of its own, because libFuzzer ends the process that it runs in. Ends with 0 when nothing was found. Runs are
+counted, not seconds, so that a slow machine tries as many.
 """
 
 from __future__ import annotations

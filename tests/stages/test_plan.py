@@ -49,8 +49,8 @@ def test_the_middle_pilot_has_the_median_number_of_voxels(toy, tmp_path):
 
 
 def test_few_pilots_are_prepared_where_one_takes_long(toy, tmp_path):
-    pilots = prepare_pilots(toy.task, toy.workspace.spec, toy.plan, toy.configuration, toy.workspace.units, tmp_path,
-                            enough_seconds=0.0)
+    pilots = prepare_pilots(toy.task, toy.workspace.spec, toy.plan, toy.configuration, toy.workspace.units[:2], tmp_path,
+                            enough_seconds=0.0, others=toy.workspace.units[2:], least_seconds=100.0)
     assert pilots.units == (toy.workspace.units[0],) and [unit for unit, _ in pilots.timed] == [toy.workspace.units[0]]
 
 
@@ -72,6 +72,21 @@ def test_small_pilots_are_timed_with_others_until_milliseconds_became_seconds(to
     assert pilots.units == (first, second)
     assert [unit for unit, _ in pilots.timed] == [second, *others[:4]]
     assert [seconds for _, seconds in pilots.timed] == pytest.approx([0.02, 0.03, 0.04, 0.05, 0.06])
+
+
+@pytest.mark.parametrize(("minutes", "least"), [(None, 0.0), (5.0, 1.0)])
+def test_plans_with_minutes_time_other_units_for_a_second(toy, tmp_path, monkeypatch, minutes, least):
+    asked = {}
+
+    def prepare(*given, **options):
+        asked.update(options, units=given[4])
+        return prepare_pilots(*given, **options)
+
+    monkeypatch.setattr(rehearse, "prepare_pilots", prepare)
+    probe_of(toy, tmp_path / "pilots", replace(BUDGET, minutes=minutes)).case_seconds(toy.plan, toy.configuration)
+    assert asked["least_seconds"] == least
+    assert sorted(unit.id for unit in (*asked["units"], *asked["others"])) == sorted(unit.id for unit in toy.workspace.units)
+    assert len(asked["units"]) == stage.PILOT_UNITS < len(toy.workspace.units)
 
 
 def test_pilots_are_spread_over_a_dataset_and_the_others_are_mixed():

@@ -1,10 +1,10 @@
 """Fuzzes one image reader: any bytes become a sound image or a refusal, nothing else.
 
-    python fuzz_readers.py hypothesis .nii.gz EXAMPLES
-    python fuzz_readers.py atheris .nii.gz RUNS [SEED]
+    PYTHONPATH=.:tests python tests/io/images/fuzz_readers.py hypothesis .nii.gz EXAMPLES
+    PYTHONPATH=.:tests python tests/io/images/fuzz_readers.py atheris .nii.gz RUNS [SEED]
 
 A process of its own, because readers of native code can end it. Ends with 0 when nothing was found. What was found is
-printed; it becomes a file of `test_found.py`. The same runs and seed try the same bytes, on a slow machine too.
+printed; it becomes a file of `test_found.py`. Runs are counted, not seconds, so that a slow machine tries as many.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Any bytes become a sound image or a refusal. The same bytes each time; `fuzz_readers.py` says how to try more."""
+"""Any bytes become a sound image or a refusal. As many on every machine; `fuzz_readers.py` says how to try more."""
 
 from __future__ import annotations
 
