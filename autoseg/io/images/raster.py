@@ -191,15 +191,21 @@ def _open(path: Path, stream: IO[bytes]) -> PillowImage.Image:
         raise ReadError(f"{path} has a header that cannot be read: {error}; copy or download it again",
                         code="E_HEADER") from error
     _require_size(path, picture.width, picture.height)
-    if isinstance(picture, BmpImageFile) and picture.tile[0].codec_name == "bmp_rle" \
-            and picture.width * picture.height > MAX_RUN_LENGTH_PIXELS:
-        raise ReadError(f"{path} has {picture.width} x {picture.height} pixels (x, y) in run lengths, more than "
-                        f"{MAX_RUN_LENGTH_PIXELS}; save it without compression, or as PNG", code="E_TOO_LARGE")
-    needed_bytes = _least_bytes(picture)
-    if needed_bytes > size_bytes:
-        raise ReadError(f"{path} is truncated or has a damaged header: its {picture.width} x {picture.height} pixels (x, y) take "
-                        f"{needed_bytes} bytes at least, it has {size_bytes}; copy or download it again", code="E_TRUNCATED")
+    _require_bytes(path, picture, size_bytes)
     return picture
+
+
+def _require_bytes(path: Path, picture: PillowImage.Image, size_bytes: int) -> None:
+    """Raises a ReadError where a file is too small for its pixels, or may hold any number of them, before they are decoded."""
+    size = f"{picture.width} x {picture.height} pixels (x, y)"
+    is_run_lengths = isinstance(picture, BmpImageFile) and picture.tile[0].codec_name == "bmp_rle"
+    if is_run_lengths and picture.width * picture.height > MAX_RUN_LENGTH_PIXELS:
+        raise ReadError(f"{path} has {size} in run lengths, more than {MAX_RUN_LENGTH_PIXELS}; save it without compression, or "
+                        "as PNG", code="E_TOO_LARGE")
+    missing_bytes = _least_bytes(picture) - size_bytes
+    if missing_bytes > 0:
+        raise ReadError(f"{path} is truncated or has a damaged header: of its {size} at least {missing_bytes} bytes are missing; "
+                        "copy or download it again", code="E_TRUNCATED")
 
 
 def _least_bytes(picture: PillowImage.Image) -> int:
@@ -217,9 +223,9 @@ def _with_whole_palette(content: bytes) -> bytes:
     if len(content) < _BMP_HEADERS.size:
         return content
     start, header_size, bits, used = _BMP_HEADERS.unpack_from(content)
-    end = 14 + header_size + 4 * used
     if bits not in (4, 8) or header_size < 40 or not 0 < used <= 2:
         return content
+    end = 14 + header_size + 4 * used
     missing = 4 * (2**bits - used)
     whole = bytearray(content[:end] + bytes(missing) + content[end:])
     struct.pack_into("<I", whole, 10, max(start, end) + missing)  # some files say that pixels start at the palette, or at 0
